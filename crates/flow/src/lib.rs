@@ -1,0 +1,1 @@
+//! What flows between layers: entries, sources, targets, events, cancellation and budgets.

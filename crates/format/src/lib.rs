@@ -1,0 +1,1 @@
+//! The restic repository format: identifiers, cryptography, blobs, packs, index, trees, snapshots.

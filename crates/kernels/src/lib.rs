@@ -1,0 +1,1 @@
+//! Rabin chunk boundaries and SHA-256 behind one safe interface.

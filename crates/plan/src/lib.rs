@@ -1,0 +1,1 @@
+//! Every decision as a pure function: what to back up, keep, restore and in which order.

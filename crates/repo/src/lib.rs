@@ -1,0 +1,1 @@
+//! A repository over a backend: reading, writing, index, locks, checks.
