@@ -1,0 +1,145 @@
+//! An `Id` is the SHA-256 of what it names: a blob, a pack, an index file, a snapshot.
+//! It must never be built from anything but a hash or its own hexadecimal form.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The identifier of an object in a repository: its SHA-256 (restic design document, "Terminology").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Id(pub [u8; Id::BYTES]);
+
+impl Id {
+    /// Length of an identifier in bytes.
+    pub const BYTES: usize = 32;
+    /// Characters shown where a short form is enough, as restic does.
+    pub const SHORT_CHARS: usize = 8;
+
+    /// The identifier of these bytes.
+    #[must_use]
+    pub fn of(data: &[u8]) -> Self {
+        Self(lifeboat_kernels::sha256(data))
+    }
+
+    /// The first eight hexadecimal digits, as restic shows them.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut hex = self.to_string();
+        hex.truncate(Self::SHORT_CHARS);
+        hex
+    }
+
+    /// Whether all bytes are zero, which no hash is: restic's null ID.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.0 == [0; Self::BYTES]
+    }
+
+    /// The hexadecimal form, without an allocation.
+    #[must_use]
+    pub fn hex(&self) -> [u8; Self::BYTES * 2] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut out = [0u8; Self::BYTES * 2];
+        for (pair, byte) in out.chunks_exact_mut(2).zip(self.0) {
+            if let [high, low] = pair {
+                *high = DIGITS[usize::from(byte >> 4)];
+                *low = DIGITS[usize::from(byte & 15)];
+            }
+        }
+        out
+    }
+}
+
+/// A text is no identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an ID: expected 64 hexadecimal digits")]
+pub struct IdParseError(String);
+
+impl FromStr for Id {
+    type Err = IdParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hex(text.as_bytes()).map(Self).ok_or_else(|| IdParseError(text.chars().take(80).collect()))
+    }
+}
+
+fn parse_hex(text: &[u8]) -> Option<[u8; Id::BYTES]> {
+    if text.len() != Id::BYTES * 2 {
+        return None;
+    }
+    let mut out = [0u8; Id::BYTES];
+    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
+    }
+    Some(out)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Hex;
+        impl Visitor<'_> for Hex {
+            type Value = Id;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 hexadecimal digits")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Hex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_form_survives_a_round_trip() {
+        let id = Id::of(b"lifeboat");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.short().len(), Id::SHORT_CHARS);
+    }
+
+    #[test]
+    fn the_empty_hash_is_the_published_one() {
+        assert_eq!(Id::of(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        for text in ["", "e3", &"g".repeat(64), &"a".repeat(63), &"é".repeat(32)] {
+            assert!(text.parse::<Id>().is_err(), "{text}");
+        }
+    }
+}

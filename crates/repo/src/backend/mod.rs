@@ -1,0 +1,199 @@
+//! A backend keeps the files of a repository: a flat set of named, immutable byte strings.
+//! It must never show a file that is not whole, and must never report a failed listing as an empty one.
+
+use std::fmt;
+
+use lifeboat_format::Id;
+
+/// What a file of a repository is; it decides the folder that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FileKind {
+    /// The one file `config`.
+    Config,
+    /// A key file, under `keys`.
+    Key,
+    /// A lock, under `locks`.
+    Lock,
+    /// A snapshot, under `snapshots`.
+    Snapshot,
+    /// An index file, under `index`.
+    Index,
+    /// A pack, under `data`.
+    Pack,
+}
+
+impl FileKind {
+    /// All kinds that have an ID.
+    pub const NAMED: [Self; 5] = [Self::Key, Self::Lock, Self::Snapshot, Self::Index, Self::Pack];
+
+    /// The folder of this kind; `config` is a file itself.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "keys",
+            Self::Lock => "locks",
+            Self::Snapshot => "snapshots",
+            Self::Index => "index",
+            Self::Pack => "data",
+        }
+    }
+
+    /// What a message calls one file of this kind.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::Lock => "lock",
+            Self::Snapshot => "snapshot",
+            Self::Index => "index file",
+            Self::Pack => "pack",
+        }
+    }
+}
+
+/// The name of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileName {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its ID; the null ID for the config.
+    pub id: Id,
+}
+
+impl FileName {
+    /// The name of the config file.
+    pub const CONFIG: Self = Self { kind: FileKind::Config, id: Id([0; 32]) };
+
+    /// The name of a file that has an ID.
+    #[must_use]
+    pub fn new(kind: FileKind, id: Id) -> Self {
+        Self { kind, id }
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            FileKind::Config => f.write_str("config"),
+            kind => write!(f, "{}/{}", kind.folder(), self.id),
+        }
+    }
+}
+
+/// Where the files of a repository are kept. All calls block; they come from several threads at once.
+pub trait Backend: Send + Sync {
+    /// For people: the location without secrets, as `/srv/restic`.
+    fn location(&self) -> String;
+
+    /// Makes the folders of an empty repository; harmless if they exist.
+    ///
+    /// # Errors
+    /// When the place can't be written.
+    fn create(&self) -> Result<(), BackendError>;
+
+    /// Calls `each` with ID and size in bytes of every file of a kind, in no particular order. Files whose name is
+    /// no ID (left over by other tools) are not shown.
+    ///
+    /// # Errors
+    /// When the listing is not complete. A folder that is missing altogether is an error too.
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError>;
+
+    /// The size of a file in bytes.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] if there is none.
+    fn size(&self, name: FileName) -> Result<u64, BackendError>;
+
+    /// The whole file, at most `limit_bytes` of it: a longer one is an error, because no such file is legal.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] if there is none.
+    fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError>;
+
+    /// Exactly `buf.len()` bytes from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] if there is no such file, [`BackendError::Short`] if it ends before.
+    fn load_at(&self, name: FileName, offset_bytes: u64, buf: &mut [u8]) -> Result<(), BackendError>;
+
+    /// Writes a whole file durably: when this returns, it is there and survives a loss of power; when it fails or the
+    /// process is killed, no file with this name appears, or the whole one. `data` comes in pieces to be joined.
+    ///
+    /// # Errors
+    /// When it can't be written. A file of the same name is replaced by the same content, which is harmless.
+    fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError>;
+
+    /// Removes a file; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When it is still there afterwards.
+    fn remove(&self, name: FileName) -> Result<(), BackendError>;
+}
+
+/// A backend could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// There is no such file.
+    #[error("{name} does not exist in {location}")]
+    Missing {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+    },
+    /// There is no repository at the location.
+    #[error("there is no repository at {location}: {what} is missing")]
+    NoRepository {
+        /// The repository's location.
+        location: String,
+        /// Which part is missing.
+        what: String,
+    },
+    /// The file is shorter than what is known about it.
+    #[error("{name} in {location} ends at {size_bytes} bytes, {wanted_bytes} were expected")]
+    Short {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// Its size.
+        size_bytes: u64,
+        /// Where the read should have ended.
+        wanted_bytes: u64,
+    },
+    /// The file is longer than any legal one.
+    #[error("{name} in {location} has {size_bytes} bytes, more than the {limit_bytes} that such a file may have")]
+    TooLong {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The system below failed.
+    #[error("{doing} {what} in {location}")]
+    Io {
+        /// What was being done, as "write".
+        doing: &'static str,
+        /// To what, as `data/…`.
+        what: String,
+        /// The repository's location.
+        location: String,
+        /// Why it failed.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl BackendError {
+    /// Whether the file, and nothing more, is missing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+}
