@@ -1,9 +1,18 @@
 //! A backend keeps the files of a repository: a flat set of named, immutable byte strings.
 //! It must never show a file that is not whole, and must never report a failed listing as an empty one.
 
+mod disk;
+mod layout;
+mod local;
+mod memory;
+
 use std::fmt;
 
 use lifeboat_format::Id;
+
+pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
+pub use local::LocalBackend;
+pub use memory::MemoryBackend;
 
 /// What a file of a repository is; it decides the folder that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +33,13 @@ pub enum FileKind {
 
 impl FileKind {
     /// All kinds that have an ID.
-    pub const NAMED: [Self; 5] = [Self::Key, Self::Lock, Self::Snapshot, Self::Index, Self::Pack];
+    pub const NAMED: [Self; 5] = [
+        Self::Key,
+        Self::Lock,
+        Self::Snapshot,
+        Self::Index,
+        Self::Pack,
+    ];
 
     /// The folder of this kind; `config` is a file itself.
     #[must_use]
@@ -64,7 +79,10 @@ pub struct FileName {
 
 impl FileName {
     /// The name of the config file.
-    pub const CONFIG: Self = Self { kind: FileKind::Config, id: Id([0; 32]) };
+    pub const CONFIG: Self = Self {
+        kind: FileKind::Config,
+        id: Id([0; 32]),
+    };
 
     /// The name of a file that has an ID.
     #[must_use]
@@ -97,13 +115,14 @@ pub trait Backend: Send + Sync {
     /// no ID (left over by other tools) are not shown.
     ///
     /// # Errors
-    /// When the listing is not complete. A folder that is missing altogether is an error too.
+    /// When the listing is not complete: what was shown until then must not be used. A folder that is missing altogether
+    /// is an error too, except `locks` beside a config: tools that copy objects leave empty folders out.
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError>;
 
     /// The size of a file in bytes.
     ///
     /// # Errors
-    /// [`BackendError::Missing`] if there is none.
+    /// [`BackendError::Missing`] if there is none, in a repository that is there; so for all that take a name.
     fn size(&self, name: FileName) -> Result<u64, BackendError>;
 
     /// The whole file, at most `limit_bytes` of it: a longer one is an error, because no such file is legal.
@@ -116,7 +135,12 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`BackendError::Missing`] if there is no such file, [`BackendError::Short`] if it ends before.
-    fn load_at(&self, name: FileName, offset_bytes: u64, buf: &mut [u8]) -> Result<(), BackendError>;
+    fn load_at(
+        &self,
+        name: FileName,
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError>;
 
     /// Writes a whole file durably: when this returns, it is there and survives a loss of power; when it fails or the
     /// process is killed, no file with this name appears, or the whole one. `data` comes in pieces to be joined.
@@ -125,10 +149,11 @@ pub trait Backend: Send + Sync {
     /// When it can't be written. A file of the same name is replaced by the same content, which is harmless.
     fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError>;
 
-    /// Removes a file; one that is not there is fine.
+    /// Removes a file; one that is not there is fine, in a repository that is. A snapshot, index file, key or config
+    /// stays removed after a loss of power, so that what it refers to can be removed next; a pack or lock may come back.
     ///
     /// # Errors
-    /// When it is still there afterwards.
+    /// When it is still there afterwards, or may come back.
     fn remove(&self, name: FileName) -> Result<(), BackendError>;
 }
 
@@ -164,7 +189,9 @@ pub enum BackendError {
         wanted_bytes: u64,
     },
     /// The file is longer than any legal one.
-    #[error("{name} in {location} has {size_bytes} bytes, more than the {limit_bytes} that such a file may have")]
+    #[error(
+        "{name} in {location} has {size_bytes} bytes, more than the {limit_bytes} that such a file may have"
+    )]
     TooLong {
         /// The file.
         name: FileName,
@@ -176,7 +203,7 @@ pub enum BackendError {
         limit_bytes: u64,
     },
     /// The system below failed.
-    #[error("{doing} {what} in {location}")]
+    #[error("cannot {doing} {what} in {location}")]
     Io {
         /// What was being done, as "write".
         doing: &'static str,
