@@ -4,11 +4,14 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod demo;
 mod failure;
+mod scratch;
 mod shell;
 mod suite;
 mod tidy;
 mod tools;
+mod units;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,6 +24,7 @@ usage: cargo xtask <chore> [options]
   tidy              check the rules that no compiler knows
   test              install what the tests need, then run every check
   tools             install what the tests need, and say where it is
+  demo              back up this machine's own files twice, restore both, prove them equal
   soak              run the long test matrices whole
   fuzz [SECONDS]    fuzz every parser of untrusted bytes, SECONDS each (default 60)
 ";
@@ -45,6 +49,7 @@ fn run(chore: &str, options: &[String]) -> Result<()> {
         "tidy" => tidy::run(),
         "test" => suite::test(),
         "tools" => suite::tools(),
+        "demo" => demo::run(options),
         "soak" => suite::soak(),
         "fuzz" => suite::fuzz(options),
         "help" | "--help" | "-h" => {
