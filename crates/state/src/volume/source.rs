@@ -1,0 +1,484 @@
+//! Reads a volume: the targets of a command line with all that is in them, as restic stores them.
+//! It must never follow a link below a target, and never leave an entry out without a rule or a problem that says so.
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lifeboat_flow::{Content, Entry, EntryKind, EntryPath, Listing, Problem, Source, SourceError};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Stat};
+use rustix::io::Errno;
+
+use super::content::{FileContent, open_quietly};
+use super::dirs::Dirs;
+use super::layout::{Node, Place, clean};
+use super::metadata::{self, Metadata};
+use super::tagged::tags_of;
+use super::xattrs::Of;
+use super::{DirTag, VolumeOptions};
+
+/// What one call for names of a directory takes.
+const NAMES_BUFFER_BYTES: usize = 32 << 10;
+
+/// Paths on this machine as a source.
+#[derive(Debug)]
+pub struct VolumeSource {
+    layout: Node,
+    missing: Vec<Problem>,
+    options: VolumeOptions,
+    metadata: Arc<Metadata>,
+    dirs: Dirs,
+    working_dir: PathBuf,
+    /// Of each target by its absolute path, for `one_file_system`.
+    devices: HashMap<PathBuf, u64>,
+}
+
+/// The targets can't be read as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// No target was given.
+    #[error("no path was given to read")]
+    NoTargets,
+    /// None of the targets is there.
+    #[error("none of the given paths can be read: {}", .0.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>().join(", "))]
+    AllMissing(Vec<Problem>),
+    /// A directory that has to be looked into to place the targets can't be.
+    #[error("read directory {}", .path.display())]
+    Unreadable {
+        /// The directory, as the user wrote it.
+        path: PathBuf,
+        /// Why it can't be read.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl VolumeSource {
+    /// The targets, relative ones to the working directory of now; see [`missing`](Self::missing) for what is not there.
+    ///
+    /// # Errors
+    /// When no target is there, or one that has to be looked into at once (`.`, `/`, one inside another) can't be.
+    pub fn new(targets: Vec<PathBuf>, mut options: VolumeOptions) -> Result<Self, VolumeError> {
+        if targets.is_empty() {
+            return Err(VolumeError::NoTargets);
+        }
+        let unreadable = |cause| VolumeError::Unreadable {
+            path: PathBuf::from("."),
+            cause,
+        };
+        let needs_working_dir = targets.iter().any(|target| target.is_relative());
+        let working_dir = if needs_working_dir {
+            std::env::current_dir().map_err(unreadable)?
+        } else {
+            PathBuf::from("/")
+        };
+        let (mut present, mut missing, mut devices) = (Vec::new(), Vec::new(), HashMap::new());
+        for target in targets {
+            match rustix::fs::statat(CWD, &target, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => {
+                    devices.insert(clean(&working_dir.join(&target)), stat.st_dev);
+                    present.push(target);
+                }
+                Err(cause) => {
+                    missing.push(Problem::from_error(
+                        &target.to_string_lossy(),
+                        "look at path",
+                        &io::Error::from(cause),
+                    ));
+                }
+            }
+        }
+        if present.is_empty() {
+            return Err(VolumeError::AllMissing(missing));
+        }
+        if options.exclude_caches {
+            options.exclude_if_present.push(DirTag::cache());
+        }
+        Ok(Self {
+            layout: Node::from_targets(&present)?,
+            missing,
+            metadata: Arc::new(Metadata::new(options.with_atime)),
+            options,
+            dirs: Dirs::default(),
+            working_dir,
+            devices,
+        })
+    }
+
+    /// Targets that are not there or can't be looked at; the others are read.
+    #[must_use]
+    pub fn missing(&self) -> &[Problem] {
+        &self.missing
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        clean(&self.working_dir.join(path))
+    }
+
+    /// Where a place lies on this machine.
+    fn absolute_in(&self, target: &Path, rest: &[u8]) -> PathBuf {
+        let path = self.absolute(target);
+        if rest.is_empty() {
+            path
+        } else {
+            path.join(OsStr::from_bytes(rest))
+        }
+    }
+
+    /// An open directory at or below a target. Only the target's own path follows links, as the user wrote it.
+    fn dir(&self, path: &EntryPath, target: &Path, target_len: usize) -> io::Result<Arc<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (done, mut fd) = match self.dirs.nearest(&path.0) {
+            Some((done, fd)) if done == path.0.len() => return Ok(fd),
+            Some((done, fd)) if done >= target_len => (done, fd),
+            _ => (
+                target_len,
+                Arc::new(rustix::fs::openat(CWD, target, flags, Mode::empty())?),
+            ),
+        };
+        let rest = path.0.get(done..).unwrap_or_default();
+        for component in rest
+            .split(|byte| *byte == b'/')
+            .filter(|component| !component.is_empty())
+        {
+            fd = Arc::new(rustix::fs::openat(&*fd, component, flags, Mode::empty())?);
+        }
+        self.dirs.keep(&path.0, &fd);
+        Ok(fd)
+    }
+
+    fn list_virtual(&self, node: &Node) -> Listing {
+        let mut listing = Listing::default();
+        for (name, child) in &node.nodes {
+            let entry = match (&child.path, &child.metadata) {
+                (Some(path), _) => {
+                    self.target_entry(name, path, child.explicit, &mut listing.problems)
+                }
+                (None, Some(path)) => self.leading_entry(name, path, &mut listing.problems),
+                (None, None) => None,
+            };
+            listing.entries.extend(entry);
+        }
+        listing
+    }
+
+    /// The entry of a directory that only leads to targets. It may be a link on this machine and is a directory in the snapshot.
+    fn leading_entry(
+        &self,
+        name: &[u8],
+        path: &Path,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Entry> {
+        let shown = self.absolute(path).to_string_lossy().into_owned();
+        let looked = rustix::fs::stat(path)
+            .map_err(io::Error::from)
+            .and_then(|stat| {
+                let entry = self.metadata.entry(name.to_vec(), &stat);
+                entry
+                    .filter(|entry| entry.kind == EntryKind::Dir)
+                    .ok_or_else(|| io::ErrorKind::NotADirectory.into())
+            });
+        match looked {
+            Ok(mut entry) => {
+                if let Ok(path) = CString::new(path.as_os_str().as_bytes()) {
+                    metadata::read_xattrs(&mut entry, Of::Path(&path));
+                }
+                // Directories above the target are often not ours; what is not readable there is not asked for either.
+                entry.error.clear();
+                Some(entry)
+            }
+            Err(cause) => {
+                problems.push(Problem::from_error(&shown, "look at directory", &cause));
+                None
+            }
+        }
+    }
+
+    /// The entry of a target.
+    fn target_entry(
+        &self,
+        name: &[u8],
+        path: &Path,
+        explicit: bool,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Entry> {
+        let absolute = self.absolute(path);
+        let file_name = CString::new(path.as_os_str().as_bytes()).ok()?;
+        if explicit {
+            let stat = rustix::fs::statat(CWD, &file_name, AtFlags::SYMLINK_NOFOLLOW);
+            let stat = stat
+                .map_err(|cause| problems.push(cannot_look(&absolute, cause)))
+                .ok()?;
+            return self.describe(CWD, &file_name, name.to_vec(), &stat, &absolute, problems);
+        }
+        let parent = absolute.parent().unwrap_or(Path::new("/"));
+        let rules = match rustix::fs::openat(
+            CWD,
+            parent,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(dir) => self.rules(&dir, parent),
+            Err(cause) => {
+                problems.push(cannot_look(&absolute, cause));
+                return None;
+            }
+        };
+        let own_name = absolute.file_name().unwrap_or_default().as_bytes();
+        let stat = self.wanted(CWD, &file_name, own_name, &absolute, &rules, problems)?;
+        self.describe(CWD, &file_name, name.to_vec(), &stat, &absolute, problems)
+    }
+
+    fn list_real(&self, dir: &OwnedFd, path: &Path) -> rustix::io::Result<Listing> {
+        let names = names_in(dir)?;
+        let rules = self.rules(dir, path);
+        let mut listing = Listing {
+            entries: Vec::with_capacity(names.len()),
+            problems: Vec::new(),
+        };
+        let mut full = path.to_path_buf();
+        for name in names {
+            full.push(OsStr::from_bytes(name.as_bytes()));
+            if let Some(stat) = self.wanted(
+                dir,
+                &name,
+                name.as_bytes(),
+                &full,
+                &rules,
+                &mut listing.problems,
+            ) {
+                let entry = self.describe(
+                    dir,
+                    &name,
+                    name.as_bytes().to_vec(),
+                    &stat,
+                    &full,
+                    &mut listing.problems,
+                );
+                listing.entries.extend(entry);
+            }
+            full.pop();
+        }
+        Ok(listing)
+    }
+
+    /// What decides about the entries of one directory.
+    fn rules<'a>(&'a self, dir: impl AsFd, path: &Path) -> DirRules<'a> {
+        let tags = if self.options.exclude_if_present.is_empty() {
+            Vec::new()
+        } else {
+            tags_of(&dir, &self.options.exclude_if_present)
+        };
+        let device = self
+            .options
+            .one_file_system
+            .then(|| self.device_of(path))
+            .flatten();
+        let is_on_device = device
+            .is_none_or(|device| rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_dev == device));
+        DirRules {
+            tags,
+            device,
+            is_on_device,
+        }
+    }
+
+    /// The file system that entries of this directory must be on: that of the nearest target.
+    fn device_of(&self, dir: &Path) -> Option<u64> {
+        dir.ancestors()
+            .find_map(|ancestor| self.devices.get(ancestor))
+            .copied()
+    }
+
+    /// Whether an entry is to be read; it is no problem that one is gone since its name was read.
+    fn wanted(
+        &self,
+        dir: impl AsFd,
+        file_name: &CString,
+        name: &[u8],
+        path: &Path,
+        rules: &DirRules<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Stat> {
+        if !rules.tags.iter().all(|tag| *tag == name) {
+            return None;
+        }
+        let stat = match rustix::fs::statat(dir, file_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return None,
+            Err(cause) => {
+                problems.push(cannot_look(path, cause));
+                return None;
+            }
+        };
+        let kind = metadata::kind_of(&stat)?;
+        let is_dir = kind == EntryKind::Dir;
+        let device = rules
+            .device
+            .map(|device| self.devices.get(path).copied().unwrap_or(device));
+        if device.is_some_and(|device| device != stat.st_dev) && !(is_dir && rules.is_on_device) {
+            return None;
+        }
+        if !is_dir
+            && self
+                .options
+                .exclude_larger_than_bytes
+                .is_some_and(|limit| metadata::size_of(&stat) > limit)
+        {
+            return None;
+        }
+        let size_bytes = if kind == EntryKind::File {
+            metadata::size_of(&stat)
+        } else {
+            0
+        };
+        let is_selected = self
+            .options
+            .select
+            .as_ref()
+            .is_none_or(|select| select(path, kind, size_bytes));
+        is_selected.then_some(stat)
+    }
+
+    /// The entry with all that a snapshot keeps. Sockets are passed over, as in restic: they mean nothing without their process.
+    fn describe(
+        &self,
+        dir: impl AsFd,
+        file_name: &CString,
+        name: Vec<u8>,
+        stat: &Stat,
+        path: &Path,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Entry> {
+        let mut entry = self
+            .metadata
+            .entry(name, stat)
+            .filter(|entry| entry.kind != EntryKind::Socket)?;
+        if entry.kind == EntryKind::Symlink {
+            match rustix::fs::readlinkat(&dir, file_name, Vec::new()) {
+                Ok(target) => entry.link_target = target.into_bytes(),
+                Err(Errno::NOENT) => return None,
+                Err(cause) => {
+                    metadata::note(&mut entry, format!("read link: {}", io::Error::from(cause)))
+                }
+            }
+        }
+        metadata::read_xattrs_in(&mut entry, dir.as_fd(), file_name, path);
+        if !entry.error.is_empty() {
+            problems.push(Problem {
+                path: path.to_string_lossy().into_owned(),
+                doing: "read metadata".to_owned(),
+                why: entry.error.clone(),
+            });
+        }
+        Some(entry)
+    }
+}
+
+impl Source for VolumeSource {
+    fn list(&self, dir: &EntryPath) -> Result<Listing, SourceError> {
+        match self.layout.find(dir) {
+            Some(Place::Virtual(node)) => Ok(self.list_virtual(node)),
+            Some(Place::Real {
+                target,
+                target_len,
+                rest,
+            }) => {
+                let path = self.absolute_in(target, rest);
+                let listed = self
+                    .dir(dir, target, target_len)
+                    .and_then(|fd| Ok(self.list_real(&fd, &path)?));
+                listed.map_err(|cause| unreadable("read directory", &path, cause))
+            }
+            None => Err(not_in_targets("read directory", dir)),
+        }
+    }
+
+    fn open(&self, path: &EntryPath) -> Result<Box<dyn Content>, SourceError> {
+        let Some(Place::Real {
+            target,
+            target_len,
+            rest,
+        }) = self.layout.find(path)
+        else {
+            return Err(not_in_targets("open file", path));
+        };
+        let absolute = self.absolute_in(target, rest);
+        let shown = absolute.to_string_lossy().into_owned();
+        let metadata = Arc::clone(&self.metadata);
+        let name = path.name().to_vec();
+        if rest.is_empty() {
+            let target = target.as_os_str().as_bytes();
+            return Ok(Box::new(FileContent::open(
+                None, target, name, shown, metadata,
+            )?));
+        }
+        let parent = path.parent().unwrap_or_default();
+        let dir = self
+            .dir(&parent, target, target_len)
+            .map_err(|cause| unreadable("open directory of", &absolute, cause))?;
+        Ok(Box::new(FileContent::open(
+            Some(&dir),
+            path.name(),
+            name,
+            shown,
+            metadata,
+        )?))
+    }
+}
+
+/// What decides about the entries of one directory.
+struct DirRules<'a> {
+    /// Tags that it has: only entries that are all of them are wanted.
+    tags: Vec<&'a [u8]>,
+    /// The file system that they must be on.
+    device: Option<u64>,
+    /// Whether the directory itself is on it: then mount points in it are wanted as directories.
+    is_on_device: bool,
+}
+
+/// The names in a directory, sorted; a broken file system that gives one twice has it once here.
+fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let dir = open_quietly(
+        dir,
+        b".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+    )?;
+    let mut buffer = vec![MaybeUninit::uninit(); NAMES_BUFFER_BYTES];
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+fn cannot_look(path: &Path, cause: Errno) -> Problem {
+    Problem::from_error(&path.to_string_lossy(), "look at", &io::Error::from(cause))
+}
+
+fn unreadable(doing: &'static str, path: &Path, cause: io::Error) -> SourceError {
+    SourceError::Unreadable {
+        doing,
+        path: path.to_string_lossy().into_owned(),
+        cause,
+    }
+}
+
+fn not_in_targets(doing: &'static str, path: &EntryPath) -> SourceError {
+    SourceError::Unreadable {
+        doing,
+        path: path.display(),
+        cause: io::ErrorKind::NotFound.into(),
+    }
+}
