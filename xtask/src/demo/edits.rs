@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::material::list;
+use super::material::{list, measure};
 use super::oddities::noise;
 use crate::failure::{Result, While};
 use crate::units;
@@ -24,8 +24,10 @@ pub(super) fn make(live: &Path) -> Result<Vec<String>> {
         pieces.extend(list(&part)?.into_iter().filter(|piece| is_real_dir(piece)));
     }
     let mut done = vec![edit(&pieces)?, add(live)?, insert(live)?];
-    if let [first, .., last] = pieces.as_slice() {
-        done.push(copy_and_move(live, last)?);
+    if let [first, others @ ..] = pieces.as_slice()
+        && let Some(largest) = largest(others)?
+    {
+        done.push(copy_and_move(live, largest)?);
         std::fs::remove_dir_all(first).doing(|| format!("cannot remove {}", first.display()))?;
         done.push(format!("removed the directory {}", name(first)));
     }
@@ -78,9 +80,10 @@ fn copy_and_move(live: &Path, piece: &Path) -> Result<String> {
     super::copy(piece, &live.join("a copy"))?;
     let moved = live.join("moved");
     std::fs::rename(piece, &moved).doing(|| format!("cannot move {}", piece.display()))?;
+    let size = units::size(measure(&moved)?.bytes);
+    let name = name(piece);
     Ok(format!(
-        "copied the directory {0}, and moved {0} elsewhere",
-        name(piece)
+        "copied the directory {name} ({size}), and moved it elsewhere"
     ))
 }
 
@@ -93,6 +96,17 @@ fn attributes(live: &Path) -> Result<String> {
     let _ = xattr::remove(&path, "user.binary")
         .and_then(|()| xattr::set(&path, "user.origin", b"changed"));
     Ok("changed a mode and two attributes, and nothing else of their files".into())
+}
+
+fn largest(pieces: &[PathBuf]) -> Result<Option<&PathBuf>> {
+    let mut largest = None;
+    for piece in pieces {
+        let bytes = measure(piece)?.bytes;
+        if largest.is_none_or(|(most, _)| bytes > most) {
+            largest = Some((bytes, piece));
+        }
+    }
+    Ok(largest.map(|(_, piece)| piece))
 }
 
 fn is_real_dir(path: &Path) -> bool {

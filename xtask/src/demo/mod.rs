@@ -132,8 +132,7 @@ impl Story<'_> {
                 units::count(taken.files),
                 units::size(taken.bytes)
             );
-            self.screen
-                .row(&taken.from.display().to_string(), &what, "");
+            self.screen.row(&shorten(&taken.from), &what, "");
         }
         let odd = oddities::make(&self.live.join("odd"))?;
         self.screen
@@ -149,16 +148,17 @@ impl Story<'_> {
         let summary = repository.backup(&self.live)?;
         let took = start.elapsed();
         let what = format!(
-            "{} files, {} read as {}; {} stored",
+            "{} files, {}; {} stored",
             units::count(summary.files),
             units::size(summary.bytes),
-            units::rate(summary.bytes, took),
             units::size(summary.stored_bytes),
         );
         self.screen.row("backup", &what, &units::duration(took));
         let what = format!(
             "{} new, {} changed, {} as before",
-            summary.new, summary.changed, summary.unchanged
+            units::count(summary.new),
+            units::count(summary.changed),
+            units::count(summary.unchanged),
         );
         self.screen.row("", &what, "");
         Ok(Backup {
@@ -235,7 +235,7 @@ impl Story<'_> {
         self.screen.row("deduplication", &size, "");
         let faster = first.took.as_secs_f64() / second.took.as_secs_f64().max(0.001);
         let again = format!(
-            "{} instead of {}: {faster:.1} times as fast, {} added",
+            "{} instead of {}: {faster:.1} times as fast, {} stored",
             units::duration(second.took),
             units::duration(first.took),
             units::size(
@@ -245,7 +245,7 @@ impl Story<'_> {
         self.screen.row("second backup", &again, "");
         let sum = |of: fn(&Comparison) -> u64| units::count(back.iter().map(of).sum());
         let proof = format!(
-            "every byte, mode, owner, time, link and attribute is back: {} entries compared, with {} hard links and {} attributes",
+            "every byte, mode, owner, time, link and attribute is back:\n    {} entries compared, with {} hard links and {} attributes",
             sum(|c| c.entries),
             sum(|c| c.hard_links),
             sum(|c| c.attributes),
@@ -260,6 +260,15 @@ impl Story<'_> {
         self.screen
             .row(what, "done", &units::duration(start.elapsed()));
         Ok(())
+    }
+}
+
+/// A path with the home directory as `~`.
+fn shorten(path: &Path) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match home.as_ref().and_then(|home| path.strip_prefix(home).ok()) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
     }
 }
 

@@ -11,6 +11,9 @@ const BOLD: &str = "1";
 const DIM: &str = "2";
 const GREEN: &str = "1;32";
 
+const NAME_COLUMNS: usize = 26;
+const WHAT_COLUMNS: usize = 58;
+
 impl Screen {
     pub(super) fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -37,11 +40,13 @@ impl Screen {
 
     /// A name, what is to be said of it, and how long it took.
     pub(super) fn row(&self, name: &str, what: &str, took: &str) {
-        if name.chars().count() > 24 && took.is_empty() {
-            return println!("    {name}  {}", self.paint(DIM, what));
+        let mut lines = wrap(what, WHAT_COLUMNS).into_iter();
+        let first = lines.next().unwrap_or_default();
+        let line = format!("    {name:<NAME_COLUMNS$}  {first:<WHAT_COLUMNS$}  {took:>8}");
+        println!("{}", line.trim_end());
+        for line in lines {
+            println!("    {:<NAME_COLUMNS$}  {line}", "");
         }
-        let line = format!("    {name:<24}  {what:<62}");
-        println!("{}  {}", line.trim_end(), self.paint(DIM, took));
     }
 
     pub(super) fn note(&self, text: &str) {
@@ -58,5 +63,34 @@ impl Screen {
 
     pub(super) fn verdict(&self, text: &str) {
         println!("\n  {} {text}\n", self.paint(GREEN, "✓"));
+    }
+}
+
+/// Lines of at most `columns`, broken between words.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(
+            wrap("women and children first", 12),
+            ["women and", "children", "first"]
+        );
+        assert_eq!(wrap("", 12), [""]);
     }
 }
