@@ -5,6 +5,7 @@ mod disk;
 mod layout;
 mod local;
 mod memory;
+mod shared;
 
 use std::fmt;
 

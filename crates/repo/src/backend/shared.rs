@@ -1,0 +1,47 @@
+//! A backend behind an `Arc` is a backend, so that one can be shared and still be decorated.
+//! It must never do anything but pass on.
+
+use std::sync::Arc;
+
+use lifeboat_format::Id;
+
+use super::{Backend, BackendError, FileKind, FileName};
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn location(&self) -> String {
+        (**self).location()
+    }
+
+    fn create(&self) -> Result<(), BackendError> {
+        (**self).create()
+    }
+
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError> {
+        (**self).list(kind, each)
+    }
+
+    fn size(&self, name: FileName) -> Result<u64, BackendError> {
+        (**self).size(name)
+    }
+
+    fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        (**self).load(name, limit_bytes)
+    }
+
+    fn load_at(
+        &self,
+        name: FileName,
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError> {
+        (**self).load_at(name, offset_bytes, buf)
+    }
+
+    fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError> {
+        (**self).save(name, data)
+    }
+
+    fn remove(&self, name: FileName) -> Result<(), BackendError> {
+        (**self).remove(name)
+    }
+}

@@ -1,0 +1,87 @@
+//! Every backend keeps the same contract, also when the system below fails now and then.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lifeboat_repo::backend::{Backend, LocalBackend, MemoryBackend};
+use lifeboat_testkit::conformance::check_backend;
+use lifeboat_testkit::disk::SimulatedDisk;
+use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
+use lifeboat_testkit::replay::{Note, seed};
+use lifeboat_testkit::retry::RetryingBackend;
+
+/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
+const ATTEMPTS: u32 = 20;
+const FAILING_PERCENT: u64 = 20;
+
+#[test]
+fn memory() {
+    check_backend(&|| Box::new(MemoryBackend::new()));
+}
+
+#[test]
+fn local() {
+    let places = Places::new();
+    check_backend(&|| Box::new(LocalBackend::new(places.next())));
+}
+
+#[test]
+fn local_on_a_simulated_disk() {
+    check_backend(&|| Box::new(LocalBackend::on(SimulatedDisk::new(), "/srv/restic")));
+}
+
+#[test]
+fn shared() {
+    check_backend(&|| Box::new(Arc::new(MemoryBackend::new()) as Arc<dyn Backend>));
+}
+
+#[test]
+fn memory_that_fails() {
+    check_backend(&|| failing(MemoryBackend::new()));
+}
+
+#[test]
+fn local_that_fails() {
+    let places = Places::new();
+    check_backend(&|| failing(LocalBackend::new(places.next())));
+}
+
+#[test]
+fn a_recording_changes_nothing() {
+    check_backend(&|| Box::new(FaultyBackend::recording(MemoryBackend::new())));
+}
+
+fn failing(backend: impl Backend + 'static) -> Box<dyn Backend> {
+    let seed = seed();
+    let _seed = Note::seed(seed);
+    let plan = FaultPlan::random(
+        seed,
+        FAILING_PERCENT,
+        &[Fault::FailBefore, Fault::FailAfter],
+    );
+    Box::new(RetryingBackend::new(
+        FaultyBackend::new(backend, plan),
+        ATTEMPTS,
+    ))
+}
+
+/// Directories that do not exist, in one that is removed at the end.
+struct Places {
+    root: tempfile::TempDir,
+    count: AtomicU64,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    fn next(&self) -> PathBuf {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        self.root.path().join(format!("parent/{number}"))
+    }
+}

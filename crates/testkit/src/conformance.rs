@@ -1,0 +1,414 @@
+//! The contract of a backend as tests, one suite for all of them.
+//! It must never know which backend it has: what differs between them is no part of the contract.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lifeboat_format::Id;
+use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
+
+use crate::random::Random;
+use crate::replay::{Note, seed};
+
+const MEBIBYTE: usize = 1 << 20;
+/// Longer than any file that a restic of today writes by default, in bytes.
+const LARGE_BYTES: usize = 20 * MEBIBYTE;
+const NO_LIMIT: u64 = u64::MAX;
+const THREADS: u8 = 8;
+
+/// One part of the contract.
+type Check = fn(&dyn Backend, &mut Random);
+
+const CHECKS: &[(&str, Check)] = &[
+    ("a missing repository is an error", missing_repository),
+    ("an empty repository lists nothing", empty_repository),
+    ("a missing file is missing", missing_file),
+    ("every kind keeps its files", every_kind),
+    ("there is one config", one_config),
+    ("a file may be empty", empty_file),
+    ("pieces are joined", pieces),
+    ("ranges are exact", ranges),
+    ("a file that is too long is refused", limits),
+    ("a large file comes back", large_file),
+    ("saving again replaces", replacing),
+    ("removing removes", removing),
+    ("names are all 256 first bytes", all_first_bytes),
+    ("many threads save many files", many_files_at_once),
+    ("many threads save one file", one_file_at_once),
+    ("a listing shows only whole files", listing_while_saving),
+    ("creating again is harmless", creating_again),
+];
+
+/// Checks a backend against the contract of [`Backend`]. `make` gives a new one each time, at a place of its own where
+/// no repository is.
+///
+/// # Panics
+/// If it breaks the contract; the part and the seed are named.
+pub fn check_backend(make: &dyn Fn() -> Box<dyn Backend>) {
+    let seed = seed();
+    let _seed = Note::seed(seed);
+    for (part, check) in CHECKS {
+        let _part = Note::new(format!("in the part: {part}"));
+        let backend = make();
+        if *part != CHECKS[0].0 {
+            backend.create().unwrap();
+        }
+        check(&*backend, &mut Random::new(seed));
+    }
+}
+
+/// All files of a kind with their sizes.
+///
+/// # Panics
+/// If a file is listed twice.
+///
+/// # Errors
+/// Those of the backend.
+pub fn listing(backend: &dyn Backend, kind: FileKind) -> Result<BTreeMap<Id, u64>, BackendError> {
+    let mut found = BTreeMap::new();
+    backend.list(kind, &mut |id, size_bytes| {
+        assert_eq!(found.insert(id, size_bytes), None, "{id} is listed twice");
+    })?;
+    Ok(found)
+}
+
+fn missing_repository(backend: &dyn Backend, _: &mut Random) {
+    for kind in FileKind::NAMED {
+        let error = listing(backend, kind).expect_err("a repository that is not there was listed");
+        assert!(
+            matches!(error, BackendError::NoRepository { .. }),
+            "{error:?}"
+        );
+        let name = FileName::new(kind, Id([1; 32]));
+        let errors = [
+            backend.size(name).unwrap_err(),
+            backend.load(name, NO_LIMIT).unwrap_err(),
+            backend.load_at(name, 0, &mut [0; 1]).unwrap_err(),
+            backend.save(name, &[b"x"]).unwrap_err(),
+            backend.remove(name).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(
+                matches!(error, BackendError::NoRepository { .. }),
+                "{error:?}"
+            );
+        }
+    }
+    assert!(backend.size(FileName::CONFIG).is_err());
+    assert!(
+        backend.save(FileName::CONFIG, &[b"x"]).is_err(),
+        "no repository is made in passing"
+    );
+}
+
+fn empty_repository(backend: &dyn Backend, _: &mut Random) {
+    for kind in FileKind::NAMED.into_iter().chain([FileKind::Config]) {
+        assert!(listing(backend, kind).unwrap().is_empty(), "{kind:?}");
+    }
+}
+
+fn missing_file(backend: &dyn Backend, random: &mut Random) {
+    for kind in FileKind::NAMED {
+        let there = file(random, kind, 10);
+        backend.save(there.0, &[&there.1]).unwrap();
+        assert_missing(backend, FileName::new(kind, Id::of(b"nobody")));
+    }
+    assert_missing(backend, FileName::CONFIG);
+}
+
+fn every_kind(backend: &dyn Backend, random: &mut Random) {
+    let mut saved = BTreeMap::new();
+    for kind in FileKind::NAMED {
+        for length in [1, 100, 70_000] {
+            let (name, content) = file(random, kind, length);
+            backend.save(name, &[&content]).unwrap();
+            saved.insert(name, content);
+        }
+    }
+    for (name, content) in &saved {
+        assert_eq!(&backend.load(*name, NO_LIMIT).unwrap(), content, "{name}");
+        assert_eq!(backend.size(*name).unwrap(), content.len() as u64, "{name}");
+    }
+    for kind in FileKind::NAMED {
+        let of_kind = saved.iter().filter(|(name, _)| name.kind == kind);
+        let expected: BTreeMap<Id, u64> = of_kind
+            .map(|(name, content)| (name.id, content.len() as u64))
+            .collect();
+        assert_eq!(listing(backend, kind).unwrap(), expected, "{kind:?}");
+    }
+}
+
+fn one_config(backend: &dyn Backend, _: &mut Random) {
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    let by_id = FileName::new(FileKind::Config, Id([9; 32]));
+    assert_eq!(backend.load(by_id, 6).unwrap(), b"config");
+    assert_eq!(
+        listing(backend, FileKind::Config).unwrap(),
+        BTreeMap::from([(FileName::CONFIG.id, 6)])
+    );
+    backend.remove(by_id).unwrap();
+    assert_missing(backend, FileName::CONFIG);
+}
+
+fn empty_file(backend: &dyn Backend, random: &mut Random) {
+    for data in [&[][..], &[&b""[..], b""]] {
+        let (name, _) = file(random, FileKind::Lock, 8);
+        backend.save(name, data).unwrap();
+        assert_eq!(backend.size(name).unwrap(), 0);
+        assert_eq!(backend.load(name, 0).unwrap(), b"");
+        backend.load_at(name, 0, &mut []).unwrap();
+        assert_eq!(
+            listing(backend, FileKind::Lock).unwrap().get(&name.id),
+            Some(&0)
+        );
+    }
+}
+
+fn pieces(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Pack, 300_000);
+    let (first, rest) = content.split_at(random.index(content.len()));
+    let (second, third) = rest.split_at(random.index(rest.len()));
+    backend
+        .save(name, &[first, b"", second, third, b""])
+        .unwrap();
+    assert_eq!(backend.load(name, NO_LIMIT).unwrap(), content);
+}
+
+fn ranges(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Pack, 100_000);
+    let size_bytes = content.len();
+    backend.save(name, &[&content]).unwrap();
+    let mut wanted = vec![
+        (0, 0),
+        (0, 1),
+        (0, size_bytes),
+        (size_bytes - 1, 1),
+        (size_bytes, 0),
+    ];
+    for _ in 0..50 {
+        let from = random.index(size_bytes);
+        wanted.push((from, random.index(size_bytes - from)));
+    }
+    for (from, length) in wanted {
+        let mut buf = vec![0xee; length];
+        backend.load_at(name, from as u64, &mut buf).unwrap();
+        assert!(buf == content[from..from + length], "{length} from {from}");
+    }
+    let end = size_bytes as u64;
+    for (from, length) in [
+        (end, 1),
+        (end + 1, 0),
+        (end - 1, 2),
+        (0, size_bytes + 1),
+        (u64::MAX, 1),
+    ] {
+        let error = backend
+            .load_at(name, from, &mut vec![0; length])
+            .unwrap_err();
+        let wanted_end = from.saturating_add(length as u64);
+        let as_expected = matches!(
+            error,
+            BackendError::Short { name: of, size_bytes, wanted_bytes, .. }
+                if of == name && size_bytes == end && wanted_bytes == wanted_end
+        );
+        assert!(as_expected, "{length} from {from}: {error:?}");
+    }
+}
+
+fn limits(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Index, 1000);
+    backend.save(name, &[&content]).unwrap();
+    assert_eq!(backend.load(name, 1000).unwrap(), content);
+    let error = backend.load(name, 999).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            BackendError::TooLong {
+                size_bytes: 1000,
+                limit_bytes: 999,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+fn large_file(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Pack, LARGE_BYTES);
+    backend
+        .save(name, &content.chunks(MEBIBYTE).collect::<Vec<_>>())
+        .unwrap();
+    assert!(
+        backend.load(name, NO_LIMIT).unwrap() == content,
+        "20 MiB came back otherwise"
+    );
+    let mut tail = vec![0; 1000];
+    backend
+        .load_at(name, (LARGE_BYTES - 1000) as u64, &mut tail)
+        .unwrap();
+    assert!(tail == content[LARGE_BYTES - 1000..]);
+}
+
+fn replacing(backend: &dyn Backend, random: &mut Random) {
+    // The config is the one file whose name is not its hash, so that its content may really change.
+    for length in [10, 5000, 0, 70] {
+        let content = random.bytes(length);
+        backend.save(FileName::CONFIG, &[&content]).unwrap();
+        assert_eq!(backend.load(FileName::CONFIG, NO_LIMIT).unwrap(), content);
+    }
+    let (name, content) = file(random, FileKind::Pack, 1000);
+    for _ in 0..3 {
+        backend.save(name, &[&content]).unwrap();
+        assert_eq!(listing(backend, FileKind::Pack).unwrap().len(), 1);
+    }
+}
+
+fn removing(backend: &dyn Backend, random: &mut Random) {
+    for kind in FileKind::NAMED {
+        let (name, content) = file(random, kind, 100);
+        let (other, _) = file(random, kind, 100);
+        backend.save(name, &[&content]).unwrap();
+        backend.save(other, &[&content]).unwrap();
+        backend.remove(name).unwrap();
+        backend.remove(name).unwrap();
+        assert_missing(backend, name);
+        assert_eq!(
+            listing(backend, kind).unwrap(),
+            BTreeMap::from([(other.id, 100)])
+        );
+        backend.save(name, &[&content]).unwrap();
+        assert_eq!(backend.load(name, NO_LIMIT).unwrap(), content);
+    }
+    backend.remove(FileName::CONFIG).unwrap();
+}
+
+fn all_first_bytes(backend: &dyn Backend, random: &mut Random) {
+    let mut expected = BTreeMap::new();
+    for first in 0..=u8::MAX {
+        let mut id = Id::of(&random.bytes(8));
+        id.0[0] = first;
+        let size_bytes = u64::from(first);
+        backend
+            .save(
+                FileName::new(FileKind::Pack, id),
+                &[&vec![1; usize::from(first)]],
+            )
+            .unwrap();
+        expected.insert(id, size_bytes);
+    }
+    assert_eq!(listing(backend, FileKind::Pack).unwrap(), expected);
+}
+
+fn many_files_at_once(backend: &dyn Backend, random: &mut Random) {
+    let seed = random.number();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                let mut random = Random::new(seed ^ u64::from(thread));
+                for _ in 0..20 {
+                    let kind = *random.pick(&FileKind::NAMED);
+                    let (name, content) = sized_file(&mut random, kind, 50_000);
+                    backend.save(name, &[&content]).unwrap();
+                    assert_eq!(backend.load(name, NO_LIMIT).unwrap(), content);
+                    if random.chance(30) {
+                        backend.remove(name).unwrap();
+                        assert_missing(backend, name);
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn one_file_at_once(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Pack, 200_000);
+    let content = &content;
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    backend.save(name, &[content]).unwrap();
+                    assert!(&backend.load(name, NO_LIMIT).unwrap() == content);
+                }
+            });
+        }
+    });
+    let expected = BTreeMap::from([(name.id, content.len() as u64)]);
+    assert_eq!(listing(backend, FileKind::Pack).unwrap(), expected);
+}
+
+fn listing_while_saving(backend: &dyn Backend, random: &mut Random) {
+    const LENGTH: u64 = 100_000;
+    let seed = random.number();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let mut random = Random::new(seed ^ u64::from(thread));
+                    for _ in 0..10 {
+                        let (name, content) = file(&mut random, FileKind::Pack, 100_000);
+                        let pieces: Vec<&[u8]> = content.chunks(10_000).collect();
+                        backend.save(name, &pieces).unwrap();
+                        let found = listing(backend, FileKind::Pack).unwrap();
+                        assert!(found.contains_key(&name.id), "what was saved is listed");
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                for (id, size_bytes) in listing(backend, FileKind::Pack).unwrap() {
+                    assert_eq!(size_bytes, LENGTH, "{id} was listed before it was whole");
+                }
+            }
+        });
+        let ends: Vec<_> = writers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
+        is_done.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "a writer failed");
+    });
+    let found = listing(backend, FileKind::Pack).unwrap();
+    assert_eq!(found.len(), 10 * usize::from(THREADS));
+    for id in found.into_keys() {
+        let content = backend
+            .load(FileName::new(FileKind::Pack, id), LENGTH)
+            .unwrap();
+        assert_eq!(Id::of(&content), id, "content under another name");
+    }
+}
+
+fn creating_again(backend: &dyn Backend, random: &mut Random) {
+    let (name, content) = file(random, FileKind::Key, 100);
+    backend.save(name, &[&content]).unwrap();
+    backend.create().unwrap();
+    assert_eq!(backend.load(name, NO_LIMIT).unwrap(), content);
+}
+
+/// A file of this length, whose name is its hash as in a repository.
+fn file(random: &mut Random, kind: FileKind, length: usize) -> (FileName, Vec<u8>) {
+    let content = random.bytes(length);
+    (FileName::new(kind, Id::of(&content)), content)
+}
+
+fn sized_file(random: &mut Random, kind: FileKind, below: usize) -> (FileName, Vec<u8>) {
+    let length = 8 + random.index(below);
+    file(random, kind, length)
+}
+
+fn assert_missing(backend: &dyn Backend, name: FileName) {
+    let errors = [
+        backend.size(name).unwrap_err(),
+        backend.load(name, NO_LIMIT).unwrap_err(),
+        backend.load_at(name, 0, &mut [0; 3]).unwrap_err(),
+        backend.load_at(name, 0, &mut []).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(
+            matches!(error, BackendError::Missing { name: of, .. } if of == name),
+            "{name}: {error:?}"
+        );
+    }
+}

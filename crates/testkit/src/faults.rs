@@ -1,0 +1,479 @@
+//! A backend that fails where a plan says so, and writes down every operation.
+//! It must never fail in a way that no real backend could: a file is saved whole or not at all.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lifeboat_format::Id;
+use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
+
+use crate::random::Random;
+
+/// What is asked of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    /// [`Backend::create`].
+    Create,
+    /// [`Backend::list`].
+    List,
+    /// [`Backend::size`].
+    Size,
+    /// [`Backend::load`].
+    Load,
+    /// [`Backend::load_at`].
+    LoadAt,
+    /// [`Backend::save`].
+    Save,
+    /// [`Backend::remove`].
+    Remove,
+}
+
+impl Verb {
+    /// Whether it changes the repository.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Create | Self::Save | Self::Remove)
+    }
+}
+
+/// One operation, in the order in which they began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Its number, from 0.
+    pub number: u64,
+    /// What was asked.
+    pub verb: Verb,
+    /// Of which kind of file; `None` for [`Verb::Create`].
+    pub kind: Option<FileKind>,
+    /// Of which file; `None` for [`Verb::Create`] and [`Verb::List`].
+    pub name: Option<FileName>,
+    /// Bytes that were saved, or that a [`Verb::LoadAt`] asked for; for a [`Verb::Load`] its limit.
+    pub bytes: u64,
+}
+
+/// How an operation goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and does nothing.
+    FailBefore,
+    /// It does its work and fails nevertheless, as when an answer is lost.
+    FailAfter,
+    /// The process dies: it does nothing, and nothing works any more.
+    CrashBefore,
+    /// The process dies when the work is done: nothing works any more.
+    CrashAfter,
+    /// A read gives less than there is: `load` half of the file, `load_at` [`BackendError::Short`]. Others go well.
+    Truncate,
+    /// One bit of what a read gives is another. Others go well.
+    FlipBit,
+    /// A listing lacks the files that were saved last, so many of them. Others go well.
+    HideNewest(usize),
+}
+
+type Rule = dyn Fn(&Operation) -> Option<Fault> + Send + Sync;
+
+/// Which operations go wrong, and how: a function, so that it can be anything.
+#[derive(Clone)]
+pub struct FaultPlan(Arc<Rule>);
+
+impl FaultPlan {
+    /// A rule of one's own.
+    pub fn new(rule: impl Fn(&Operation) -> Option<Fault> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(rule))
+    }
+
+    /// Nothing goes wrong.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(|_| None)
+    }
+
+    /// One operation goes wrong.
+    #[must_use]
+    pub fn at(number: u64, fault: Fault) -> Self {
+        Self::new(move |operation| (operation.number == number).then_some(fault))
+    }
+
+    /// So many operations in a hundred go wrong, in one of these ways, chosen by a seed and the operation's number.
+    #[must_use]
+    pub fn random(seed: u64, percent: u64, faults: &[Fault]) -> Self {
+        let faults = faults.to_vec();
+        Self::new(move |operation| {
+            let mut random = Random::new(seed ^ operation.number.wrapping_mul(0x9e37_79b9));
+            random.chance(percent).then(|| *random.pick(&faults))
+        })
+    }
+
+    /// This plan for the operations that fulfil a condition, and no faults for others.
+    #[must_use]
+    pub fn only(self, when: impl Fn(&Operation) -> bool + Send + Sync + 'static) -> Self {
+        Self::new(move |operation| {
+            if when(operation) {
+                (self.0)(operation)
+            } else {
+                None
+            }
+        })
+    }
+}
+
+impl fmt::Debug for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultPlan")
+    }
+}
+
+/// A backend that fails by plan. Clones share the plan, the log and the death.
+#[derive(Clone, Debug)]
+pub struct FaultyBackend<B> {
+    inner: B,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plan: Mutex<FaultPlan>,
+    log: Mutex<Vec<Operation>>,
+    saved: Mutex<Vec<FileName>>,
+    is_dead: AtomicBool,
+    faults: AtomicU64,
+}
+
+impl<B: Backend> FaultyBackend<B> {
+    /// A backend that fails by plan.
+    pub fn new(inner: B, plan: FaultPlan) -> Self {
+        let shared = Shared {
+            plan: Mutex::new(plan),
+            log: Mutex::default(),
+            saved: Mutex::default(),
+            is_dead: AtomicBool::new(false),
+            faults: AtomicU64::new(0),
+        };
+        Self {
+            inner,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A backend that only writes down what it is asked.
+    pub fn recording(inner: B) -> Self {
+        Self::new(inner, FaultPlan::none())
+    }
+
+    /// What is below, which has no faults.
+    pub fn inner(&self) -> &B {
+        &self.inner
+    }
+
+    /// Goes on by another plan; numbers go on too.
+    pub fn follow(&self, plan: FaultPlan) {
+        *lock(&self.shared.plan) = plan;
+    }
+
+    /// All operations until now.
+    #[must_use]
+    pub fn log(&self) -> Vec<Operation> {
+        lock(&self.shared.log).clone()
+    }
+
+    /// How many operations of a sort there were; `None` counts all kinds of file.
+    #[must_use]
+    pub fn count(&self, verb: Verb, kind: Option<FileKind>) -> usize {
+        let matches = |operation: &&Operation| {
+            operation.verb == verb && (kind.is_none() || operation.kind == kind)
+        };
+        lock(&self.shared.log).iter().filter(matches).count()
+    }
+
+    /// Whether the process is dead by plan.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.shared.is_dead.load(Ordering::SeqCst)
+    }
+
+    /// How many operations went wrong by plan.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.shared.faults.load(Ordering::SeqCst)
+    }
+
+    fn run<T>(&self, asked: Asked, work: impl FnOnce() -> Result<T, BackendError>) -> Outcome<T> {
+        let Asked {
+            verb,
+            kind,
+            name,
+            bytes,
+        } = asked;
+        let operation = {
+            let mut log = lock(&self.shared.log);
+            let number = log.len() as u64;
+            let operation = Operation {
+                number,
+                verb,
+                kind,
+                name,
+                bytes,
+            };
+            log.push(operation);
+            operation
+        };
+        let injected = |cause: &'static str| {
+            let what = name.map_or_else(|| format!("{verb:?}"), |name| name.to_string());
+            BackendError::Io {
+                doing: "use",
+                what,
+                location: self.location(),
+                cause: std::io::Error::other(cause),
+            }
+        };
+        if self.is_dead() {
+            return Err(injected("the process is dead by plan"));
+        }
+        let plan = lock(&self.shared.plan).clone();
+        let fault = (plan.0)(&operation);
+        if fault.is_some() {
+            self.shared.faults.fetch_add(1, Ordering::SeqCst);
+        }
+        let number = operation.number;
+        match fault {
+            Some(Fault::FailBefore) => Err(injected("failed by plan, before")),
+            Some(Fault::FailAfter) => {
+                work()?;
+                Err(injected("failed by plan, after"))
+            }
+            Some(Fault::CrashBefore) => {
+                self.shared.is_dead.store(true, Ordering::SeqCst);
+                Err(injected("died by plan, before"))
+            }
+            Some(Fault::CrashAfter) => {
+                // What others do meanwhile happens before the death, as it may.
+                let done = work();
+                self.shared.is_dead.store(true, Ordering::SeqCst);
+                done?;
+                Err(injected("died by plan, after"))
+            }
+            fault => work().map(|done| (done, fault, number)),
+        }
+    }
+}
+
+type Outcome<T> = Result<(T, Option<Fault>, u64), BackendError>;
+
+struct Asked {
+    verb: Verb,
+    kind: Option<FileKind>,
+    name: Option<FileName>,
+    bytes: u64,
+}
+
+impl Asked {
+    fn of(verb: Verb, name: FileName, bytes: u64) -> Self {
+        Self {
+            verb,
+            kind: Some(name.kind),
+            name: Some(name),
+            bytes,
+        }
+    }
+}
+
+impl<B: Backend> Backend for FaultyBackend<B> {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> Result<(), BackendError> {
+        let asked = Asked {
+            verb: Verb::Create,
+            kind: None,
+            name: None,
+            bytes: 0,
+        };
+        self.run(asked, || self.inner.create()).map(|_| ())
+    }
+
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError> {
+        let asked = Asked {
+            verb: Verb::List,
+            kind: Some(kind),
+            name: None,
+            bytes: 0,
+        };
+        let (found, fault, _) = self.run(asked, || {
+            let mut found = Vec::new();
+            self.inner
+                .list(kind, &mut |id, size_bytes| found.push((id, size_bytes)))?;
+            Ok(found)
+        })?;
+        let hidden: Vec<Id> = match fault {
+            Some(Fault::HideNewest(count)) => {
+                let saved = lock(&self.shared.saved);
+                let newest = saved.iter().rev().filter(|name| name.kind == kind);
+                newest.take(count).map(|name| name.id).collect()
+            }
+            _ => Vec::new(),
+        };
+        for (id, size_bytes) in found {
+            if !hidden.contains(&id) {
+                each(id, size_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, name: FileName) -> Result<u64, BackendError> {
+        self.run(Asked::of(Verb::Size, name, 0), || self.inner.size(name))
+            .map(|(size_bytes, ..)| size_bytes)
+    }
+
+    fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        let asked = Asked::of(Verb::Load, name, limit_bytes);
+        let (mut content, fault, number) =
+            self.run(asked, || self.inner.load(name, limit_bytes))?;
+        match fault {
+            Some(Fault::Truncate) => content.truncate(content.len() / 2),
+            Some(Fault::FlipBit) => flip(&mut content, number),
+            _ => {}
+        }
+        Ok(content)
+    }
+
+    fn load_at(
+        &self,
+        name: FileName,
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError> {
+        let wanted_bytes = offset_bytes.saturating_add(buf.len() as u64);
+        let asked = Asked::of(Verb::LoadAt, name, buf.len() as u64);
+        let ((), fault, number) =
+            self.run(asked, || self.inner.load_at(name, offset_bytes, buf))?;
+        match fault {
+            Some(Fault::Truncate) => {
+                buf.fill(0);
+                return Err(BackendError::Short {
+                    name,
+                    location: self.location(),
+                    size_bytes: offset_bytes,
+                    wanted_bytes,
+                });
+            }
+            Some(Fault::FlipBit) => flip(buf, number),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError> {
+        let bytes = data.iter().map(|piece| piece.len() as u64).sum();
+        self.run(Asked::of(Verb::Save, name, bytes), || {
+            self.inner.save(name, data)?;
+            lock(&self.shared.saved).push(name);
+            Ok(())
+        })
+        .map(|_| ())
+    }
+
+    fn remove(&self, name: FileName) -> Result<(), BackendError> {
+        self.run(Asked::of(Verb::Remove, name, 0), || self.inner.remove(name))
+            .map(|_| ())
+    }
+}
+
+fn flip(bytes: &mut [u8], seed: u64) {
+    let mut random = Random::new(seed);
+    let at = random.index(bytes.len());
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1 << random.below(8);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_repo::backend::MemoryBackend;
+
+    use super::*;
+
+    const NAME: FileName = FileName {
+        kind: FileKind::Pack,
+        id: Id([1; 32]),
+    };
+
+    /// A repository with one file, whose operations are counted from here.
+    fn faulty(fault: Fault) -> FaultyBackend<MemoryBackend> {
+        let memory = MemoryBackend::new();
+        memory.create().unwrap();
+        memory.save(NAME, &[b"content"]).unwrap();
+        FaultyBackend::new(memory, FaultPlan::at(0, fault))
+    }
+
+    #[test]
+    fn a_failure_comes_before_or_after_the_work() {
+        let backend = faulty(Fault::FailBefore);
+        assert!(backend.remove(NAME).is_err() && backend.inner().size(NAME).is_ok());
+        let backend = faulty(Fault::FailAfter);
+        assert!(backend.remove(NAME).is_err() && backend.inner().size(NAME).is_err());
+        assert!(backend.save(NAME, &[b"again"]).is_ok());
+        assert_eq!((backend.faults(), backend.count(Verb::Save, None)), (1, 1));
+    }
+
+    #[test]
+    fn the_dead_do_nothing() {
+        for (fault, is_there) in [(Fault::CrashBefore, true), (Fault::CrashAfter, false)] {
+            let backend = faulty(fault);
+            assert!(backend.remove(NAME).is_err() && backend.is_dead());
+            assert_eq!(backend.inner().size(NAME).is_ok(), is_there);
+            assert!(backend.size(NAME).is_err_and(|error| !error.is_missing()));
+        }
+    }
+
+    #[test]
+    fn reads_are_cut_and_bent() {
+        assert_eq!(faulty(Fault::Truncate).load(NAME, 100).unwrap(), b"con");
+        assert!(matches!(
+            faulty(Fault::Truncate).load_at(NAME, 2, &mut [0; 2]),
+            Err(BackendError::Short { .. })
+        ));
+        let bent = faulty(Fault::FlipBit).load(NAME, 100).unwrap();
+        let bits = bent
+            .iter()
+            .zip(b"content")
+            .map(|(a, b)| (a ^ b).count_ones());
+        assert_eq!(bits.sum::<u32>(), 1);
+    }
+
+    #[test]
+    fn the_newest_files_are_hidden() {
+        let backend = faulty(Fault::FailBefore);
+        backend.follow(
+            FaultPlan::new(|_| Some(Fault::HideNewest(1)))
+                .only(|operation| operation.verb == Verb::List),
+        );
+        backend
+            .save(FileName::new(FileKind::Pack, Id([2; 32])), &[b"x"])
+            .unwrap();
+        let mut found = Vec::new();
+        backend
+            .list(FileKind::Pack, &mut |id, _| found.push(id))
+            .unwrap();
+        assert_eq!(found, [NAME.id]);
+    }
+
+    #[test]
+    fn a_seed_repeats_its_faults() {
+        let run = |seed| {
+            let plan = FaultPlan::random(seed, 30, &[Fault::FailBefore]);
+            let backend = FaultyBackend::new(faulty(Fault::FailAfter), plan);
+            (0..100)
+                .map(|_| backend.size(NAME).is_ok())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(run(5), run(5));
+        assert_ne!(run(5), run(6));
+    }
+}
