@@ -24,7 +24,7 @@ impl BlobKind {
 }
 
 /// One blob in one pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobRef {
     /// The pack.
     pub pack: Id,

@@ -32,7 +32,7 @@ pub use go_quote::{quote, unquote};
 pub use id::{Id, IdParseError};
 pub use index::{IndexBlob, IndexFile, IndexPack};
 pub use key::{KeyFile, KeyParams, SALT_BYTES};
-pub use lock::Lock;
+pub use lock::{Lock, LockOrigin};
 pub use node::{GenericAttribute, Mode, Node, NodeKind, NodeXattr};
 pub use pack::{HEADER_MAX_BYTES, PackEntry, decode_header, encode_header, header_bytes};
 pub use polynomial::Polynomial;

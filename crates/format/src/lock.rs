@@ -29,6 +29,22 @@ pub struct Lock {
     /// The group's number.
     #[serde(default)]
     pub gid: u32,
+    /// Who this is more exactly; only Lifeboat writes it, restic ignores it.
+    #[serde(default, rename = "lifeboat")]
+    pub origin: Option<LockOrigin>,
+}
+
+/// What tells one process from all others, where a host's name and a process number do not: containers share both.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LockOrigin {
+    /// `/proc/sys/kernel/random/boot_id`: which run of which kernel.
+    pub boot_id: String,
+    /// The inode of `/proc/self/ns/pid`: in which name space the process number counts.
+    pub pid_namespace: u64,
+    /// Field 22 of `/proc/self/stat`: when the process began, in clock ticks since boot.
+    pub started_ticks: u64,
+    /// Seconds without a refresh after which the holder has stopped writing for certain.
+    pub lease_seconds: u32,
 }
 
 impl Lock {
@@ -58,6 +74,13 @@ impl Lock {
                 push_number(&mut out, u64::from(value));
             }
         }
+        if let Some(origin) = &self.origin {
+            out.extend_from_slice(b",\"lifeboat\":{\"boot_id\":");
+            push_string(&mut out, &origin.boot_id);
+            let LockOrigin { pid_namespace, started_ticks, lease_seconds, .. } = origin;
+            let rest = format!(",\"pid_namespace\":{pid_namespace},\"started_ticks\":{started_ticks},\"lease_seconds\":{lease_seconds}}}");
+            out.extend_from_slice(rest.as_bytes());
+        }
         out.push(b'}');
         out
     }
@@ -72,6 +95,7 @@ mod tests {
         for json in [
             r#"{"time":"2015-06-27T12:18:51.759239612+02:00","exclusive":false,"hostname":"kasimir","username":"fd0","pid":13607,"uid":1000,"gid":100}"#,
             r#"{"time":"2015-06-27T12:18:51Z","exclusive":true,"hostname":"","username":"root","pid":1}"#,
+            r#"{"time":"2015-06-27T12:18:51Z","exclusive":true,"hostname":"","username":"root","pid":1,"lifeboat":{"boot_id":"b","pid_namespace":4026531836,"started_ticks":77,"lease_seconds":600}}"#,
         ] {
             assert_eq!(String::from_utf8(Lock::from_json(json.as_bytes()).unwrap().to_json()).unwrap(), json);
         }

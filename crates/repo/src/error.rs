@@ -1,0 +1,133 @@
+//! What can go wrong with a repository, in words that say what to do next.
+//! It must never hold a password, a key or plaintext, and never repeat its cause in its own text.
+
+use lifeboat_flow::Cancelled;
+use lifeboat_format::{BlobKind, FormatError, Id};
+
+use crate::backend::{BackendError, FileName};
+
+/// A repository could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A file of the repository is not what it should be.
+    #[error("{name} in {location} is damaged")]
+    Damaged {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// What is wrong with it.
+        #[source]
+        cause: FormatError,
+    },
+    /// No key of the repository fits the password.
+    #[error("wrong password or no key found for the repository at {location}")]
+    WrongPassword {
+        /// The repository's location.
+        location: String,
+    },
+    /// A repository is already there.
+    #[error("there is already a repository at {location}")]
+    Exists {
+        /// Its location.
+        location: String,
+    },
+    /// A blob is in no index file.
+    #[error("{} blob {id} is in no index file of the repository", kind.word())]
+    BlobUnknown {
+        /// What it holds.
+        kind: BlobKind,
+        /// Its ID.
+        id: Id,
+    },
+    /// A blob can't be read, from any of the packs that hold it.
+    #[error("{} blob {id} can't be read from pack {pack}", kind.word())]
+    BlobDamaged {
+        /// What it holds.
+        kind: BlobKind,
+        /// Its ID.
+        id: Id,
+        /// The last pack that was tried.
+        pack: Id,
+        /// What is wrong there.
+        #[source]
+        cause: Box<RepoError>,
+    },
+    /// What was read is not what the format says.
+    #[error("decode what was read")]
+    Format(#[from] FormatError),
+    /// Someone else holds a lock.
+    #[error("the repository is locked{} by {holder}", if *exclusive { " exclusively" } else { "" })]
+    Locked {
+        /// Who, since when.
+        holder: String,
+        /// Whether that lock is exclusive.
+        exclusive: bool,
+    },
+    /// A lock file can't be read, so nobody knows whether it counts.
+    #[error("lock {id} can't be read, so it is not known who holds it")]
+    LockUnreadable {
+        /// Its ID.
+        id: Id,
+        /// Why not.
+        #[source]
+        cause: Box<RepoError>,
+    },
+    /// Our lock could not be kept: others may have begun to change the repository.
+    #[error("the lock on {location} was lost: {why}")]
+    LockLost {
+        /// The repository's location.
+        location: String,
+        /// What happened.
+        why: String,
+    },
+    /// An ID prefix fits several files or none.
+    #[error("{0}")]
+    NotFound(String),
+    /// Packs that a new snapshot relies on are gone.
+    #[error("{count} packs that this backup relies on vanished from {location} while it ran, the first is {first}")]
+    PacksVanished {
+        /// How many.
+        count: usize,
+        /// The first.
+        first: Id,
+        /// The repository's location.
+        location: String,
+    },
+    /// The operation makes no sense here.
+    #[error("{0}")]
+    Refused(String),
+    /// The system gives no randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+    /// A thread of the writer failed earlier.
+    #[error("the repository can't be written to any more: {0}")]
+    WriterFailed(String),
+    /// Somebody wished to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl RepoError {
+    /// Whether the named file is simply not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Backend(error) if error.is_missing())
+    }
+}
+
+/// An error with all its causes in one line, for places that keep text.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,256 @@
+//! The index in memory: for every blob of the repository the packs that hold it, in at most 64 bytes a blob.
+//! It must never say that a blob is there on the word of a pack that is not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use lifeboat_format::{BlobKind, BlobRef, Id, IndexPack};
+
+/// Entries of one allocation: growing never copies or doubles the whole table.
+const SLAB_ENTRIES: usize = 256;
+
+/// One blob in one pack: 48 bytes.
+#[derive(Clone, Copy)]
+struct Entry {
+    id: Id,
+    pack: u32,
+    offset_bytes: u32,
+    length_bytes: u32,
+    raw_length_bytes: u32,
+}
+
+/// The blobs of one kind.
+#[derive(Default)]
+struct Table {
+    slabs: Vec<Vec<Entry>>,
+    len: usize,
+    numbers: HashTable<u32>,
+}
+
+/// IDs are hashes already: their first bytes spread as well as any function of them.
+fn spread(id: &Id) -> u64 {
+    let mut head = [0u8; 8];
+    head.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(head)
+}
+
+impl Table {
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        let number = number as usize;
+        self.slabs.get(number / SLAB_ENTRIES)?.get(number % SLAB_ENTRIES)
+    }
+
+    fn push(&mut self, entry: Entry) -> bool {
+        let Ok(number) = u32::try_from(self.len) else { return false };
+        if self.slabs.last().is_none_or(|slab| slab.len() == SLAB_ENTRIES) {
+            // The first slab grows by itself, so that a small repository stays small.
+            self.slabs.push(if self.slabs.is_empty() { Vec::new() } else { Vec::with_capacity(SLAB_ENTRIES) });
+        }
+        if let Some(slab) = self.slabs.last_mut() {
+            slab.push(entry);
+        }
+        self.len += 1;
+        let slabs = &self.slabs;
+        let rehash = |number: &u32| {
+            let number = *number as usize;
+            slabs.get(number / SLAB_ENTRIES).and_then(|slab| slab.get(number % SLAB_ENTRIES)).map_or(0, |e| spread(&e.id))
+        };
+        self.numbers.insert_unique(spread(&entry.id), number, rehash);
+        true
+    }
+
+    fn all<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Entry> + 'a {
+        self.numbers.iter_hash(spread(id)).filter_map(|number| self.entry(*number)).filter(move |entry| entry.id == *id)
+    }
+}
+
+/// A pack that the index knows.
+struct KnownPack {
+    id: Id,
+    /// Whether the backend's listing confirms it.
+    present: bool,
+}
+
+/// The index.
+#[derive(Default)]
+pub struct Index {
+    data: Table,
+    trees: Table,
+    packs: Vec<KnownPack>,
+    /// One bit a pack: whether something that is being written relies on it.
+    relied: Vec<AtomicU64>,
+}
+
+impl Index {
+    /// An index of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn table(&self, kind: BlobKind) -> &Table {
+        match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.trees,
+        }
+    }
+
+    /// Takes a pack with its blobs. A pack that comes twice is kept twice, which costs memory and nothing else.
+    pub fn insert(&mut self, pack: &IndexPack, present: bool) {
+        let Ok(number) = u32::try_from(self.packs.len()) else { return };
+        self.packs.push(KnownPack { id: pack.id, present });
+        if self.relied.len() * 64 < self.packs.len() {
+            self.relied.push(AtomicU64::new(0));
+        }
+        for blob in &pack.blobs {
+            let entry = Entry { id: blob.id, pack: number, offset_bytes: blob.offset_bytes, length_bytes: blob.length_bytes, raw_length_bytes: blob.raw_length_bytes };
+            let table = match blob.kind {
+                BlobKind::Data => &mut self.data,
+                BlobKind::Tree => &mut self.trees,
+            };
+            table.push(entry);
+        }
+    }
+
+    /// Where a blob lies; of several places the first whose pack is there.
+    #[must_use]
+    pub fn find(&self, kind: BlobKind, id: &Id) -> Option<BlobRef> {
+        let mut absent = None;
+        for (entry, pack) in self.entries(kind, id) {
+            let place = place(entry, pack);
+            if pack.present {
+                return Some(place);
+            }
+            absent = absent.or(Some(place));
+        }
+        absent
+    }
+
+    /// All places of a blob, those whose pack is there first.
+    #[must_use]
+    pub fn find_all(&self, kind: BlobKind, id: &Id) -> Vec<BlobRef> {
+        let mut found: Vec<(bool, BlobRef)> = self.entries(kind, id).map(|(entry, pack)| (!pack.present, place(entry, pack))).collect();
+        found.sort();
+        found.dedup();
+        found.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// Whether a blob lies in a pack that is there; if so, that pack is noted as relied on.
+    #[must_use]
+    pub fn rely(&self, kind: BlobKind, id: &Id) -> Option<u64> {
+        let table = self.table(kind);
+        for entry in table.all(id) {
+            let number = entry.pack as usize;
+            let Some(pack) = self.packs.get(number).filter(|pack| pack.present) else { continue };
+            if let Some(word) = self.relied.get(number / 64) {
+                word.fetch_or(1 << (number % 64), Ordering::Relaxed);
+            }
+            return Some(place(entry, pack).plain_bytes());
+        }
+        None
+    }
+
+    /// The packs that were relied on.
+    #[must_use]
+    pub fn relied_packs(&self) -> Vec<Id> {
+        let is_relied = |number: usize| self.relied.get(number / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1);
+        self.packs.iter().enumerate().filter(|(number, _)| is_relied(*number)).map(|(_, pack)| pack.id).collect()
+    }
+
+    /// Length of a blob's plaintext in bytes.
+    #[must_use]
+    pub fn plain_bytes(&self, kind: BlobKind, id: &Id) -> Option<u64> {
+        self.find(kind, id).map(|place| place.plain_bytes())
+    }
+
+    /// Number of blobs of a kind, each place counted.
+    #[must_use]
+    pub fn len(&self, kind: BlobKind) -> usize {
+        self.table(kind).len
+    }
+
+    /// Whether it knows no blob.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.data.len + self.trees.len == 0
+    }
+
+    /// Every blob with every place.
+    pub fn each(&self, mut visit: impl FnMut(BlobKind, Id, BlobRef)) {
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            for entry in self.table(kind).slabs.iter().flatten() {
+                if let Some(pack) = self.packs.get(entry.pack as usize) {
+                    visit(kind, entry.id, place(entry, pack));
+                }
+            }
+        }
+    }
+
+    /// Packs that the index names, each with whether the backend's listing has it.
+    pub fn packs(&self) -> impl Iterator<Item = (Id, bool)> + '_ {
+        self.packs.iter().map(|pack| (pack.id, pack.present))
+    }
+
+    /// Memory that it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let table = |t: &Table| t.slabs.iter().map(|s| s.capacity() * size_of::<Entry>()).sum::<usize>() + t.numbers.allocation_size();
+        table(&self.data) + table(&self.trees) + self.packs.capacity() * size_of::<KnownPack>() + self.relied.capacity() * 8
+    }
+
+    fn entries<'a>(&'a self, kind: BlobKind, id: &'a Id) -> impl Iterator<Item = (&'a Entry, &'a KnownPack)> + 'a {
+        self.table(kind).all(id).filter_map(|entry| Some((entry, self.packs.get(entry.pack as usize)?)))
+    }
+}
+
+fn place(entry: &Entry, pack: &KnownPack) -> BlobRef {
+    BlobRef { pack: pack.id, offset_bytes: entry.offset_bytes, length_bytes: entry.length_bytes, raw_length_bytes: entry.raw_length_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::IndexBlob;
+
+    fn pack(name: u32, blobs: impl Iterator<Item = (BlobKind, u32)>) -> IndexPack {
+        let blobs = blobs
+            .enumerate()
+            .map(|(at, (kind, blob))| IndexBlob { id: Id::of(&blob.to_le_bytes()), kind, offset_bytes: at as u32 * 100, length_bytes: 100, raw_length_bytes: 0 })
+            .collect();
+        IndexPack { id: Id::of(format!("pack {name}").as_bytes()), blobs }
+    }
+
+    #[test]
+    fn a_blob_takes_at_most_64_bytes() {
+        for blobs in [14_400u32, 20_000, 28_700, 115_000, 500_000] {
+            let mut index = Index::new();
+            for name in 0..blobs / 20 {
+                index.insert(&pack(name, (0..20).map(|b| (BlobKind::Data, name * 20 + b))), true);
+            }
+            assert_eq!(index.len(BlobKind::Data), blobs as usize);
+            let each = index.memory_bytes() as f64 / f64::from(blobs);
+            assert!(each <= 64.0, "{blobs} blobs take {each} bytes each");
+        }
+    }
+
+    #[test]
+    fn duplicates_are_kept_and_absent_packs_come_last() {
+        let mut index = Index::new();
+        index.insert(&pack(1, [(BlobKind::Data, 7)].into_iter()), false);
+        index.insert(&pack(2, [(BlobKind::Data, 8), (BlobKind::Data, 7)].into_iter()), true);
+        let id = Id::of(&7u32.to_le_bytes());
+        assert_eq!(index.find_all(BlobKind::Data, &id).len(), 2);
+        assert_eq!(index.find(BlobKind::Data, &id).map(|b| b.offset_bytes), Some(100));
+        assert_eq!(index.find(BlobKind::Tree, &id), None);
+    }
+
+    #[test]
+    fn only_present_packs_are_relied_on() {
+        let mut index = Index::new();
+        index.insert(&pack(1, [(BlobKind::Data, 1)].into_iter()), false);
+        index.insert(&pack(2, [(BlobKind::Data, 2)].into_iter()), true);
+        assert_eq!(index.rely(BlobKind::Data, &Id::of(&1u32.to_le_bytes())), None);
+        assert!(index.rely(BlobKind::Data, &Id::of(&2u32.to_le_bytes())).is_some());
+        assert_eq!(index.relied_packs(), [Id::of(b"pack 2")]);
+    }
+}

@@ -1,0 +1,398 @@
+//! Takes blobs into a repository: deduplicates, compresses, encrypts, packs, stores, and indexes what was stored.
+//! It must never index a pack that is not stored, and never call a blob stored before it is indexed.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use lifeboat_format::{
+    BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack, NONCE_BYTES, PackEntry, encode_header, header_bytes,
+};
+
+use crate::backend::{FileKind, FileName};
+use crate::lock::LockGuard;
+use crate::{Index, RepoError, Repository, chain, random};
+
+/// An index file is written when it is this old, so that a run that is killed loses no more of what it stored.
+const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
+/// An index file is written when it has this many blobs, as restic does.
+const INDEX_MAX_BLOBS: usize = 50_000;
+/// How often the age of the index is looked at.
+const INDEX_AGE_POLL: Duration = Duration::from_secs(1);
+/// Packs that may wait for an uploader; more would only take memory.
+const PACK_QUEUE_MAX: usize = 1;
+/// Blobs in one pack at most, so that its header stays far below its limit.
+const PACK_MAX_BLOBS: usize = (HEADER_MAX_BYTES as usize / 41) / 4;
+/// Smallest pack size that may be asked for, in bytes (restic's).
+pub const PACK_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
+/// Largest pack size that may be asked for, in bytes (restic's).
+pub const PACK_SIZE_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Pack size if nobody asks, in bytes (restic's).
+pub const PACK_SIZE_DEFAULT_BYTES: usize = 16 * 1024 * 1024;
+
+/// How to store.
+#[derive(Clone, Copy, Debug)]
+pub struct IngestOptions {
+    /// Compression of data blobs.
+    pub compression: CompressionMode,
+    /// Size at which a pack is full, in bytes.
+    pub pack_size_bytes: usize,
+    /// Threads that store packs.
+    pub uploaders: usize,
+    /// Do everything but store.
+    pub dry_run: bool,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self { compression: CompressionMode::Auto, pack_size_bytes: PACK_SIZE_DEFAULT_BYTES, uploaders: 2, dry_run: false }
+    }
+}
+
+/// What adding a blob did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Whether it was not there yet.
+    pub is_new: bool,
+    /// Bytes that it takes in its pack; 0 if it was there.
+    pub stored_bytes: u64,
+}
+
+/// Numbers of what was stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IngestStats {
+    /// New data blobs.
+    pub data_blobs: u64,
+    /// New tree blobs.
+    pub tree_blobs: u64,
+    /// Their plaintext, in bytes.
+    pub plain_bytes: u64,
+    /// What they take in packs, in bytes.
+    pub stored_bytes: u64,
+    /// Packs that were stored.
+    pub packs: u64,
+}
+
+/// What a thread that adds blobs keeps between them.
+pub struct Sealer {
+    data: Compressor,
+    sealed: Vec<u8>,
+}
+
+struct OpenPack {
+    kind: BlobKind,
+    bytes: Vec<u8>,
+    entries: Vec<PackEntry>,
+}
+
+impl OpenPack {
+    fn new(kind: BlobKind) -> Self {
+        Self { kind, bytes: Vec::new(), entries: Vec::new() }
+    }
+}
+
+struct NewIndex {
+    file: IndexFile,
+    blobs: usize,
+    since: Instant,
+}
+
+impl NewIndex {
+    fn new() -> Self {
+        Self { file: IndexFile::default(), blobs: 0, since: Instant::now() }
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    data_blobs: AtomicU64,
+    tree_blobs: AtomicU64,
+    plain_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    packs: AtomicU64,
+}
+
+/// Takes blobs into a repository while [`Ingest::run`] lasts.
+pub struct Ingest<'r> {
+    repository: &'r Repository,
+    index: &'r RwLock<Index>,
+    lock: Option<&'r LockGuard>,
+    options: IngestOptions,
+    /// Blobs that a thread has begun to add: the second one that finds the same content leaves it to the first.
+    claimed: Mutex<HashSet<(BlobKind, Id)>>,
+    open: [Mutex<OpenPack>; 2],
+    queue: Sender<OpenPack>,
+    new_index: Mutex<NewIndex>,
+    /// Empty packs to be filled again: a fresh allocation costs a page fault for each 4 KiB.
+    spare: Mutex<Vec<Vec<u8>>>,
+    failed: Mutex<Option<String>>,
+    totals: Totals,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'r> Ingest<'r> {
+    /// Runs `work`, which adds blobs; when this returns well, all of them are stored and indexed.
+    /// When `work` fails, what was stored so far is indexed nevertheless: the next run need not store it again.
+    ///
+    /// # Errors
+    /// The error of `work`, or that of storing.
+    pub fn run<T, E: From<RepoError>>(
+        repository: &'r Repository,
+        index: &'r RwLock<Index>,
+        lock: Option<&'r LockGuard>,
+        options: IngestOptions,
+        work: impl FnOnce(&Ingest<'r>) -> Result<T, E>,
+    ) -> Result<(T, IngestStats), E> {
+        let (queue, packs) = bounded(PACK_QUEUE_MAX);
+        let ingest = Ingest {
+            repository,
+            index,
+            lock,
+            options,
+            claimed: Mutex::default(),
+            open: [Mutex::new(OpenPack::new(BlobKind::Data)), Mutex::new(OpenPack::new(BlobKind::Tree))],
+            queue,
+            new_index: Mutex::new(NewIndex::new()),
+            spare: Mutex::default(),
+            failed: Mutex::default(),
+            totals: Totals::default(),
+        };
+        std::thread::scope(|scope| {
+            let uploaders: Vec<_> = (0..options.uploaders.max(1))
+                .map(|_| {
+                    let packs = packs.clone();
+                    let ingest = &ingest;
+                    scope.spawn(move || ingest.upload(&packs))
+                })
+                .collect();
+            drop(packs);
+            // A panic in `work` must not leave the uploaders waiting: hanging up is done by a guard.
+            let hang_up = HangUp(&ingest);
+            let result = work(&ingest);
+            let flushed = if result.is_ok() { ingest.flush() } else { Ok(()) };
+            drop(hang_up);
+            for uploader in uploaders {
+                if uploader.join().is_err() {
+                    ingest.fail("a thread that stores packs panicked".into());
+                }
+            }
+            let indexed = ingest.write_index();
+            let value = result?;
+            flushed?;
+            indexed?;
+            ingest.check()?;
+            Ok((value, ingest.stats()))
+        })
+    }
+
+    /// What a thread needs to add blobs.
+    ///
+    /// # Errors
+    /// When the compressor can't be made.
+    pub fn sealer(&self) -> Result<Sealer, RepoError> {
+        let data = Compressor::new(self.options.compression).map_err(|e| RepoError::WriterFailed(e.to_string()))?;
+        Ok(Sealer { data, sealed: Vec::new() })
+    }
+
+    /// Length of a blob's plaintext if it is in the repository already; what is found is relied on from now on.
+    #[must_use]
+    pub fn known(&self, kind: BlobKind, id: &Id) -> Option<u64> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).rely(kind, id)
+    }
+
+    /// Adds a blob under its ID, which the caller has computed from `plain`.
+    ///
+    /// # Errors
+    /// When storing failed, for this blob or an earlier one.
+    pub fn add(&self, kind: BlobKind, id: Id, plain: &[u8], sealer: &mut Sealer) -> Result<Added, RepoError> {
+        let known = Added { is_new: false, stored_bytes: 0 };
+        if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
+            return Ok(known);
+        }
+        self.check()?;
+        let sealed = &mut sealer.sealed;
+        sealed.clear();
+        sealed.resize(NONCE_BYTES, 0);
+        let mut raw_length_bytes = 0;
+        let compress = self.repository.compresses() && !plain.is_empty() && (kind == BlobKind::Tree || self.options.compression != CompressionMode::Off);
+        if compress {
+            sealer.data.append(plain, sealed).map_err(|e| RepoError::WriterFailed(e.to_string()))?;
+            if sealed.len() - NONCE_BYTES < plain.len() {
+                raw_length_bytes = u32::try_from(plain.len()).map_err(|_| RepoError::WriterFailed(format!("a blob of {} bytes is too large for the format", plain.len())))?;
+            }
+        }
+        if raw_length_bytes == 0 {
+            sealed.truncate(NONCE_BYTES);
+            sealed.extend_from_slice(plain);
+        }
+        self.repository.master().seal(&random::nonce()?, sealed).map_err(|e| RepoError::Random(e.to_string()))?;
+        let length_bytes = u32::try_from(sealed.len()).map_err(|_| RepoError::WriterFailed(format!("a blob of {} bytes is too large for the format", sealed.len())))?;
+        let entry = PackEntry { kind, id, length_bytes, raw_length_bytes };
+        let stored_bytes = u64::from(length_bytes) + header_bytes(&[entry]) - header_bytes(&[]);
+        self.totals.plain_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.totals.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+        match kind {
+            BlobKind::Data => &self.totals.data_blobs,
+            BlobKind::Tree => &self.totals.tree_blobs,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+        if !self.options.dry_run {
+            self.append(entry, sealed)?;
+        }
+        Ok(Added { is_new: true, stored_bytes })
+    }
+
+    /// Bytes that new blobs take in packs so far.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.totals.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    fn append(&self, entry: PackEntry, sealed: &[u8]) -> Result<(), RepoError> {
+        let [data, tree] = &self.open;
+        let mut pack = locked(if entry.kind == BlobKind::Data { data } else { tree });
+        if pack.bytes.capacity() == 0 {
+            let spare = locked(&self.spare).pop();
+            // Room for the blob that overfills it and for the header, so that it does not move while it grows.
+            pack.bytes = spare.unwrap_or_else(|| Vec::with_capacity(if entry.kind == BlobKind::Data { self.options.pack_size_bytes + 1024 * 1024 } else { 0 }));
+        }
+        pack.bytes.extend_from_slice(sealed);
+        pack.entries.push(entry);
+        if pack.bytes.len() < self.options.pack_size_bytes && pack.entries.len() < PACK_MAX_BLOBS {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut *pack, OpenPack::new(entry.kind));
+        drop(pack);
+        self.send(full)
+    }
+
+    fn send(&self, pack: OpenPack) -> Result<(), RepoError> {
+        let hung_up = |_| RepoError::WriterFailed(locked(&self.failed).clone().unwrap_or_else(|| "its uploaders have ended".into()));
+        self.queue.send(pack).map_err(hung_up)
+    }
+
+    fn flush(&self) -> Result<(), RepoError> {
+        for open in &self.open {
+            let mut pack = locked(open);
+            let kind = pack.kind;
+            let rest = std::mem::replace(&mut *pack, OpenPack::new(kind));
+            if !rest.entries.is_empty() {
+                self.send(rest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The work of an uploader: stores packs until nobody can send any more.
+    fn upload(&self, packs: &Receiver<OpenPack>) {
+        loop {
+            let stored = match packs.recv_timeout(INDEX_AGE_POLL) {
+                Ok(pack) if pack.entries.is_empty() => return,
+                Ok(pack) => self.store(pack),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = stored.and_then(|()| self.write_index_if_due()) {
+                self.fail(chain(&error));
+            }
+        }
+    }
+
+    fn store(&self, mut pack: OpenPack) -> Result<(), RepoError> {
+        self.check()?;
+        let mut header = vec![0; NONCE_BYTES];
+        header.extend_from_slice(&encode_header(&pack.entries));
+        self.repository.master().seal(&random::nonce()?, &mut header).map_err(|e| RepoError::Random(e.to_string()))?;
+        let length = u32::try_from(header.len()).map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
+        pack.bytes.extend_from_slice(&header);
+        pack.bytes.extend_from_slice(&length.to_le_bytes());
+        let id = Id::of(&pack.bytes);
+        self.ensure_lock()?;
+        self.repository.backend().save(FileName::new(FileKind::Pack, id), &[&pack.bytes])?;
+        self.totals.packs.fetch_add(1, Ordering::Relaxed);
+        let mut offset_bytes = 0u32;
+        let blobs = pack.entries.iter().map(|entry| {
+            let blob = IndexBlob { id: entry.id, kind: entry.kind, offset_bytes, length_bytes: entry.length_bytes, raw_length_bytes: entry.raw_length_bytes };
+            offset_bytes = offset_bytes.saturating_add(entry.length_bytes);
+            blob
+        });
+        let indexed = IndexPack { id, blobs: blobs.collect() };
+        if pack.kind == BlobKind::Data {
+            pack.bytes.clear();
+            let mut spare = locked(&self.spare);
+            if spare.len() < self.options.uploaders {
+                spare.push(pack.bytes);
+            }
+        }
+        self.index.write().unwrap_or_else(PoisonError::into_inner).insert(&indexed, true);
+        let mut claimed = locked(&self.claimed);
+        for blob in &indexed.blobs {
+            claimed.remove(&(blob.kind, blob.id));
+        }
+        drop(claimed);
+        let mut new_index = locked(&self.new_index);
+        if new_index.blobs == 0 {
+            new_index.since = Instant::now();
+        }
+        new_index.blobs += indexed.blobs.len();
+        new_index.file.packs.push(indexed);
+        Ok(())
+    }
+
+    fn write_index_if_due(&self) -> Result<(), RepoError> {
+        let new_index = locked(&self.new_index);
+        let due = new_index.blobs >= INDEX_MAX_BLOBS || (new_index.blobs > 0 && new_index.since.elapsed() >= INDEX_MAX_AGE);
+        drop(new_index);
+        if due { self.write_index() } else { Ok(()) }
+    }
+
+    fn write_index(&self) -> Result<(), RepoError> {
+        let new_index = std::mem::replace(&mut *locked(&self.new_index), NewIndex::new());
+        if new_index.file.packs.is_empty() {
+            return Ok(());
+        }
+        self.ensure_lock()?;
+        self.repository.save_json(FileKind::Index, &new_index.file.to_json())?;
+        Ok(())
+    }
+
+    fn ensure_lock(&self) -> Result<(), RepoError> {
+        self.lock.map_or(Ok(()), LockGuard::ensure)
+    }
+
+    fn fail(&self, why: String) {
+        locked(&self.failed).get_or_insert(why);
+    }
+
+    fn check(&self) -> Result<(), RepoError> {
+        locked(&self.failed).clone().map_or(Ok(()), |why| Err(RepoError::WriterFailed(why)))
+    }
+
+    fn stats(&self) -> IngestStats {
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        IngestStats {
+            data_blobs: of(&self.totals.data_blobs),
+            tree_blobs: of(&self.totals.tree_blobs),
+            plain_bytes: of(&self.totals.plain_bytes),
+            stored_bytes: of(&self.totals.stored_bytes),
+            packs: of(&self.totals.packs),
+        }
+    }
+}
+
+/// Tells every uploader to end, by an empty pack each: the channel itself lives as long as the ingest.
+struct HangUp<'a, 'r>(&'a Ingest<'r>);
+
+impl Drop for HangUp<'_, '_> {
+    fn drop(&mut self) {
+        for _ in 0..self.0.options.uploaders.max(1) {
+            // An uploader never ends before it is told, so there is always one to receive this.
+            let _ = self.0.queue.send(OpenPack::new(BlobKind::Data));
+        }
+    }
+}

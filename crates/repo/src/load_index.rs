@@ -1,0 +1,102 @@
+//! Reads all index files into memory, compared with the packs that are really there.
+//! It must never take a damaged index file for an empty one.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lifeboat_flow::Cancel;
+use lifeboat_format::{Id, IndexFile};
+
+use crate::backend::{FileKind, FileName};
+use crate::{Index, RepoError, Repository};
+
+/// Index files that are fetched at once.
+const LOADERS: usize = 4;
+
+/// What loading the index brought to light.
+#[derive(Default)]
+pub struct IndexReport {
+    /// Index files that can't be read.
+    pub damaged: Vec<(Id, RepoError)>,
+    /// Packs that the index names and the listing does not have, or that are too short for what they should hold.
+    pub missing_packs: Vec<Id>,
+    /// Packs in the listing with their sizes in bytes, if it was asked for.
+    pub listed_packs: HashMap<Id, u64>,
+    /// Packs that index files say should be deleted, by a prune in two phases.
+    pub marked_packs: Vec<Id>,
+}
+
+/// How thorough loading is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackListing {
+    /// Believe the index: enough to read.
+    Skip,
+    /// Compare with the backend's listing: needed before anything is written that relies on what is there.
+    Compare,
+}
+
+impl Repository {
+    /// The index of the repository.
+    ///
+    /// # Errors
+    /// When the backend's listings fail. Damaged index files are in the report.
+    pub fn load_index(&self, listing: PackListing, cancel: &Cancel) -> Result<(Index, IndexReport), RepoError> {
+        let ids = self.ids(FileKind::Index)?;
+        let mut report = IndexReport::default();
+        if listing == PackListing::Compare {
+            // After the index: a pack that is indexed was stored before, so this listing must have it.
+            self.backend().list(FileKind::Pack, &mut |id, size| {
+                report.listed_packs.insert(id, size);
+            })?;
+        }
+        let next = AtomicUsize::new(0);
+        let shared = Mutex::new((Index::new(), report));
+        std::thread::scope(|scope| {
+            for _ in 0..LOADERS.min(ids.len()) {
+                scope.spawn(|| {
+                    while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if cancel.is_cancelled() {
+                            return;
+                        }
+                        let file = self.load_index_file(*id);
+                        let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let (index, report) = &mut *shared;
+                        match file {
+                            Ok(file) => take(index, report, &file, listing),
+                            Err(error) => report.damaged.push((*id, error)),
+                        }
+                    }
+                });
+            }
+        });
+        cancel.check()?;
+        let (index, mut report) = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        report.missing_packs.sort();
+        report.missing_packs.dedup();
+        Ok((index, report))
+    }
+
+    /// One index file.
+    ///
+    /// # Errors
+    /// When it can't be read or is damaged.
+    pub fn load_index_file(&self, id: Id) -> Result<IndexFile, RepoError> {
+        let name = FileName::new(FileKind::Index, id);
+        IndexFile::from_json(&self.load_json(name)?).map_err(|cause| self.damaged(name, cause))
+    }
+}
+
+fn take(index: &mut Index, report: &mut IndexReport, file: &IndexFile, listing: PackListing) {
+    for pack in &file.packs {
+        let present = listing == PackListing::Skip || {
+            let needed = pack.blobs.iter().map(|b| u64::from(b.offset_bytes) + u64::from(b.length_bytes)).max().unwrap_or(0);
+            report.listed_packs.get(&pack.id).is_some_and(|size| *size > needed)
+        };
+        if !present {
+            report.missing_packs.push(pack.id);
+        }
+        index.insert(pack, present);
+    }
+    report.marked_packs.extend(file.packs_to_delete.iter().map(|pack| pack.id));
+}

@@ -1,0 +1,333 @@
+//! Locks that restic understands: taken before writing, refreshed while it lasts, given up when that fails.
+//! It must never let a writer go on whose lock others may call stale, nor call a lock stale whose holder may still write.
+
+mod origin;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_format::{Id, Lock, Timestamp};
+
+use crate::backend::{FileKind, FileName};
+use crate::clock::now;
+use crate::{Identity, RepoError, Repository, chain};
+
+pub use origin::{Staleness, staleness};
+
+/// The times of a lock's life.
+#[derive(Clone, Copy, Debug)]
+pub struct LockTiming {
+    /// Between writing a lock and looking whether another was written at the same time (restic's 200 ms).
+    pub settle: Duration,
+    /// Between two refreshes.
+    pub refresh: Duration,
+    /// Without a refresh for so long, the holder stops writing.
+    pub give_up: Duration,
+    /// Without a refresh for so long, others may call it stale; longer than `give_up` by what clocks may differ.
+    pub lease: Duration,
+    /// First wait of `--retry-lock`; it doubles.
+    pub retry_first: Duration,
+    /// Longest wait of `--retry-lock`.
+    pub retry_max: Duration,
+}
+
+impl Default for LockTiming {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_millis(200),
+            refresh: Duration::from_secs(2 * 60),
+            give_up: Duration::from_secs(8 * 60),
+            lease: Duration::from_secs(12 * 60),
+            retry_first: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How to lock.
+#[derive(Clone, Copy, Debug)]
+pub struct LockRequest {
+    /// Alone, or together with others that write without removing.
+    pub exclusive: bool,
+    /// How long to wait for others.
+    pub retry_for: Duration,
+    /// The times of its life.
+    pub timing: LockTiming,
+}
+
+struct Held {
+    id: Id,
+    refreshed: Timestamp,
+    lost: Option<String>,
+}
+
+struct Shared {
+    repository: Arc<Repository>,
+    lock: Lock,
+    timing: LockTiming,
+    held: Mutex<Held>,
+    released: AtomicBool,
+    wake: (Mutex<()>, Condvar),
+}
+
+/// A lock that is held and refreshed until this is dropped.
+pub struct LockGuard {
+    shared: Arc<Shared>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+impl LockGuard {
+    /// Takes a lock, waiting for others as long as the request allows.
+    ///
+    /// # Errors
+    /// [`RepoError::Locked`] if another one is in the way, [`RepoError::LockUnreadable`] if that can't be told.
+    pub fn take(repository: &Arc<Repository>, who: &Identity, request: LockRequest, events: &dyn EventSink, cancel: &Cancel) -> Result<Self, RepoError> {
+        let lock = Lock {
+            time: now(),
+            exclusive: request.exclusive,
+            hostname: who.hostname.clone(),
+            username: who.username.clone(),
+            pid: rustix::process::getpid().as_raw_pid().into(),
+            uid: who.uid,
+            gid: who.gid,
+            origin: origin::of_this_process(request.timing.lease),
+        };
+        let began = std::time::Instant::now();
+        let mut wait = request.timing.retry_first;
+        let mut told = false;
+        let id = loop {
+            match acquire(repository, &lock, request.timing, events) {
+                Ok(id) => break id,
+                Err(error @ RepoError::Locked { .. }) => {
+                    let left = request.retry_for.saturating_sub(began.elapsed());
+                    if left.is_zero() {
+                        return Err(error);
+                    }
+                    if !told {
+                        events.event(Event::Note(format!("{error}; waiting up to {:?} for it", request.retry_for)));
+                        told = true;
+                    }
+                    cancel.sleep(wait.min(left))?;
+                    wait = (wait * 2).min(request.timing.retry_max);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let held = Held { id, refreshed: now(), lost: None };
+        let shared = Arc::new(Shared {
+            repository: repository.clone(),
+            lock,
+            timing: request.timing,
+            held: Mutex::new(held),
+            released: AtomicBool::new(false),
+            wake: Default::default(),
+        });
+        let refresher = std::thread::spawn({
+            let shared = shared.clone();
+            move || shared.keep()
+        });
+        Ok(Self { shared, refresher: Some(refresher) })
+    }
+
+    /// Whether writing is still safe. To be asked before every write that others would not expect.
+    ///
+    /// # Errors
+    /// [`RepoError::LockLost`] if the lock could not be refreshed in time.
+    pub fn ensure(&self) -> Result<(), RepoError> {
+        self.shared.ensure()
+    }
+
+    /// The ID of the lock file now.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).id
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        self.shared.released.store(true, Ordering::Release);
+        {
+            let _guard = self.shared.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.wake.1.notify_all();
+        }
+        if let Some(refresher) = self.refresher.take() {
+            // It ends by itself; if it panicked there is nothing more to stop.
+            let _ = refresher.join();
+        }
+        let id = self.id();
+        // A lock that can't be removed expires by itself.
+        let _ = self.shared.repository.backend().remove(FileName::new(FileKind::Lock, id));
+    }
+}
+
+impl Shared {
+    /// The work of the refresher. It has a thread of its own: it must wait behind no upload.
+    fn keep(&self) {
+        // The clock on the wall is looked at often: after a standby, time has passed that no timer noticed.
+        let poll = (self.timing.refresh / 10).min(Duration::from_secs(5)).max(Duration::from_millis(1));
+        loop {
+            {
+                let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.released.load(Ordering::Acquire) {
+                    return;
+                }
+                let _ = self.wake.1.wait_timeout(guard, poll);
+            }
+            if self.released.load(Ordering::Acquire) {
+                return;
+            }
+            if self.age() >= self.timing.refresh {
+                let result = self.refresh();
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                match result {
+                    Ok(None) => held.lost = Some("somebody removed its file".into()),
+                    Ok(Some(_)) => {}
+                    Err(error) if age_of(held.refreshed) >= self.timing.give_up => held.lost = Some(chain(&error)),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn age(&self) -> Duration {
+        age_of(self.held.lock().unwrap_or_else(PoisonError::into_inner).refreshed)
+    }
+
+    /// Writes a new lock file, then removes the old one. `None` if the old one is gone: then it is not ours to renew.
+    fn refresh(&self) -> Result<Option<Id>, RepoError> {
+        let old = self.held.lock().unwrap_or_else(PoisonError::into_inner).id;
+        let backend = self.repository.backend();
+        if !exists(&self.repository, old)? {
+            return Ok(None);
+        }
+        let time = now();
+        let id = self.repository.save_json(FileKind::Lock, &Lock { time, ..self.lock.clone() }.to_json())?;
+        if self.age() >= self.timing.give_up {
+            // Others may have called it stale meanwhile: only if it is still there now did nobody.
+            std::thread::sleep(self.timing.settle);
+            if !exists(&self.repository, old)? {
+                backend.remove(FileName::new(FileKind::Lock, id))?;
+                return Ok(None);
+            }
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.id = id;
+        held.refreshed = time;
+        drop(held);
+        backend.remove(FileName::new(FileKind::Lock, old))?;
+        Ok(Some(id))
+    }
+
+    fn ensure(&self) -> Result<(), RepoError> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let location = || self.repository.backend().location();
+        if let Some(why) = &held.lost {
+            return Err(RepoError::LockLost { location: location(), why: why.clone() });
+        }
+        let age = age_of(held.refreshed);
+        if age >= self.timing.give_up {
+            return Err(RepoError::LockLost { location: location(), why: format!("it was not refreshed for {} s", age.as_secs()) });
+        }
+        Ok(())
+    }
+}
+
+fn age_of(time: Timestamp) -> Duration {
+    let nanoseconds = now().unix_nanoseconds() - time.unix_nanoseconds();
+    Duration::from_nanos(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX))
+}
+
+fn exists(repository: &Repository, id: Id) -> Result<bool, RepoError> {
+    Ok(repository.ids(FileKind::Lock)?.contains(&id))
+}
+
+/// Look, write, wait, look again: whoever sees the other backs off.
+fn acquire(repository: &Repository, lock: &Lock, timing: LockTiming, events: &dyn EventSink) -> Result<Id, RepoError> {
+    check_others(repository, lock, None, events)?;
+    let id = repository.save_json(FileKind::Lock, &Lock { time: now(), ..lock.clone() }.to_json())?;
+    std::thread::sleep(timing.settle);
+    check_others(repository, lock, Some(id), events).map_err(|error| {
+        // The error that matters is the other's lock; ours expires if it can't be removed.
+        let _ = repository.backend().remove(FileName::new(FileKind::Lock, id));
+        error
+    })?;
+    Ok(id)
+}
+
+fn check_others(repository: &Repository, ours: &Lock, own: Option<Id>, events: &dyn EventSink) -> Result<(), RepoError> {
+    for (id, found) in all_locks(repository)? {
+        if Some(id) == own {
+            continue;
+        }
+        let other = found.map_err(|cause| RepoError::LockUnreadable { id, cause: Box::new(cause) })?;
+        if !ours.exclusive && !other.exclusive {
+            continue;
+        }
+        match staleness(&other, now()) {
+            Staleness::Stale(why) => {
+                if own.is_none() {
+                    events.event(Event::Note(format!("ignoring the stale lock {} of {}: {why}", id.short(), describe(&other))));
+                }
+            }
+            Staleness::Live => return Err(RepoError::Locked { holder: describe(&other), exclusive: other.exclusive }),
+        }
+    }
+    Ok(())
+}
+
+/// All locks; empty files are skipped: a backend that does not write whole files leaves them behind.
+///
+/// # Errors
+/// When they can't be listed.
+pub fn all_locks(repository: &Repository) -> Result<Vec<(Id, Result<Lock, RepoError>)>, RepoError> {
+    let mut ids = Vec::new();
+    repository.backend().list(FileKind::Lock, &mut |id, size| {
+        if size > 0 {
+            ids.push(id);
+        }
+    })?;
+    ids.sort();
+    let mut locks = Vec::with_capacity(ids.len());
+    for id in ids {
+        let name = FileName::new(FileKind::Lock, id);
+        match repository.load_json(name).and_then(|json| Lock::from_json(&json).map_err(|cause| repository.damaged(name, cause))) {
+            // Its holder let go between the listing and now.
+            Err(error) if error.is_missing() => {}
+            found => locks.push((id, found)),
+        }
+    }
+    Ok(locks)
+}
+
+/// Removes locks: the stale ones, or all. Gives how many were removed.
+///
+/// # Errors
+/// When they can't be listed or removed.
+pub fn remove_locks(repository: &Repository, all: bool) -> Result<usize, RepoError> {
+    let mut removed = 0;
+    if all {
+        for id in repository.ids(FileKind::Lock)? {
+            repository.backend().remove(FileName::new(FileKind::Lock, id))?;
+            removed += 1;
+        }
+        return Ok(removed);
+    }
+    for (id, found) in all_locks(repository)? {
+        if let Ok(lock) = found
+            && matches!(staleness(&lock, now()), Staleness::Stale(_))
+        {
+            repository.backend().remove(FileName::new(FileKind::Lock, id))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn describe(lock: &Lock) -> String {
+    let user = if lock.username.is_empty() { String::new() } else { format!(" by {}", lock.username) };
+    format!("PID {} on {}{user}, since {}", lock.pid, lock.hostname, lock.time)
+}

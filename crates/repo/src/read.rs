@@ -1,0 +1,120 @@
+//! Reads blobs: finds them in the index, fetches them from their packs, decrypts, decompresses and compares their hash.
+//! It must never give content whose hash is not its ID; a blob that lies in several packs is read from any that holds it.
+
+use std::sync::{Mutex, PoisonError};
+
+use lifeboat_format::{BlobKind, BlobRef, Decompressor, FormatError, Id, Tree};
+
+use crate::backend::{FileKind, FileName};
+use crate::{Index, RepoError, Repository};
+
+/// Largest blob that is read, in bytes: a tree of a directory with millions of entries.
+const BLOB_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// What a thread that reads blobs keeps between them.
+#[derive(Default)]
+pub struct Opener {
+    decompressor: Decompressor,
+    sealed: Vec<u8>,
+}
+
+/// Reads blobs of a repository through its index.
+pub struct BlobReader<'r> {
+    repository: &'r Repository,
+    index: &'r Index,
+    openers: Mutex<Vec<Opener>>,
+}
+
+impl<'r> BlobReader<'r> {
+    /// A reader.
+    #[must_use]
+    pub fn new(repository: &'r Repository, index: &'r Index) -> Self {
+        Self { repository, index, openers: Mutex::default() }
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &'r Repository {
+        self.repository
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &'r Index {
+        self.index
+    }
+
+    /// The plaintext of a blob, into `out`.
+    ///
+    /// # Errors
+    /// When it is not in the index, or damaged wherever it lies.
+    pub fn read(&self, kind: BlobKind, id: Id, out: &mut Vec<u8>) -> Result<(), RepoError> {
+        let mut opener = self.openers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let result = read_blob(self.repository, self.index, kind, id, &mut opener, out);
+        self.openers.lock().unwrap_or_else(PoisonError::into_inner).push(opener);
+        result
+    }
+
+    /// A tree.
+    ///
+    /// # Errors
+    /// When its blob can't be read or is no tree.
+    pub fn tree(&self, id: Id) -> Result<Tree, RepoError> {
+        let mut json = Vec::new();
+        self.read(BlobKind::Tree, id, &mut json)?;
+        Ok(Tree::from_json(&json)?)
+    }
+}
+
+/// The plaintext of a blob from any pack that holds it.
+///
+/// # Errors
+/// When it is not in the index, or damaged wherever it lies.
+pub fn read_blob(repository: &Repository, index: &Index, kind: BlobKind, id: Id, opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), RepoError> {
+    let mut failure = RepoError::BlobUnknown { kind, id };
+    // The first place is nearly always good; the others are only looked up when it is not.
+    if let Some(first) = index.find(kind, &id) {
+        match read_place(repository, kind, id, first, opener, out) {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = error,
+        }
+        for place in index.find_all(kind, &id).into_iter().filter(|place| *place != first) {
+            match read_place(repository, kind, id, place, opener, out) {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = error,
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// The plaintext of a blob from one place.
+fn read_place(repository: &Repository, kind: BlobKind, id: Id, place: BlobRef, opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), RepoError> {
+    let mut sealed = std::mem::take(&mut opener.sealed);
+    sealed.clear();
+    sealed.resize(place.length_bytes as usize, 0);
+    let name = FileName::new(FileKind::Pack, place.pack);
+    let fetched = repository.backend().load_at(name, u64::from(place.offset_bytes), &mut sealed).map_err(RepoError::from);
+    let result = fetched.and_then(|()| open_blob(repository, id, place, &mut sealed, opener, out).map_err(RepoError::from));
+    opener.sealed = sealed;
+    result.map_err(|cause| RepoError::BlobDamaged { kind, id, pack: place.pack, cause: Box::new(cause) })
+}
+
+/// Decrypts, decompresses and compares a blob that was fetched.
+///
+/// # Errors
+/// When its tag or hash does not fit.
+pub fn open_blob(repository: &Repository, id: Id, place: BlobRef, sealed: &mut [u8], opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), FormatError> {
+    let plain = repository.master().open(sealed)?;
+    if place.raw_length_bytes == 0 {
+        out.clear();
+        out.extend_from_slice(plain);
+    } else {
+        if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
+            return Err(FormatError::Limit { what: "length of a blob", got: u64::from(place.raw_length_bytes), limit: BLOB_MAX_BYTES });
+        }
+        opener.decompressor.exactly(plain, place.raw_length_bytes as usize, out)?;
+    }
+    let got = Id::of(out);
+    if got == id { Ok(()) } else { Err(FormatError::Hash { expected: id, got }) }
+}

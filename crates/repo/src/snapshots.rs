@@ -1,0 +1,79 @@
+//! The snapshots of a repository: listed, read, written, removed.
+//! It must never write a snapshot through here before what it names is stored: that is for its caller to have done.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lifeboat_format::{Id, Snapshot};
+
+use crate::backend::{FileKind, FileName};
+use crate::{RepoError, Repository};
+
+/// Snapshots that are fetched at once.
+const LOADERS: usize = 4;
+
+/// Snapshots by ID with what could not be read.
+#[derive(Default)]
+pub struct Snapshots {
+    /// Those that could be read, oldest first.
+    pub all: Vec<(Id, Snapshot)>,
+    /// Those that could not.
+    pub damaged: Vec<(Id, RepoError)>,
+}
+
+impl Repository {
+    /// All snapshots, oldest first.
+    ///
+    /// # Errors
+    /// When they can't be listed; single damaged ones are in the result.
+    pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
+        let ids = self.ids(FileKind::Snapshot)?;
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Snapshots::default());
+        std::thread::scope(|scope| {
+            for _ in 0..LOADERS.min(ids.len()) {
+                scope.spawn(|| {
+                    while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let loaded = self.snapshot(*id);
+                        let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        match loaded {
+                            Ok(snapshot) => found.all.push((*id, snapshot)),
+                            // Forgotten between the listing and now.
+                            Err(error) if error.is_missing() => {}
+                            Err(error) => found.damaged.push((*id, error)),
+                        }
+                    }
+                });
+            }
+        });
+        let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        found.all.sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));
+        found.damaged.sort_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// When it is not there or damaged.
+    pub fn snapshot(&self, id: Id) -> Result<Snapshot, RepoError> {
+        let name = FileName::new(FileKind::Snapshot, id);
+        Snapshot::from_json(&self.load_json(name)?).map_err(|cause| self.damaged(name, cause))
+    }
+
+    /// Writes a snapshot. Everything that its tree names must be stored and indexed.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id, RepoError> {
+        self.save_json(FileKind::Snapshot, &snapshot.to_json())
+    }
+
+    /// Removes a snapshot; what only it names stays until a prune.
+    ///
+    /// # Errors
+    /// When it is still there afterwards.
+    pub fn remove_snapshot(&self, id: Id) -> Result<(), RepoError> {
+        Ok(self.backend().remove(FileName::new(FileKind::Snapshot, id))?)
+    }
+}
