@@ -90,6 +90,13 @@ pub trait TargetFile: Send + Sync {
     /// # Errors
     /// When the space is not there.
     fn reserve(&self, len_bytes: u64) -> Result<(), TargetError>;
+
+    /// Sets owner, mode, extended attributes and times as [`Target::finish`] does, through the open file, which is faster;
+    /// after it neither this nor `Target::finish` is needed again unless content is written.
+    ///
+    /// # Errors
+    /// The list of what could not be set; the rest was.
+    fn finish(&self, entry: &Entry) -> Result<(), Vec<TargetError>>;
 }
 
 /// What a target found at a path.

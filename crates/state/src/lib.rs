@@ -1,6 +1,12 @@
 //! Members in and out: volumes, streams and the output of commands.
 //! It must never know a repository: it reads a member out and puts it back, and others decide where it is kept.
 
+mod command;
+mod stream;
 mod volume;
 
-pub use volume::{DirTag, Select, VolumeError, VolumeOptions, VolumeSource};
+pub use command::{CommandError, CommandSource, Complaints};
+pub use stream::{StreamNameError, StreamSource};
+pub use volume::{
+    DirTag, Select, TargetOptions, VolumeError, VolumeOptions, VolumeSource, VolumeTarget, Walk,
+};

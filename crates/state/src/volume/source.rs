@@ -4,26 +4,23 @@
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_flow::{Content, Entry, EntryKind, EntryPath, Listing, Problem, Source, SourceError};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Stat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::content::{FileContent, open_quietly};
+use super::content::FileContent;
 use super::dirs::Dirs;
 use super::layout::{Node, Place, clean};
 use super::metadata::{self, Metadata};
+use super::names_in::names_in;
 use super::tagged::tags_of;
 use super::xattrs::Of;
 use super::{DirTag, VolumeOptions};
-
-/// What one call for names of a directory takes.
-const NAMES_BUFFER_BYTES: usize = 32 << 10;
 
 /// Paths on this machine as a source.
 #[derive(Debug)]
@@ -440,27 +437,6 @@ struct DirRules<'a> {
     device: Option<u64>,
     /// Whether the directory itself is on it: then mount points in it are wanted as directories.
     is_on_device: bool,
-}
-
-/// The names in a directory, sorted; a broken file system that gives one twice has it once here.
-fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let dir = open_quietly(
-        dir,
-        b".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-    )?;
-    let mut buffer = vec![MaybeUninit::uninit(); NAMES_BUFFER_BYTES];
-    let mut entries = RawDir::new(&dir, &mut buffer);
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
 }
 
 fn cannot_look(path: &Path, cause: Errno) -> Problem {

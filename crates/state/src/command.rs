@@ -1,0 +1,199 @@
+//! The output of a command as a member: a single file that is what the command wrote to its standard output.
+//! It must never be acknowledged if the command failed, and never leave the command running behind.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use lifeboat_flow::{Content, Entry, EntryPath, Listing, Source, SourceError, Timestamp};
+
+use crate::stream::{StreamNameError, StreamPlace, read_twice, refuse_nothing};
+
+/// A longer line of a command's complaints is given in pieces.
+const COMPLAINT_LIMIT_BYTES: u64 = 4 << 10;
+/// How long the last complaints are waited for; what the command left running may hold its standard error open.
+const LAST_COMPLAINTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Takes what the command writes to its standard error, line by line; called from a thread of its own.
+pub type Complaints = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The output of a command as a source. The command starts when the file is opened.
+pub struct CommandSource {
+    place: StreamPlace,
+    command: Vec<OsString>,
+    complaints: Option<Complaints>,
+    is_used: AtomicBool,
+}
+
+/// A command can't be a source.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It has no words.
+    #[error("no command was given")]
+    Empty,
+    /// Its output can't have this name.
+    #[error(transparent)]
+    Name(#[from] StreamNameError),
+}
+
+impl CommandSource {
+    /// The output of a program (the first word) with its arguments, as the file `name`; `time` is when it was taken.
+    /// Without `complaints` the command shares our standard error.
+    ///
+    /// # Errors
+    /// When the command has no words, or the name no component.
+    pub fn new(
+        name: &[u8],
+        time: Timestamp,
+        command: Vec<OsString>,
+        complaints: Option<Complaints>,
+    ) -> Result<Self, CommandError> {
+        if command.is_empty() {
+            return Err(CommandError::Empty);
+        }
+        Ok(Self {
+            place: StreamPlace::new(name, time)?,
+            command,
+            complaints,
+            is_used: AtomicBool::new(false),
+        })
+    }
+
+    fn start(&self) -> io::Result<(Child, ChildStdout, Option<Receiver<()>>)> {
+        let (program, arguments) = self
+            .command
+            .split_first()
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let captured = self.complaints.is_some();
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(if captured {
+                Stdio::piped()
+            } else {
+                Stdio::inherit()
+            })
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let listener = match (child.stderr.take(), self.complaints.clone()) {
+            (Some(stderr), Some(complaints)) => {
+                let (done, ended) = channel();
+                std::thread::spawn(move || {
+                    pass_on(stderr, &complaints);
+                    drop(done);
+                });
+                Some(ended)
+            }
+            _ => None,
+        };
+        Ok((child, stdout, listener))
+    }
+}
+
+impl Source for CommandSource {
+    fn list(&self, dir: &EntryPath) -> Result<Listing, SourceError> {
+        self.place.list(dir)
+    }
+
+    fn open(&self, path: &EntryPath) -> Result<Box<dyn Content>, SourceError> {
+        self.place.expect_file(path)?;
+        if self.is_used.swap(true, Ordering::Relaxed) {
+            return Err(read_twice(path));
+        }
+        let program = self
+            .command
+            .first()
+            .map(|word| word.to_string_lossy().into_owned());
+        let program = program.unwrap_or_default();
+        let (child, stdout, listener) = self.start().map_err(|cause| SourceError::Fatal {
+            reason: format!("the command {program:?} can't be started: {cause}"),
+        })?;
+        Ok(Box::new(CommandContent {
+            child,
+            stdout: Some(stdout),
+            listener,
+            entry: self.place.file_entry(),
+            program,
+        }))
+    }
+}
+
+struct CommandContent {
+    child: Child,
+    stdout: Option<ChildStdout>,
+    listener: Option<Receiver<()>>,
+    entry: Entry,
+    program: String,
+}
+
+impl Read for CommandContent {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(stdout) = self.stdout.as_mut() else {
+            return Ok(0);
+        };
+        let length = stdout.read(buf)?;
+        self.entry.size_bytes += length as u64;
+        Ok(length)
+    }
+}
+
+impl Content for CommandContent {
+    fn finish(&mut self) -> Result<Option<Entry>, SourceError> {
+        // Closed before waiting: a command that is still writing must not wait for us.
+        self.stdout = None;
+        let status = self.child.wait().map_err(|cause| SourceError::Fatal {
+            reason: format!(
+                "the command {:?} can't be waited for: {cause}",
+                self.program
+            ),
+        })?;
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.recv_timeout(LAST_COMPLAINTS_TIMEOUT);
+        }
+        if !status.success() {
+            return Err(SourceError::Fatal {
+                reason: format!("the command {:?} {}", self.program, how_it_ended(status)),
+            });
+        }
+        refuse_nothing(&self.entry, &format!("the command {:?}", self.program))?;
+        Ok(Some(self.entry.clone()))
+    }
+}
+
+impl Drop for CommandContent {
+    fn drop(&mut self) {
+        // Both do nothing once it was waited for. Its complaints are left to their thread, which ends with the pipe.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("failed with exit status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended in an unknown way".to_owned(),
+    }
+}
+
+fn pass_on(stderr: ChildStderr, complaints: &Complaints) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader
+            .by_ref()
+            .take(COMPLAINT_LIMIT_BYTES)
+            .read_until(b'\n', &mut line)
+        {
+            Ok(0) | Err(_) => return,
+            Ok(_) => complaints(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])),
+        }
+    }
+}

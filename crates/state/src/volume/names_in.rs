@@ -1,0 +1,34 @@
+//! The names in an open directory, sorted by bytes.
+//! It must never give a name twice, even if a broken file system does, nor move the access time where that can be helped.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{OFlags, RawDir};
+
+use super::content::open_quietly;
+
+/// What one call for names takes.
+const NAMES_BUFFER_BYTES: usize = 32 << 10;
+
+/// The names without `.` and `..`. The directory may be opened as a place only.
+pub(crate) fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let dir = open_quietly(
+        dir,
+        b".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+    )?;
+    let mut buffer = vec![MaybeUninit::uninit(); NAMES_BUFFER_BYTES];
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
