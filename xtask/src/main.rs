@@ -4,13 +4,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod demo;
 mod failure;
+mod noise;
 mod scratch;
 mod shell;
 mod suite;
 mod tidy;
 mod tools;
+mod tree;
 mod units;
 mod workspace;
 
@@ -25,6 +28,7 @@ usage: cargo xtask <chore> [options]
   test              install what the tests need, then run every check
   tools             install what the tests need, and say where it is
   demo              back up this machine's own files twice, restore both, prove them equal
+  bench             compare with restic and rustic; writes bench/RESULTS.md
   soak              run the long test matrices whole
   fuzz [SECONDS]    fuzz every parser of untrusted bytes, SECONDS each (default 60)
 ";
@@ -49,6 +53,7 @@ fn run(chore: &str, options: &[String]) -> Result<()> {
         "tidy" => tidy::run(),
         "test" => suite::test(),
         "tools" => suite::tools(),
+        "bench" => bench::run(options),
         "demo" => demo::run(options),
         "soak" => suite::soak(),
         "fuzz" => suite::fuzz(options),

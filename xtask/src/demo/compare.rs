@@ -200,7 +200,7 @@ fn at(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn names(dir: &Path) -> Result<Vec<OsString>> {
-    let names = super::material::list(dir)?
+    let names = crate::tree::list(dir)?
         .into_iter()
         .filter_map(|path| path.file_name().map(OsStr::to_owned));
     Ok(names.collect())
@@ -289,9 +289,12 @@ mod tests {
         assert_eq!(found(|_| {}), [""; 0]);
     }
 
+    /// Something done to the tree that came back.
+    type Change = fn(&Path);
+
     #[test]
     fn each_change_is_found_and_nothing_else() {
-        let changes: [(&str, fn(&Path)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("has another content", |is| {
                 let file = is.join("link");
                 keeping_time(&file, || std::fs::write(&file, "CONTENT").unwrap());

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::material::{list, measure};
-use super::oddities::noise;
 use crate::failure::{Result, While};
+use crate::noise::noise;
+use crate::tree::{list, measure};
 use crate::units;
 
 const EDITED_MAX: usize = 25;

@@ -4,20 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Failure, Result, While};
+use crate::failure::{Failure, Result};
 use crate::shell;
 use crate::tools::create_dir;
+use crate::tree::{Amount, list, measure};
 
 const FILES_MAX: u64 = 100_000;
 /// The first ones are the most interesting; the others serve machines that lack those.
 const ALWAYS: usize = 2;
-
-/// How much lies below a directory.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Amount {
-    pub files: u64,
-    pub bytes: u64,
-}
 
 pub(super) struct Taken {
     pub from: PathBuf,
@@ -141,36 +135,4 @@ fn is_readable(path: &Path) -> bool {
         Ok(_) => true,
         Err(_) => false,
     }
-}
-
-/// What lies below `dir`, or how large the file at it is.
-pub(super) fn measure(dir: &Path) -> Result<Amount> {
-    let meta = dir
-        .symlink_metadata()
-        .doing(|| format!("cannot look at {}", dir.display()))?;
-    if !meta.is_dir() {
-        return Ok(Amount {
-            files: 1,
-            bytes: if meta.is_file() { meta.len() } else { 0 },
-        });
-    }
-    let mut sum = Amount::default();
-    for path in list(dir)? {
-        let amount = measure(&path)?;
-        sum.files += amount.files;
-        sum.bytes += amount.bytes;
-    }
-    Ok(sum)
-}
-
-/// The paths in a directory, by name.
-pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
-    let listing = || format!("cannot list {}", dir.display());
-    let entries = std::fs::read_dir(dir).doing(listing)?;
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .doing(listing)?;
-    paths.sort();
-    Ok(paths)
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::failure::{Failure, Result};
 use crate::scratch::Scratch;
 use crate::tools::Toolbox;
-use crate::{shell, units, workspace};
+use crate::{shell, tree, units, workspace};
 use compare::{Comparison, compare};
 use program::{Program, Summary};
 use screen::Screen;
@@ -164,7 +164,7 @@ impl Story<'_> {
         Ok(Backup {
             summary,
             took,
-            repository_bytes: material::measure(repository.path())?.bytes,
+            repository_bytes: tree::measure(repository.path())?.bytes,
         })
     }
 

@@ -12,6 +12,7 @@ use std::process::Command;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 
 use crate::failure::Result;
+use crate::noise::noise;
 use crate::shell;
 use crate::tools::create_dir;
 
@@ -135,7 +136,7 @@ fn no_permissions(dir: &Path) -> io::Result<()> {
     }
     let path = dir.join("sealed");
     std::fs::write(&path, "root reads it anyway\n")?;
-    std::fs::set_permissions(&path, Permissions::from_mode(0))
+    std::fs::set_permissions(&path, Permissions::from_mode(0o000))
 }
 
 fn times(dir: &Path) -> io::Result<()> {
@@ -153,18 +154,4 @@ fn times(dir: &Path) -> io::Result<()> {
         utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
-}
-
-/// Bytes that no compression makes smaller, the same for the same seed.
-pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
-    let words = std::iter::repeat_with(|| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)).to_le_bytes()
-    });
-    let mut noise: Vec<u8> = words.take(bytes.div_ceil(8)).flatten().collect();
-    noise.truncate(bytes);
-    noise
 }

@@ -93,7 +93,7 @@ impl Repository<'_> {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let summary = messages
             .filter(|message| message["message_type"] == "summary")
-            .last();
+            .next_back();
         Summary::read(&summary.ok_or_else(|| Failure::new("the backup gave no summary"))?)
     }
 

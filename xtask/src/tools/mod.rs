@@ -5,6 +5,7 @@ pub(crate) mod golang;
 pub(crate) mod packages;
 pub(crate) mod restic;
 pub(crate) mod rust;
+pub(crate) mod rustic;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,123 @@
+//! The data that is backed up: made once, kept in the cache, the same in each run.
+//! Making it never counts as work of anybody who is measured.
+
+mod files;
+mod postgres;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Result, While};
+use crate::noise::noise;
+use crate::tools::{cache_dir, create_dir};
+use crate::tree::{self, Amount};
+use crate::units;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Random,
+    Tree,
+    Postgres,
+}
+
+/// All kinds, or the one of that name.
+pub(super) fn kinds(only: Option<&str>) -> Option<Vec<Kind>> {
+    let all = [
+        ("random", Kind::Random),
+        ("tree", Kind::Tree),
+        ("postgres", Kind::Postgres),
+    ];
+    match only {
+        None => Some(all.iter().map(|(_, kind)| *kind).collect()),
+        Some(wanted) => all
+            .iter()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, kind)| vec![*kind]),
+    }
+}
+
+pub(super) struct Corpus {
+    pub name: String,
+    pub path: PathBuf,
+    pub amount: Amount,
+    what: &'static str,
+}
+
+impl Kind {
+    /// The corpus of this kind, made if it is not there yet.
+    pub(super) fn ensure(self, quick: bool) -> Result<Corpus> {
+        let (what, number) = match self {
+            Self::Random => ("random data", if quick { 64 } else { 2048 }),
+            Self::Tree => ("small real files", if quick { 3_000 } else { 110_000 }),
+            Self::Postgres => ("a PostgreSQL data directory", if quick { 1 } else { 30 }),
+        };
+        let name = match self {
+            Self::Random => format!("random-{number}-mib"),
+            Self::Tree => format!("tree-{number}-files"),
+            Self::Postgres => format!("postgres-scale-{number}"),
+        };
+        let path = cache_dir()?.join("corpora").join(&name);
+        if !path.exists() {
+            println!("making the corpus {name} (once)");
+            let partial = path.with_extension(format!("partial-{}", std::process::id()));
+            create_dir(&partial)?;
+            match self {
+                Self::Random => random(&partial, number)?,
+                Self::Tree => files::make(&partial, number)?,
+                Self::Postgres => postgres::make(&partial, number)?,
+            }
+            std::fs::rename(&partial, &path)
+                .doing(|| format!("cannot put {} in its place", path.display()))?;
+        }
+        Ok(Corpus {
+            amount: tree::measure(&path)?,
+            name,
+            path,
+            what,
+        })
+    }
+}
+
+impl Corpus {
+    pub(super) fn description(&self) -> String {
+        let Amount { files, bytes } = self.amount;
+        let unit = if files == 1 { "file" } else { "files" };
+        format!("{} {unit}, {}", units::count(files), units::size(bytes))
+    }
+
+    pub(super) fn title(&self) -> String {
+        format!("{}: {}", self.what, self.description())
+    }
+
+    /// Reads everything once.
+    pub(super) fn warm(&self) -> Result<()> {
+        read_all(&self.path)
+    }
+}
+
+fn read_all(path: &Path) -> Result<()> {
+    let meta = path
+        .symlink_metadata()
+        .doing(|| format!("cannot look at {}", path.display()))?;
+    if meta.is_dir() {
+        return tree::list(path)?.iter().try_for_each(|path| read_all(path));
+    }
+    if meta.is_file() {
+        let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        copied.doing(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn random(dir: &Path, mib: u64) -> Result<()> {
+    let path = dir.join("random.bin");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&path)?;
+        for number in 0..mib {
+            file.write_all(&noise(number.wrapping_mul(0xd134_2543_de82_ef95), 1 << 20))?;
+        }
+        Ok(())
+    };
+    write().doing(|| format!("cannot write {}", path.display()))
+}
