@@ -32,7 +32,8 @@ pub(super) fn page(
          Made by `make bench`, in one run; medians of {runs} runs, with the least and the most beside them. \
          Nothing was dropped. The data lies in the page cache, the repository in a local directory; \
          no program has a cache from before. Memory is the resident set at its peak, time on the processors is \
-         user and system. The ratio is the better of the others divided by ours: above 1, Lifeboat needs less.\n\n\
+         user and system. The ratio is the better of the others divided by ours: above 1, Lifeboat needs less. Opening a repository is slow on purpose, so that passwords \
+         cannot be guessed; `snapshots` does little else, and each other number contains it.\n\n\
          - date: {}\n- machine: {}, {} cores, {:.0} GiB of memory, Linux {}\n- commit: {}\n- compiler: {}\n- programs: {}\n",
         machine.date,
         machine.processor,

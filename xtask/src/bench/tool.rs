@@ -13,6 +13,8 @@ use crate::tools::{create_dir, restic, rustic};
 pub(super) enum Operation {
     FirstBackup,
     UnchangedBackup,
+    /// Almost nothing but opening the repository, which is slow on purpose: it is in every other number too.
+    Snapshots,
     Restore,
     /// Over what was just restored, reading it to be sure.
     RestoreVerifying,
@@ -22,9 +24,10 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::FirstBackup,
         Self::UnchangedBackup,
+        Self::Snapshots,
         Self::Restore,
         Self::RestoreVerifying,
         Self::RestoreTrusting,
@@ -35,6 +38,7 @@ impl Operation {
         match self {
             Self::FirstBackup => "first backup",
             Self::UnchangedBackup => "unchanged backup",
+            Self::Snapshots => "snapshots",
             Self::Restore => "restore",
             Self::RestoreVerifying => "restore over the same, verifying",
             Self::RestoreTrusting => "restore over the same, trusting times",
@@ -132,6 +136,9 @@ impl Tool {
                 command
                     .arg(dir.join("restored"))
                     .args(self.restore_options(operation));
+            }
+            Operation::Snapshots => {
+                command.arg("snapshots");
             }
             Operation::Check => {
                 command.args(["check", "--read-data"]);

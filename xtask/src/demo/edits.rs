@@ -1,5 +1,5 @@
 //! What happens to files between two backups: some change, some go, some come, some move.
-//! It changes the demo's copies alone, and always in the same way.
+//! It changes the demo's copies, always in the same way, and never an original.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write;

@@ -88,12 +88,10 @@ impl Repository<'_> {
 
     pub(super) fn backup(&self, dir: &Path) -> Result<Summary> {
         let said = shell::output(self.command("backup").arg("--json").arg(dir))?;
-        let messages = said
+        let mut messages = said
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let summary = messages
-            .filter(|message| message["message_type"] == "summary")
-            .next_back();
+        let summary = messages.rfind(|message| message["message_type"] == "summary");
         Summary::read(&summary.ok_or_else(|| Failure::new("the backup gave no summary"))?)
     }
 
