@@ -170,7 +170,7 @@ fn what_may_not_be_read_is_an_error() {
         fs::remove_dir(place.root.join("index")).unwrap();
         fs::write(place.root.join("index"), "x").unwrap();
     } else {
-        let closed = fs::Permissions::from_mode(0);
+        let closed = fs::Permissions::from_mode(0o000);
         fs::set_permissions(place.root.join("index"), closed).unwrap();
     }
     let error = listing(&place.backend, FileKind::Index).unwrap_err();

@@ -315,11 +315,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
                 done => done.map_err(|cause| self.io("make", &folder, cause))?,
             }
         }
-        for folder in [&self.layout.top_folder(FileKind::Pack), root] {
-            self.disk
-                .sync_dir(folder)
-                .map_err(|cause| self.io("make", folder, cause))?;
-        }
+        // Each folder becomes durable with the first file in it; empty ones may be lost.
         Ok(())
     }
 
