@@ -14,6 +14,8 @@ use super::dirs::Dirs;
 
 /// The longest piece of a path that is given to the kernel at once; it takes no more than 4095 bytes (`PATH_MAX`).
 const PIECE_LIMIT_BYTES: usize = 4000;
+/// The last components of a path are walked and kept open one by one, because who works there soon works in their parents.
+const SINGLE_STEPS: usize = 4;
 
 /// How a path of several components is walked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,15 +57,15 @@ impl Beneath {
             None if path.is_empty() => return Ok(Arc::clone(&self.root)),
             None => (0, Arc::clone(&self.root)),
         };
-        let rest = path.get(done..).unwrap_or_default();
-        let mut rest = rest.strip_prefix(b"/").unwrap_or(rest);
-        while !rest.is_empty() {
-            let piece = first_piece(rest);
+        let mut at = done;
+        while at < path.len() {
+            let start = if at == 0 { 0 } else { at + 1 };
+            let rest = path.get(start..).unwrap_or_default();
+            let piece = next_piece(rest);
             fd = Arc::new(self.step(&fd, piece)?);
-            let left = rest.get(piece.len()..).unwrap_or_default();
-            rest = left.strip_prefix(b"/").unwrap_or(left);
+            at = start + piece.len();
+            self.dirs.keep(path.get(..at).unwrap_or_default(), &fd);
         }
-        self.dirs.keep(path, &fd);
         Ok(fd)
     }
 
@@ -110,15 +112,20 @@ impl Beneath {
     }
 }
 
-/// As many whole components as the kernel takes at once.
-fn first_piece(path: &[u8]) -> &[u8] {
-    if path.len() <= PIECE_LIMIT_BYTES {
-        return path;
-    }
-    let head = path.get(..PIECE_LIMIT_BYTES).unwrap_or(path);
-    let end = match head.iter().rposition(|byte| *byte == b'/') {
-        Some(cut) => cut,
-        // One component of more than a piece: the kernel will refuse its length.
+/// The components to walk next: all but the last few as far as the kernel takes them at once, then these one by one.
+fn next_piece(path: &[u8]) -> &[u8] {
+    let mut slashes = path
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, byte)| **byte == b'/');
+    let end = match slashes.nth(SINGLE_STEPS) {
+        // One component of more than a piece is given as it is: the kernel will refuse its length.
+        Some((end, _)) if end > PIECE_LIMIT_BYTES => {
+            let head = path.get(..PIECE_LIMIT_BYTES).unwrap_or_default();
+            head.iter().rposition(|byte| *byte == b'/').unwrap_or(end)
+        }
+        Some((end, _)) => end,
         None => path
             .iter()
             .position(|byte| *byte == b'/')
@@ -165,12 +172,11 @@ mod tests {
     #[test]
     fn long_paths_come_in_pieces_of_whole_names() {
         let long = vec![b"name".to_vec(); 3000].join(&b'/');
-        let piece = first_piece(&long);
-        assert!(
-            piece.len() <= PIECE_LIMIT_BYTES && piece.ends_with(b"/name"),
-            "{}",
-            piece.len()
-        );
-        assert_eq!(first_piece(b"a/b"), b"a/b");
+        let piece = next_piece(&long);
+        assert!(piece.len() <= PIECE_LIMIT_BYTES && piece.len() > PIECE_LIMIT_BYTES / 2);
+        assert!(piece.ends_with(b"/name"));
+        assert_eq!(next_piece(b"a/b/c/d/e/f/g"), b"a/b");
+        assert_eq!(next_piece(b"c/d/e/f/g"), b"c");
+        assert_eq!(next_piece(b"g"), b"g");
     }
 }

@@ -12,15 +12,10 @@ use super::content::open_quietly;
 /// What one call for names takes.
 const NAMES_BUFFER_BYTES: usize = 32 << 10;
 
-/// The names without `.` and `..`. The directory may be opened as a place only.
+/// The names without `.` and `..` of a directory opened for this, because reading them moves a position in it.
 pub(crate) fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let dir = open_quietly(
-        dir,
-        b".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-    )?;
     let mut buffer = vec![MaybeUninit::uninit(); NAMES_BUFFER_BYTES];
-    let mut entries = RawDir::new(&dir, &mut buffer);
+    let mut entries = RawDir::new(dir, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;
@@ -31,4 +26,10 @@ pub(crate) fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     names.sort_unstable();
     names.dedup();
     Ok(names)
+}
+
+/// The names in a directory that is open as a place.
+pub(crate) fn names_at(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    names_in(&open_quietly(dir, b".", flags)?)
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::apply::Handle;
 use super::beneath::Beneath;
-use super::names_in::names_in;
+use super::names_in::names_at;
 
 const OWNER_CAN_ALL: u32 = 0o700;
 const OWNER_CAN_READ_WRITE: u32 = 0o600;
@@ -170,7 +170,7 @@ impl Places {
         self.open_up(&parent, name, &stat)?;
         let dir = self.beneath.dir(&path.0)?;
         let mut dirs = Vec::new();
-        for name in names_in(&dir)? {
+        for name in names_at(&dir)? {
             match rustix::fs::unlinkat(&dir, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR) => dirs.push(name),

@@ -13,7 +13,7 @@ use lifeboat_flow::{Content, Entry, EntryKind, EntryPath, Listing, Problem, Sour
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::content::FileContent;
+use super::content::{FileContent, open_quietly};
 use super::dirs::Dirs;
 use super::layout::{Node, Place, clean};
 use super::metadata::{self, Metadata};
@@ -21,6 +21,12 @@ use super::names_in::names_in;
 use super::tagged::tags_of;
 use super::xattrs::Of;
 use super::{DirTag, VolumeOptions};
+
+/// A directory as a place to start from, which takes no right to read it.
+const PLACE_DIR: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Paths on this machine as a source.
 #[derive(Debug)]
@@ -129,22 +135,45 @@ impl VolumeSource {
 
     /// An open directory at or below a target. Only the target's own path follows links, as the user wrote it.
     fn dir(&self, path: &EntryPath, target: &Path, target_len: usize) -> io::Result<Arc<OwnedFd>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (done, mut fd) = match self.dirs.nearest(&path.0) {
-            Some((done, fd)) if done == path.0.len() => return Ok(fd),
-            Some((done, fd)) if done >= target_len => (done, fd),
-            _ => (
-                target_len,
-                Arc::new(rustix::fs::openat(CWD, target, flags, Mode::empty())?),
-            ),
+        let (mut at, mut fd) = match self.dirs.nearest(&path.0) {
+            Some((at, fd)) if at == path.0.len() => return Ok(fd),
+            Some((at, fd)) if at >= target_len => (at, fd),
+            _ => {
+                let fd = rustix::fs::openat(CWD, target, PLACE_DIR, Mode::empty())?;
+                (target_len, Arc::new(fd))
+            }
         };
-        let rest = path.0.get(done..).unwrap_or_default();
-        for component in rest
-            .split(|byte| *byte == b'/')
-            .filter(|component| !component.is_empty())
-        {
-            fd = Arc::new(rustix::fs::openat(&*fd, component, flags, Mode::empty())?);
+        self.dirs.keep(path.0.get(..at).unwrap_or_default(), &fd);
+        while at < path.0.len() {
+            let rest = path.0.get(at + 1..).unwrap_or_default();
+            let component = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+            fd = Arc::new(rustix::fs::openat(
+                &*fd,
+                component,
+                PLACE_DIR,
+                Mode::empty(),
+            )?);
+            at += 1 + component.len();
+            self.dirs.keep(path.0.get(..at).unwrap_or_default(), &fd);
         }
+        Ok(fd)
+    }
+
+    /// The same, opened anew so that its names can be read from the first.
+    fn dir_to_list(
+        &self,
+        path: &EntryPath,
+        target: &Path,
+        target_len: usize,
+    ) -> io::Result<Arc<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = if path.0.len() == target_len {
+            open_quietly(CWD, target.as_os_str().as_bytes(), flags)?
+        } else {
+            let parent = self.dir(&path.parent().unwrap_or_default(), target, target_len)?;
+            open_quietly(&*parent, path.name(), flags)?
+        };
+        let fd = Arc::new(fd);
         self.dirs.keep(&path.0, &fd);
         Ok(fd)
     }
@@ -388,7 +417,7 @@ impl Source for VolumeSource {
             }) => {
                 let path = self.absolute_in(target, rest);
                 let listed = self
-                    .dir(dir, target, target_len)
+                    .dir_to_list(dir, target, target_len)
                     .and_then(|fd| Ok(self.list_real(&fd, &path)?));
                 listed.map_err(|cause| unreadable("read directory", &path, cause))
             }

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::apply::{Handle, apply};
 use super::beneath::{Beneath, Walk, invalid};
 use super::metadata::{kind_of, nanoseconds, size_of};
-use super::names_in::names_in;
+use super::names_in::names_at;
 use super::place::Places;
 use super::target_file::VolumeFile;
 
@@ -139,7 +139,7 @@ impl Target for VolumeTarget {
 
     fn names(&self, dir: &EntryPath) -> Result<Vec<Vec<u8>>, TargetError> {
         let opened = self.places.beneath.dir(&dir.0);
-        let names = opened.and_then(|fd| Ok(names_in(&fd)?));
+        let names = opened.and_then(|fd| Ok(names_at(&fd)?));
         let names = names.map_err(self.failed("read directory", dir))?;
         Ok(names.into_iter().map(CString::into_bytes).collect())
     }
@@ -174,6 +174,24 @@ impl Target for VolumeTarget {
         let file = opened.map_err(self.failed("create file", path))?;
         Ok(Box::new(VolumeFile {
             file,
+            root: Arc::clone(&self.root),
+            path: path.clone(),
+            is_root: self.places.is_root,
+        }))
+    }
+
+    fn read_file(&self, path: &EntryPath) -> Result<Box<dyn TargetFile>, TargetError> {
+        let opened = self.places.beneath.parent(path).and_then(|(dir, name)| {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
+                return Err(invalid("it is no regular file"));
+            }
+            Ok(fd)
+        });
+        let file = opened.map_err(self.failed("open file", path))?;
+        Ok(Box::new(VolumeFile {
+            file: file.into(),
             root: Arc::clone(&self.root),
             path: path.clone(),
             is_root: self.places.is_root,
@@ -230,6 +248,14 @@ impl Target for VolumeTarget {
             })
         });
         linked.map_err(self.failed("create hard link", path))
+    }
+
+    fn rename(&self, from: &EntryPath, to: &EntryPath) -> Result<(), TargetError> {
+        let renamed = self.places.beneath.parent(from).and_then(|(from_dir, from_name)| {
+            let (to_dir, to_name) = self.places.beneath.parent(to)?;
+            Ok(rustix::fs::renameat(&from_dir, from_name, &to_dir, to_name)?)
+        });
+        renamed.map_err(self.failed("rename to", to))
     }
 
     fn finish(&self, path: &EntryPath, entry: &Entry) -> Result<(), Vec<TargetError>> {

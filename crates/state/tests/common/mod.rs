@@ -1,6 +1,10 @@
 //! What the tests of this crate share: a tree with everything odd in it, walks, copies and rules that hold for any source and target.
 //! It must never be lenient: a difference that is not named here is a failure.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 pub mod conformance;
 pub mod nobody;
