@@ -27,10 +27,13 @@ fn restic_brings_back_a_generated_tree_after_edits() {
         fs::create_dir(&target).unwrap();
         let of = format!("latest:{}", tree.display());
         restic.run(&["restore", &of, "--target", target.to_str().unwrap()]);
-        Comparison::as_user()
-            .ignoring_sockets()
-            .ignoring_root()
-            .assert_same(&tree, &target);
+        let mut comparison = Comparison::as_user().ignoring_sockets().ignoring_root();
+        if !rustix::process::geteuid().is_root() {
+            // restic sets an ACL that takes the owner's right to write before the attributes that need it, and is
+            // silent about those that then fail (0.19.1, `internal/fs/node.go`). Ours must do better.
+            comparison = comparison.ignoring_attributes();
+        }
+        comparison.assert_same(&tree, &target);
         generator.edit(&tree, 15);
     }
     restic.run(&["check", "--read-data"]);
