@@ -34,6 +34,12 @@ pub trait Target: Send + Sync {
     /// When it can't be opened or its place can't be cleared.
     fn open_file(&self, path: &EntryPath, keep: bool) -> Result<Box<dyn TargetFile>, TargetError>;
 
+    /// Opens a file that was restored, to read it again; writing to it fails.
+    ///
+    /// # Errors
+    /// When it is not there, no regular file, or can't be read.
+    fn read_file(&self, path: &EntryPath) -> Result<Box<dyn TargetFile>, TargetError>;
+
     /// Makes a symbolic link, device, pipe or socket from its entry, replacing what is there.
     ///
     /// # Errors
@@ -45,6 +51,12 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// When it can't be linked.
     fn make_link(&self, original: &EntryPath, path: &EntryPath) -> Result<(), TargetError>;
+
+    /// Gives a file its final name, in the same directory, replacing a file or link of that name in one step.
+    ///
+    /// # Errors
+    /// When it can't be renamed, for example because a directory has that name.
+    fn rename(&self, from: &EntryPath, to: &EntryPath) -> Result<(), TargetError>;
 
     /// Sets owner, mode, extended attributes and times, in the order that keeps each.
     ///

@@ -1,1 +1,11 @@
-//! The one executor of plans: the only place where repository and state meet.
+//! The one executor of plans: backs members up, restores them, and is the only place where repository and state meet.
+//! It must never decide what a plan has left open, and never print.
+
+mod backup;
+mod entry_name;
+mod node;
+mod restore;
+
+pub use backup::{Backup, BackupOptions, BackupOutcome, ChangeRule, Parent, ProtectError};
+pub use node::{entry_of, node_of};
+pub use restore::{Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder};

@@ -1,0 +1,404 @@
+//! Backs a source up: every entry into a node, every directory into a tree, the root into a snapshot that comes last.
+//! It must never acknowledge what is not stored and indexed, and never leave out an entry without saying so.
+
+mod file;
+mod frame;
+mod queue;
+mod scan;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use lifeboat_flow::{Budget, Cancel, Cancelled, Counters, Event, EventSink, Problem, Source, SourceError};
+use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
+use lifeboat_repo::backend::FileKind;
+use lifeboat_repo::{Index, Ingest, IngestOptions, LockGuard, RepoError, Repository, chain, read_blob};
+
+use frame::Frame;
+use queue::{Job, Queue};
+
+/// Memory for chunks of large files on their way from one worker to another, in bytes.
+const CHUNKS_IN_FLIGHT_BYTES: usize = 24 * 1024 * 1024;
+
+/// A backup or restore can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The source can't be trusted as a whole.
+    #[error("nothing was acknowledged, because what was read can't be relied on")]
+    Source(#[from] SourceError),
+    /// A directory gives its names out of order: a bug of a source.
+    #[error("the source gave the entries of {path} out of order")]
+    Order {
+        /// The directory.
+        path: String,
+        /// Which names.
+        #[source]
+        cause: TreeError,
+    },
+    /// The place to restore to failed as a whole, for example because it is full.
+    #[error("the restore can't go on")]
+    Target(#[from] lifeboat_flow::TargetError),
+    /// What was asked for is not in the snapshot.
+    #[error("{0}")]
+    NotInSnapshot(String),
+    /// Somebody wished to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// When a file counts as unchanged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChangeRule {
+    /// Inode numbers are not compared: for file systems that give new ones at each mount.
+    pub ignore_inode: bool,
+    /// The inode's change time is not compared.
+    pub ignore_ctime: bool,
+}
+
+/// The snapshot to compare with.
+#[derive(Clone, Copy, Debug)]
+pub struct Parent {
+    /// Its ID.
+    pub id: Id,
+    /// Its tree.
+    pub tree: Id,
+}
+
+/// How to back up.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The snapshot to compare with; without one every file is read.
+    pub parent: Option<Parent>,
+    /// When a file counts as unchanged.
+    pub change_rule: ChangeRule,
+    /// Write no snapshot if its tree would be the parent's.
+    pub skip_if_unchanged: bool,
+    /// Threads that chunk, hash, compress and encrypt.
+    pub workers: usize,
+    /// Files that are read at once.
+    pub readers: usize,
+    /// Count what there is while backing up, for an estimate of the time left.
+    pub scan: bool,
+    /// How to store.
+    pub ingest: IngestOptions,
+}
+
+/// What a backup did.
+#[derive(Clone, Debug)]
+pub struct BackupOutcome {
+    /// The snapshot; `None` for a dry run or if nothing changed and that was to be skipped.
+    pub snapshot: Option<Id>,
+    /// The root tree.
+    pub tree: Id,
+    /// What was done.
+    pub summary: SnapshotSummary,
+    /// Entries that could not be read completely.
+    pub problems: u64,
+}
+
+/// A backup that runs once.
+pub struct Backup<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// Its index, compared with the listing of packs.
+    pub index: &'a RwLock<Index>,
+    /// The lock; a dry run has none.
+    pub lock: Option<&'a LockGuard>,
+    /// What to back up.
+    pub source: &'a dyn Source,
+    /// How.
+    pub options: BackupOptions,
+    /// Where progress is counted.
+    pub counters: &'a Counters,
+    /// Who is told of problems.
+    pub events: &'a dyn EventSink,
+    /// The wish to stop.
+    pub cancel: &'a Cancel,
+}
+
+#[derive(Default)]
+struct Stats {
+    files_new: AtomicU64,
+    files_changed: AtomicU64,
+    files_unmodified: AtomicU64,
+    dirs_new: AtomicU64,
+    dirs_changed: AtomicU64,
+    dirs_unmodified: AtomicU64,
+}
+
+/// What the workers share.
+struct Run<'a> {
+    backup: &'a Backup<'a>,
+    ingest: &'a Ingest<'a>,
+    queue: Queue,
+    budget: Budget,
+    spare: Mutex<Vec<Vec<u8>>>,
+    stats: Stats,
+    root: Mutex<Option<Id>>,
+    failed: Mutex<Option<ProtectError>>,
+}
+
+impl Backup<'_> {
+    /// Runs it. `draft` is the snapshot with everything but tree and summary; `finished` is the time it ends at.
+    ///
+    /// # Errors
+    /// When the repository fails or the source can't be trusted; entries that can't be read are problems, not errors.
+    pub fn run(self, draft: Snapshot, finished: impl Fn() -> Timestamp) -> Result<BackupOutcome, ProtectError> {
+        let started = draft.time;
+        let ((tree, stats), stored) = Ingest::run(self.repository, self.index, self.lock, self.options.ingest, |ingest| {
+            let run = Run {
+                backup: &self,
+                ingest,
+                queue: Queue::new(self.options.readers.max(1)),
+                budget: Budget::new(CHUNKS_IN_FLIGHT_BYTES),
+                spare: Mutex::default(),
+                stats: Stats::default(),
+                root: Mutex::default(),
+                failed: Mutex::default(),
+            };
+            run.all()
+        })?;
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let mut summary = SnapshotSummary {
+            backup_start: Some(started),
+            backup_end: Some(finished()),
+            files_new: of(&stats.files_new),
+            files_changed: of(&stats.files_changed),
+            files_unmodified: of(&stats.files_unmodified),
+            dirs_new: of(&stats.dirs_new),
+            dirs_changed: of(&stats.dirs_changed),
+            dirs_unmodified: of(&stats.dirs_unmodified),
+            data_blobs: i64::try_from(stored.data_blobs).unwrap_or(i64::MAX),
+            tree_blobs: i64::try_from(stored.tree_blobs).unwrap_or(i64::MAX),
+            data_added: stored.plain_bytes,
+            data_added_packed: stored.stored_bytes,
+            total_files_processed: 0,
+            total_bytes_processed: of(&self.counters.bytes_done),
+        };
+        summary.total_files_processed = summary.files_new + summary.files_changed + summary.files_unmodified;
+        let problems = of(&self.counters.problems);
+        let unchanged = self.options.parent.is_some_and(|parent| parent.tree == tree);
+        let skip = self.options.ingest.dry_run || (self.options.skip_if_unchanged && unchanged);
+        let snapshot = if skip { None } else { Some(self.acknowledge(Snapshot { tree, summary: Some(summary.clone()), ..draft })?) };
+        Ok(BackupOutcome { snapshot, tree, summary, problems })
+    }
+
+    /// Writes the snapshot, after a last look whether everything that it relies on is still there.
+    fn acknowledge(&self, snapshot: Snapshot) -> Result<Id, ProtectError> {
+        self.cancel.check()?;
+        let relied = self.index.read().unwrap_or_else(PoisonError::into_inner).relied_packs();
+        let mut relied: HashSet<Id> = relied.into_iter().collect();
+        if !relied.is_empty() {
+            self.repository.backend().list(FileKind::Pack, &mut |id, _| {
+                relied.remove(&id);
+            }).map_err(RepoError::from)?;
+        }
+        if let Some(first) = relied.iter().min() {
+            return Err(RepoError::PacksVanished { count: relied.len(), first: *first, location: self.repository.backend().location() }.into());
+        }
+        if let Some(lock) = self.lock {
+            lock.ensure()?;
+        }
+        Ok(self.repository.save_snapshot(&snapshot)?)
+    }
+
+    fn problem(&self, problem: Problem) {
+        self.counters.problems.fetch_add(1, Ordering::Relaxed);
+        self.events.event(Event::Problem(problem));
+    }
+
+    fn item(&self, action: &'static str, path: impl FnOnce() -> String, size_bytes: u64) {
+        if self.events.wants_items() {
+            self.events.event(Event::Item { action, path: path(), size_bytes });
+        }
+    }
+
+    /// A tree of the parent. One that can't be read only costs time: its files are read again.
+    fn parent_tree(&self, id: Id) -> Option<Tree> {
+        let mut json = Vec::new();
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let read = read_blob(self.repository, &index, BlobKind::Tree, id, &mut lifeboat_repo::Opener::default(), &mut json);
+        drop(index);
+        match read.and_then(|()| Ok(Tree::from_json(&json)?)) {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                self.events.event(Event::Note(format!("a tree of the parent snapshot can't be used, its files are read again: {}", chain(&error))));
+                None
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    fn all(self) -> Result<(Id, Stats), ProtectError> {
+        self.queue.push_dir(Arc::new(Frame::root(self.backup.options.parent.map(|parent| parent.tree))));
+        std::thread::scope(|scope| {
+            if self.backup.options.scan {
+                scope.spawn(|| scan::count(self.backup, &self.queue));
+            }
+            for _ in 1..self.backup.options.workers.max(1) {
+                scope.spawn(|| self.work());
+            }
+            self.work();
+        });
+        if let Some(error) = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        self.backup.cancel.check()?;
+        let root = self.root.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let root = root.ok_or_else(|| RepoError::WriterFailed("a worker panicked".into()))?;
+        Ok((root, self.stats))
+    }
+
+    fn work(&self) {
+        // A worker that panics must wake the others, which would wait for its jobs for ever.
+        let _stop = StopOnPanic(&self.queue);
+        let result = (|| {
+            let mut tools = file::Tools::new(self.ingest)?;
+            while let Some(job) = self.queue.next(self.backup.cancel) {
+                match job {
+                    Job::Dir(frame) => self.list(&frame, &mut tools)?,
+                    Job::File(frame, slot, is_new) => {
+                        let read = self.read_file(&frame, slot, is_new, &mut tools);
+                        self.queue.file_done();
+                        read?;
+                    }
+                    Job::Blob(blob) => self.seal_blob(blob, &mut tools)?,
+                }
+            }
+            Ok::<(), ProtectError>(())
+        })();
+        if let Err(error) = result {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.queue.stop();
+        }
+    }
+
+    /// Lists a directory, takes over what did not change and queues the rest.
+    fn list(&self, frame: &Arc<Frame>, tools: &mut file::Tools) -> Result<(), ProtectError> {
+        let backup = self.backup;
+        let listing = match backup.source.list(&frame.path) {
+            Ok(listing) => listing,
+            Err(error @ SourceError::Fatal { .. }) => return Err(error.into()),
+            Err(error) => {
+                let problem = Problem::from_error(&frame.path.display(), "read directory", &error);
+                frame.note_error(&problem.why);
+                backup.problem(problem);
+                return self.finish_frames(frame.clone(), tools);
+            }
+        };
+        if !listing.problems.is_empty() {
+            frame.note_error(&match listing.problems.as_slice() {
+                [one] => format!("not saved: {one}"),
+                several => format!("{} entries could not be saved", several.len()),
+            });
+        }
+        for problem in listing.problems {
+            backup.problem(problem);
+        }
+        let parent = frame.parent_tree.and_then(|id| backup.parent_tree(id)).unwrap_or_default();
+        let mut parents = parent.nodes.into_iter().peekable();
+        let mut nodes = Vec::with_capacity(listing.entries.len());
+        let mut subdirs = Vec::new();
+        let mut files = Vec::new();
+        for (slot, entry) in listing.entries.into_iter().enumerate() {
+            let mut node = crate::node::node_of(entry);
+            while parents.peek().is_some_and(|p| p.name < node.name) {
+                parents.next();
+            }
+            let before = parents.next_if(|p| p.name == node.name);
+            match node.kind {
+                lifeboat_format::NodeKind::Dir => subdirs.push((slot, before.as_ref().and_then(|b| b.subtree))),
+                lifeboat_format::NodeKind::File => {
+                    let is_new = before.is_none();
+                    match before.filter(|before| self.is_unchanged(before, &node)).and_then(|before| before.content) {
+                        Some(content) => {
+                            node.content = Some(content);
+                            self.count_file(&self.stats.files_unmodified, "unchanged", frame, &node);
+                        }
+                        None => files.push((slot, is_new)),
+                    }
+                }
+                _ => {}
+            }
+            nodes.push(Some(node));
+        }
+        frame.fill(nodes, subdirs.len() + files.len());
+        let dirs = subdirs.into_iter().map(|(slot, parent_tree)| Frame::below(frame, slot, parent_tree)).collect();
+        self.queue.push_all(frame, dirs, files);
+        self.finish_one(frame.clone(), tools)
+    }
+
+    fn is_unchanged(&self, before: &Node, now: &Node) -> bool {
+        let rule = self.backup.options.change_rule;
+        before.kind == now.kind
+            && before.error.is_empty()
+            && before.size_bytes == now.size_bytes
+            && before.modified == now.modified
+            && (rule.ignore_ctime || before.changed == now.changed)
+            && (rule.ignore_inode || before.inode == now.inode)
+            && before.content.as_ref().is_some_and(|content| content.iter().all(|id| self.ingest.known(BlobKind::Data, id).is_some()))
+    }
+
+    fn count_file(&self, counter: &AtomicU64, action: &'static str, frame: &Frame, node: &Node) {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let counters = self.backup.counters;
+        counters.files_done.fetch_add(1, Ordering::Relaxed);
+        counters.bytes_stored.store(self.ingest.stored_bytes(), Ordering::Relaxed);
+        if action == "unchanged" {
+            counters.bytes_done.fetch_add(node.size_bytes, Ordering::Relaxed);
+        }
+        self.backup.item(action, || frame.path.join(&node.name).display(), node.size_bytes);
+    }
+
+    /// Ends a directory whose listing failed: it has no entries.
+    fn finish_frames(&self, frame: Arc<Frame>, tools: &mut file::Tools) -> Result<(), ProtectError> {
+        frame.fill(Vec::new(), 0);
+        self.finish_one(frame, tools)
+    }
+
+    /// One of the things that a frame waits for is done; frames that wait for nothing more become trees, upwards.
+    fn finish_one(&self, frame: Arc<Frame>, tools: &mut file::Tools) -> Result<(), ProtectError> {
+        let mut current = Some(frame);
+        while let Some(frame) = current.take().filter(|frame| frame.is_last()) {
+            let tree = frame.take_tree();
+            let json = tree.to_json().map_err(|cause| ProtectError::Order { path: frame.path.display(), cause })?;
+            let id = Id::of(&json);
+            self.ingest.add(BlobKind::Tree, id, &json, &mut tools.sealer)?;
+            let counter = match frame.parent_tree {
+                None => &self.stats.dirs_new,
+                Some(before) if before == id => &self.stats.dirs_unmodified,
+                Some(_) => &self.stats.dirs_changed,
+            };
+            match frame.take_above() {
+                Some((above, slot)) => {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    above.set(slot, |node| {
+                        node.subtree = Some(id);
+                        node.error = frame.error();
+                    });
+                    current = Some(above);
+                }
+                None => {
+                    *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                    self.queue.stop();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct StopOnPanic<'a>(&'a Queue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}

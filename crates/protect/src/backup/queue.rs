@@ -1,0 +1,125 @@
+//! The jobs of a backup: chunks before files before directories, so that little is open at a time.
+//! It must never make a worker wait for a job that only itself could finish.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lifeboat_flow::Cancel;
+
+use super::file::BlobJob;
+use super::frame::Frame;
+
+/// How often a waiting worker looks whether somebody wishes to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// One thing to do.
+pub(super) enum Job {
+    /// Hash, compress and encrypt a chunk.
+    Blob(BlobJob),
+    /// Read the file in this slot of a directory; the last says that the parent does not have it.
+    File(Arc<Frame>, usize, bool),
+    /// List a directory.
+    Dir(Arc<Frame>),
+}
+
+#[derive(Default)]
+struct Jobs {
+    blobs: Vec<BlobJob>,
+    files: Vec<(Arc<Frame>, usize, bool)>,
+    dirs: Vec<Arc<Frame>>,
+    reading: usize,
+    stopped: bool,
+}
+
+/// The jobs.
+pub(super) struct Queue {
+    jobs: Mutex<Jobs>,
+    changed: Condvar,
+    readers: usize,
+}
+
+impl Queue {
+    /// A queue that hands out at most so many files at a time.
+    pub(super) fn new(readers: usize) -> Self {
+        Self { jobs: Mutex::default(), changed: Condvar::new(), readers }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job; `None` when all is done, or nothing more should be.
+    pub(super) fn next(&self, cancel: &Cancel) -> Option<Job> {
+        let mut jobs = self.jobs();
+        loop {
+            if jobs.stopped || cancel.is_cancelled() {
+                return None;
+            }
+            if let Some(blob) = jobs.blobs.pop() {
+                return Some(Job::Blob(blob));
+            }
+            if jobs.reading < self.readers
+                && let Some((frame, slot, is_new)) = jobs.files.pop()
+            {
+                jobs.reading += 1;
+                return Some(Job::File(frame, slot, is_new));
+            }
+            if let Some(frame) = jobs.dirs.pop() {
+                return Some(Job::Dir(frame));
+            }
+            jobs = self.changed.wait_timeout(jobs, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Adds a directory.
+    pub(super) fn push_dir(&self, frame: Arc<Frame>) {
+        self.jobs().dirs.push(frame);
+        self.changed.notify_one();
+    }
+
+    /// Adds the files and subdirectories of a directory; they come out in the order given.
+    pub(super) fn push_all(&self, frame: &Arc<Frame>, dirs: Vec<Arc<Frame>>, files: Vec<(usize, bool)>) {
+        if dirs.is_empty() && files.is_empty() {
+            return;
+        }
+        let mut jobs = self.jobs();
+        jobs.dirs.extend(dirs.into_iter().rev());
+        jobs.files.extend(files.into_iter().rev().map(|(slot, is_new)| (frame.clone(), slot, is_new)));
+        drop(jobs);
+        self.changed.notify_all();
+    }
+
+    /// Offers a chunk to other workers; it comes back if there are already enough waiting.
+    pub(super) fn offer_blob(&self, job: BlobJob, waiting_max: usize) -> Option<BlobJob> {
+        let mut jobs = self.jobs();
+        if jobs.blobs.len() >= waiting_max {
+            return Some(job);
+        }
+        jobs.blobs.push(job);
+        drop(jobs);
+        self.changed.notify_one();
+        None
+    }
+
+    /// Whether a chunk would be taken.
+    pub(super) fn wants_blob(&self, waiting_max: usize) -> bool {
+        waiting_max > 0 && self.jobs().blobs.len() < waiting_max
+    }
+
+    /// A file that was handed out is read.
+    pub(super) fn file_done(&self) {
+        self.jobs().reading -= 1;
+        self.changed.notify_one();
+    }
+
+    /// Ends the work.
+    pub(super) fn stop(&self) {
+        self.jobs().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the work has ended.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.jobs().stopped
+    }
+}

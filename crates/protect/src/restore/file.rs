@@ -1,0 +1,160 @@
+//! A file that is being restored, written under a name of its own until it is whole.
+//! It must never take its final name before the last byte is there.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lifeboat_flow::{Entry, EntryPath, Problem, TargetError, TargetFile};
+use lifeboat_format::Id;
+
+use super::Run;
+use crate::backup::ProtectError;
+
+/// Files that stay open between two writes; beyond that they are opened again.
+const OPEN_FILES_MAX: u64 = 128;
+/// How the name of a file begins that is not whole yet.
+const PARTIAL_PREFIX: &str = ".lifeboat-partial-";
+
+/// A file to be restored.
+pub(super) struct FileTask {
+    /// Its final path.
+    pub(super) path: EntryPath,
+    /// Its metadata.
+    pub(super) entry: Entry,
+    /// Its blobs.
+    pub(super) content: Vec<Id>,
+    /// A file is there whose content is to be kept where it is right.
+    pub(super) is_delta: bool,
+    /// The file that is there is taken for the same.
+    pub(super) is_same: bool,
+    state: Mutex<FileState>,
+    /// Parts that are not written yet.
+    waiting: AtomicU64,
+    is_damaged: AtomicBool,
+}
+
+#[derive(Default)]
+struct FileState {
+    /// The name that it has until it is whole; the final one for a delta.
+    writing_to: Option<EntryPath>,
+    file: Option<Arc<dyn TargetFile>>,
+}
+
+impl FileTask {
+    pub(super) fn new(path: EntryPath, entry: Entry, content: Vec<Id>, is_delta: bool, is_same: bool) -> Self {
+        Self { path, entry, content, is_delta, is_same, state: Mutex::default(), waiting: AtomicU64::new(0), is_damaged: AtomicBool::new(false) }
+    }
+
+    /// Says how many parts it waits for; to be called before any of them is worked on.
+    pub(super) fn wait_for(&self, parts: u64) {
+        self.waiting.store(parts, Ordering::Release);
+    }
+
+    fn state(&self) -> MutexGuard<'_, FileState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks it as not restorable; the first to do so is told.
+    pub(super) fn damage(&self) -> bool {
+        !self.is_damaged.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Run<'_> {
+    /// The open file, opened again if it was closed meanwhile.
+    pub(super) fn open(&self, task: &FileTask) -> Result<Arc<dyn TargetFile>, TargetError> {
+        let mut state = task.state();
+        if let Some(file) = &state.file {
+            return Ok(file.clone());
+        }
+        let target = self.restore.target;
+        let file: Arc<dyn TargetFile> = match &state.writing_to {
+            Some(path) => target.open_file(path, true)?.into(),
+            None if task.is_delta => {
+                state.writing_to = Some(task.path.clone());
+                target.open_file(&task.path, true)?.into()
+            }
+            None => {
+                let number = self.partial_names.fetch_add(1, Ordering::Relaxed);
+                let parent = task.path.parent().unwrap_or_default();
+                let path = parent.join(format!("{PARTIAL_PREFIX}{number}").as_bytes());
+                let file = target.open_file(&path, false)?;
+                state.writing_to = Some(path);
+                // The whole length at once: what is not written stays a hole.
+                file.set_len(task.entry.size_bytes)?;
+                file.into()
+            }
+        };
+        if self.open_files.load(Ordering::Relaxed) < OPEN_FILES_MAX {
+            self.open_files.fetch_add(1, Ordering::Relaxed);
+            state.file = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// One part is done; after the last the file gets its metadata and its name.
+    pub(super) fn part_done(&self, task: &FileTask) -> Result<(), ProtectError> {
+        if task.waiting.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        let result = if task.is_damaged.load(Ordering::Acquire) { Ok(()) } else { self.complete(task) };
+        let mut state = task.state();
+        if state.file.take().is_some() {
+            self.open_files.fetch_sub(1, Ordering::Relaxed);
+        }
+        let partial = state.writing_to.take().filter(|path| *path != task.path);
+        drop(state);
+        if task.is_damaged.load(Ordering::Acquire)
+            && let Some(partial) = partial
+        {
+            self.restore.problem(Problem {
+                path: task.path.display(),
+                doing: "restore file".into(),
+                why: format!("what could be read of it is in {}, with zeros for the rest", partial.display()),
+            });
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => self.target_problem(&task.path, error),
+        }
+    }
+
+    fn complete(&self, task: &FileTask) -> Result<(), TargetError> {
+        let file = self.open(task)?;
+        if task.is_delta {
+            file.set_len(task.entry.size_bytes)?;
+        }
+        self.finish_problems(&task.path, file.finish(&task.entry));
+        let writing_to = task.state().writing_to.clone();
+        if let Some(partial) = writing_to.filter(|path| *path != task.path) {
+            self.restore.target.rename(&partial, &task.path)?;
+        }
+        self.done.entries.fetch_add(1, Ordering::Relaxed);
+        self.done.bytes.fetch_add(task.entry.size_bytes, Ordering::Relaxed);
+        self.restore.counters.files_done.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Names a file that can't be restored, once.
+    pub(super) fn damaged(&self, task: &FileTask, error: &dyn std::error::Error) {
+        if task.damage() {
+            self.restore.problem(Problem::from_error(&task.path.display(), "restore file", error));
+        }
+    }
+
+    /// A failure of the target: a full disk ends the restore, anything else concerns one entry.
+    pub(super) fn target_problem(&self, path: &EntryPath, error: TargetError) -> Result<(), ProtectError> {
+        if error.is_full() {
+            return Err(error.into());
+        }
+        self.restore.problem(Problem::from_error(&path.display(), "restore", &error));
+        Ok(())
+    }
+
+    /// What could not be set of an entry's metadata.
+    pub(super) fn finish_problems(&self, path: &EntryPath, result: Result<(), Vec<TargetError>>) {
+        for error in result.err().unwrap_or_default() {
+            self.restore.problem(Problem::from_error(&path.display(), "restore metadata", &error));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Groups the blobs of files by the packs that hold them, so that each pack is read once and in order.
+//! It must never hold more than a batch: memory does not grow with the snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use lifeboat_flow::Problem;
+use lifeboat_format::{BlobKind, BlobRef, Id};
+
+use super::Run;
+use super::file::FileTask;
+use crate::backup::ProtectError;
+
+/// Blobs in a batch at most.
+const BATCH_MAX_BLOBS: usize = 32 * 1024;
+/// Blobs of one file in one task, so that several workers share a large file; 32 MiB or so.
+const DELTA_TASK_BLOBS: usize = 24;
+/// Largest part of a pack that is fetched at once, in bytes.
+const RANGE_MAX_BYTES: u32 = 8 * 1024 * 1024;
+/// A gap between two blobs that is fetched rather than skipped, in bytes.
+const GAP_MAX_BYTES: u32 = 64 * 1024;
+
+/// Where a blob goes.
+pub(super) struct Place {
+    pub(super) file: Arc<FileTask>,
+    pub(super) offset: u64,
+}
+
+/// A blob to be fetched with all the places it goes to.
+pub(super) struct Wanted {
+    pub(super) id: Id,
+    pub(super) at: BlobRef,
+    pub(super) places: Vec<Place>,
+}
+
+/// A part of the work of a restore.
+pub(super) enum Task {
+    /// A file without content, or one that is taken for the same.
+    Whole(Arc<FileTask>),
+    /// Blobs that lie close together in one pack, in order.
+    Range(Vec<Wanted>),
+    /// Blobs of a file that is there already: numbers of the first and the one after the last, and the offset of the first.
+    Delta(Arc<FileTask>, usize, usize, u64),
+}
+
+/// Files that wait to be grouped.
+pub(super) struct Batch<'r, 'a> {
+    run: &'r Run<'a>,
+    wanted: HashMap<Id, Wanted>,
+    blobs: usize,
+    tasks: Sender<Task>,
+}
+
+impl<'r, 'a> Batch<'r, 'a> {
+    pub(super) fn new(run: &'r Run<'a>, tasks: Sender<Task>) -> Self {
+        Self { run, wanted: HashMap::new(), blobs: 0, tasks }
+    }
+
+    /// Takes a file.
+    pub(super) fn add(&mut self, file: FileTask) -> Result<(), ProtectError> {
+        let file = Arc::new(file);
+        if file.content.is_empty() || file.is_same {
+            file.wait_for(1);
+            return self.send(Task::Whole(file));
+        }
+        let mut places = Vec::with_capacity(file.content.len());
+        let mut offset = 0;
+        for id in &file.content {
+            let Some(at) = self.run.reader.index().find(BlobKind::Data, id) else {
+                let why = format!("data blob {id} is in no index file of the repository");
+                self.run.restore.problem(Problem { path: file.path.display(), doing: "restore file".into(), why });
+                return Ok(());
+            };
+            places.push((*id, at, offset));
+            offset += at.plain_bytes();
+        }
+        if offset != file.entry.size_bytes {
+            let why = format!("the snapshot gives its size as {} bytes, its blobs have {offset}", file.entry.size_bytes);
+            self.run.restore.problem(Problem { path: file.path.display(), doing: "restore file".into(), why });
+            return Ok(());
+        }
+        if file.is_delta {
+            let parts: Vec<_> = places.chunks(DELTA_TASK_BLOBS).collect();
+            file.wait_for(parts.len() as u64);
+            let mut from = 0;
+            for part in parts {
+                let offset = part.first().map_or(0, |(_, _, offset)| *offset);
+                self.send(Task::Delta(file.clone(), from, from + part.len(), offset))?;
+                from += part.len();
+            }
+            return Ok(());
+        }
+        file.wait_for(places.len() as u64);
+        self.blobs += places.len();
+        for (id, at, offset) in places {
+            let wanted = self.wanted.entry(id).or_insert_with(|| Wanted { id, at, places: Vec::new() });
+            wanted.places.push(Place { file: file.clone(), offset });
+        }
+        if self.blobs >= BATCH_MAX_BLOBS { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what was collected, pack by pack.
+    pub(super) fn flush(&mut self) -> Result<(), ProtectError> {
+        let mut all: Vec<Wanted> = std::mem::take(&mut self.wanted).into_values().collect();
+        self.blobs = 0;
+        all.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
+        for range in ranges(all) {
+            self.send(Task::Range(range))?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, task: Task) -> Result<(), ProtectError> {
+        // Workers only end early when the restore has failed or was cancelled.
+        if self.tasks.send(task).is_err() {
+            self.run.check()?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits blobs, sorted by pack and offset, into parts to be fetched at once.
+pub(super) fn ranges(sorted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
+    let mut ranges: Vec<Vec<Wanted>> = Vec::new();
+    for wanted in sorted {
+        let joins = ranges.last().and_then(|range| Some((range.first()?.at, range.last()?.at))).is_some_and(|(first, last)| {
+            let end = last.offset_bytes.saturating_add(last.length_bytes);
+            first.pack == wanted.at.pack
+                && wanted.at.offset_bytes >= end
+                && wanted.at.offset_bytes - end <= GAP_MAX_BYTES
+                && wanted.at.offset_bytes.saturating_add(wanted.at.length_bytes) - first.offset_bytes <= RANGE_MAX_BYTES
+        });
+        match ranges.last_mut() {
+            Some(range) if joins => range.push(wanted),
+            _ => ranges.push(vec![wanted]),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,60 @@
+//! Reads restored files again and compares them with the hashes of the snapshot.
+//! It must never trust what was written because it was written.
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lifeboat_flow::{EntryPath, Problem};
+use lifeboat_format::{BlobKind, Id};
+
+use super::Run;
+use crate::backup::ProtectError;
+
+impl Run<'_> {
+    /// Compares all files.
+    pub(super) fn verify(&self, files: &[(EntryPath, Vec<Id>)]) -> Result<(), ProtectError> {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.restore.options.workers.max(1) {
+                scope.spawn(|| {
+                    let mut buffer = Vec::new();
+                    while let Some((path, content)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = self.check() {
+                            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            return;
+                        }
+                        match self.verify_one(path, content, &mut buffer) {
+                            Ok(None) => {
+                                self.done.verified.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Ok(Some(why)) => self.restore.problem(Problem { path: path.display(), doing: "verify".into(), why }),
+                            Err(error) => self.restore.problem(Problem::from_error(&path.display(), "verify", &error)),
+                        }
+                    }
+                });
+            }
+        });
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn verify_one(&self, path: &EntryPath, content: &[Id], buffer: &mut Vec<u8>) -> Result<Option<String>, lifeboat_flow::TargetError> {
+        let file = self.restore.target.read_file(path)?;
+        let mut offset = 0;
+        for id in content {
+            let Some(len) = self.restore.index.plain_bytes(BlobKind::Data, id) else {
+                return Ok(Some(format!("data blob {id} is in no index file")));
+            };
+            buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+            let got = file.read_at(buffer, offset)?;
+            if got != buffer.len() || Id::of(buffer) != *id {
+                return Ok(Some(format!("its content differs from the snapshot in the {len} bytes from {offset} on")));
+            }
+            offset += len;
+        }
+        let extra = file.read_at(&mut [0], offset)?;
+        Ok((extra > 0).then(|| format!("it is longer than the {offset} bytes of the snapshot")))
+    }
+}
