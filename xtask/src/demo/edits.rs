@@ -38,9 +38,7 @@ pub(super) fn make(live: &Path) -> Result<Vec<String>> {
 fn edit(pieces: &[PathBuf]) -> Result<String> {
     let mut edited = 0;
     for piece in pieces {
-        let file = list(piece)?
-            .into_iter()
-            .find(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()));
+        let file = list(piece)?.into_iter().find(|path| is_writable_file(path));
         let Some(file) = file.filter(|_| edited < EDITED_MAX) else {
             continue;
         };
@@ -107,6 +105,12 @@ fn largest(pieces: &[PathBuf]) -> Result<Option<&PathBuf>> {
         }
     }
     Ok(largest.map(|(_, piece)| piece))
+}
+
+/// By its mode: whoever is not root could not open another one.
+fn is_writable_file(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o200 != 0)
 }
 
 fn is_real_dir(path: &Path) -> bool {
