@@ -145,6 +145,28 @@ fn a_folder_on_a_disk_that_is_not_mounted_is_no_empty_folder() {
 }
 
 #[test]
+fn nothing_is_made_in_the_place_of_a_disk_that_is_not_mounted() {
+    let mount_point = tempfile::tempdir().unwrap();
+    for root in [mount_point.path(), &mount_point.path().join("repository")] {
+        let backend = LocalBackend::new(root);
+        for kind in FileKind::NAMED {
+            let name = FileName::new(kind, ID);
+            for result in [backend.save(name, &[b"x"]), backend.remove(name)] {
+                let error = result.unwrap_err();
+                assert!(
+                    matches!(error, BackendError::NoRepository { .. }),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+    let backend = LocalBackend::new(mount_point.path().join("repository"));
+    assert!(backend.save(FileName::CONFIG, &[b"x"]).is_err());
+    let left: Vec<_> = fs::read_dir(mount_point.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn locks_may_be_missing_beside_a_config() {
     let place = repository();
     let lock = FileName::new(FileKind::Lock, ID);
