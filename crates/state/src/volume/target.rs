@@ -251,10 +251,16 @@ impl Target for VolumeTarget {
     }
 
     fn rename(&self, from: &EntryPath, to: &EntryPath) -> Result<(), TargetError> {
-        let renamed = self.places.beneath.parent(from).and_then(|(from_dir, from_name)| {
-            let (to_dir, to_name) = self.places.beneath.parent(to)?;
-            Ok(rustix::fs::renameat(&from_dir, from_name, &to_dir, to_name)?)
-        });
+        let renamed = self
+            .places
+            .beneath
+            .parent(from)
+            .and_then(|(from_dir, from_name)| {
+                let (to_dir, to_name) = self.places.beneath.parent(to)?;
+                Ok(rustix::fs::renameat(
+                    &from_dir, from_name, &to_dir, to_name,
+                )?)
+            });
         renamed.map_err(self.failed("rename to", to))
     }
 

@@ -161,7 +161,6 @@ pub fn put(tree: &Tree, target: &dyn Target) -> Vec<TargetError> {
         let done = target.finish(&EntryPath(path.clone()), entry);
         failures.extend(done.err().unwrap_or_default());
     }
-    target.sync().expect("synced");
     failures
 }
 
