@@ -1,16 +1,20 @@
 //! The wish to stop, shared by everything that works on one command.
 //! It must never be cleared: who was cancelled once ends.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a sleep may go without looking at the wish.
-const POLL_MILLISECONDS: u64 = 50;
+#[derive(Debug, Default)]
+struct Wish {
+    cancelled: AtomicBool,
+    sleepers: Mutex<()>,
+    wake: Condvar,
+}
 
 /// The wish to stop. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Wish>);
 
 /// The work was stopped because somebody wished so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,13 +30,19 @@ impl Cancel {
 
     /// Wish it.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancelled.store(true, Ordering::Release);
+        let _guard = self
+            .0
+            .sleepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.0.wake.notify_all();
     }
 
     /// Whether somebody wished it.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.cancelled.load(Ordering::Acquire)
     }
 
     /// Ends the caller's work by `?` if somebody wished it.
@@ -40,22 +50,28 @@ impl Cancel {
     /// # Errors
     /// [`Cancelled`] if so.
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Sleeps, but wakes when somebody wishes to stop.
+    /// Sleeps, but wakes at once when somebody wishes to stop.
     ///
     /// # Errors
     /// [`Cancelled`] if so.
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
-        let poll = Duration::from_millis(POLL_MILLISECONDS);
-        let mut left = duration;
-        while !left.is_zero() {
-            self.check()?;
-            let nap = left.min(poll);
-            std::thread::sleep(nap);
-            left -= nap;
-        }
+        let guard = self
+            .0
+            .sleepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .0
+            .wake
+            .wait_timeout_while(guard, duration, |()| !self.is_cancelled());
+        drop(waited);
         self.check()
     }
 }
@@ -68,7 +84,12 @@ mod tests {
     fn a_clone_shares_the_wish_and_a_sleep_ends_with_it() {
         let cancel = Cancel::new();
         assert_eq!(cancel.check(), Ok(()));
-        cancel.clone().cancel();
-        assert_eq!(cancel.sleep(Duration::from_secs(3600)), Err(Cancelled));
+        assert_eq!(cancel.sleep(Duration::from_millis(1)), Ok(()));
+        let sleeper = std::thread::spawn({
+            let cancel = cancel.clone();
+            move || cancel.sleep(Duration::from_secs(3600))
+        });
+        cancel.cancel();
+        assert_eq!(sleeper.join().unwrap(), Err(Cancelled));
     }
 }

@@ -7,19 +7,47 @@
 mod calendar_span;
 mod civil;
 mod clean;
+mod diffing;
+mod facts;
 mod glob;
 mod go_duration;
+mod group;
+mod keep_reason;
+mod node_name;
+mod parent;
 mod pattern;
 mod pattern_error;
 mod pattern_file;
 mod pattern_set;
+mod policy;
+mod retention;
+mod select;
 mod size;
+mod snapshot_name;
+mod subset;
+mod tags;
+mod time_text;
 
 pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
+pub use diffing::{Merge, Pair, merge};
+pub use facts::SnapshotFacts;
 pub use go_duration::{GoDurationError, parse_go_duration};
+pub use group::{Group, GroupBy, GroupByError, GroupKey, group};
+pub use keep_reason::{KeepReason, Period};
+pub use node_name::{NodeNameError, check_node_name, repeated_names};
+pub use parent::{ParentQuery, find_parent};
 pub use pattern::{Case, Pattern};
 pub use pattern_error::{PatternError, PatternFault, PatternOrigin};
-pub use pattern_file::parse_pattern_lines;
+pub use pattern_file::{Variables, parse_pattern_lines};
 pub use pattern_set::{Match, PatternSet};
+pub use policy::{KeepCount, KeepCountError, PolicyError, RetentionPolicy};
+pub use retention::{Counters, Kept, Retention, retain};
+pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};
 pub use size::{SizeError, parse_size};
+pub use snapshot_name::{
+    Resolution, SnapshotName, SnapshotNameError, SnapshotPath, resolve_prefix,
+};
+pub use subset::{PackSubset, PackSubsetError};
+pub use tags::TagList;
+pub use time_text::{TimeTextError, parse_time};

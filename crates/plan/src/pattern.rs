@@ -110,28 +110,53 @@ impl Pattern {
 
     /// Whether the path, or a directory above it, matches.
     pub(crate) fn matches(&self, path: Components<'_>) -> bool {
-        let mut left = path.names;
-        for (at, run) in self.runs.iter().enumerate() {
-            let fixed = self.rooted && at == 0;
-            let found = if fixed {
-                path.rooted && begins_with(left, run)
-            } else {
-                // The first place will do, because whatever follows is free to lie further down.
-                match (0..=left.len()).find(|start| {
-                    left.get(*start..)
-                        .is_some_and(|names| begins_with(names, run))
-                }) {
-                    Some(start) => {
-                        left = left.get(start..).unwrap_or_default();
-                        true
-                    }
-                    None => false,
-                }
+        let starts = if !self.rooted {
+            0..=path.names.len()
+        } else if path.rooted {
+            0..=0
+        } else {
+            return false;
+        };
+        let Some(spare) = self.spare_names(path) else {
+            return false;
+        };
+        starts
+            .into_iter()
+            .any(|start| self.matches_from(start, path.names, spare))
+    }
+
+    /// How many names are left for the `**` when every other part has one; the root counts as a name.
+    fn spare_names(&self, path: Components<'_>) -> Option<usize> {
+        let fixed: usize = self.runs.iter().map(Vec::len).sum();
+        let there = path.names.len() + usize::from(path.rooted);
+        there.checked_sub(fixed + usize::from(self.rooted))
+    }
+
+    /// Whether the first run stands at `start` and the others follow, each at the first place where it fits. The
+    /// first place is the best, as whatever follows is free to lie further down.
+    ///
+    /// restic takes a `**` for as many names as are spare, less one for each `**` that is still to come. Thus
+    /// `/**/cache/**` matches what is in a directory `cache` but not the directory, which `/**/cache` does.
+    fn matches_from(&self, start: usize, names: &[&[u8]], spare: usize) -> bool {
+        let Some((first, others)) = self.runs.split_first() else {
+            return false;
+        };
+        let Some(mut left) = names.get(start..).and_then(|names| after(names, first)) else {
+            return false;
+        };
+        let mut skipped = 0;
+        let mut to_come = others.len();
+        for run in others {
+            let found = (0..=left.len()).find_map(|gap| Some((gap, after(left.get(gap..)?, run)?)));
+            let Some((gap, behind)) = found else {
+                return false;
             };
-            if !found {
+            left = behind;
+            skipped += gap;
+            to_come -= 1;
+            if skipped + to_come > spare {
                 return false;
             }
-            left = left.get(run.len()..).unwrap_or_default();
         }
         true
     }
@@ -153,8 +178,11 @@ impl Pattern {
     }
 }
 
-fn begins_with(names: &[&[u8]], run: &[Part]) -> bool {
-    names.len() >= run.len() && run.iter().zip(names).all(|(part, name)| part.matches(name))
+/// What follows a run that stands at the beginning of `names`.
+fn after<'a, 'b>(names: &'b [&'a [u8]], run: &[Part]) -> Option<&'b [&'a [u8]]> {
+    let (here, behind) = names.split_at_checked(run.len())?;
+    let fits = run.iter().zip(here).all(|(part, name)| part.matches(name));
+    fits.then_some(behind)
 }
 
 impl Part {

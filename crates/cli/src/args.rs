@@ -1,0 +1,122 @@
+//! The arguments of the program, declared once: parsing, help, completions and man pages all come from here.
+//! It must never read a secret from the command line: a process list shows it to everybody.
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{Exit, TABLE};
+use crate::repo::RepoCommand;
+
+/// Lifeboat protects the state of self-hosted apps and proves that it comes back.
+#[derive(Parser)]
+#[command(name = "lifeboat", version, max_term_width = 100, after_help = TABLE, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The areas of the program.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Work on one repository, as users of restic know it
+    Repo(Box<Repo>),
+    /// Write shell completions or man pages
+    Generate(Generate),
+}
+
+/// `lifeboat repo`.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct Repo {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: RepoCommand,
+}
+
+/// Options of every command on a repository.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Where the repository is
+    #[arg(short, long, global = true, env = "RESTIC_REPOSITORY", hide_env_values = true, value_name = "LOCATION")]
+    pub repo: Option<String>,
+    /// A file that says where the repository is
+    #[arg(long, global = true, env = "RESTIC_REPOSITORY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub repository_file: Option<std::path::PathBuf>,
+    /// A file that holds the password
+    #[arg(short, long, global = true, env = "RESTIC_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
+    pub password_file: Option<std::path::PathBuf>,
+    /// A command that prints the password
+    #[arg(long, global = true, env = "RESTIC_PASSWORD_COMMAND", hide_env_values = true, value_name = "COMMAND")]
+    pub password_command: Option<String>,
+    /// The key to try first
+    #[arg(long, global = true, env = "RESTIC_KEY_HINT", value_name = "ID")]
+    pub key_hint: Option<String>,
+    /// How long to wait for a lock, as 30s, 10m or 1h
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub retry_lock: Option<String>,
+    /// Take no lock; for commands that only read
+    #[arg(long, global = true)]
+    pub no_lock: bool,
+    /// Print JSON for programs: one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print only errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more; twice for every entry
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `lifeboat generate`.
+#[derive(Args)]
+pub struct Generate {
+    /// What to write.
+    #[command(subcommand)]
+    pub what: GenerateWhat,
+}
+
+/// What can be generated.
+#[derive(Subcommand)]
+pub enum GenerateWhat {
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Man pages, one for each command, into a directory
+    Man {
+        /// The directory; it is made if it is not there
+        dir: std::path::PathBuf,
+    },
+}
+
+/// Writes completions or man pages.
+pub fn generate(generate: &Generate) -> std::io::Result<Exit> {
+    let mut command = Cli::command();
+    match &generate.what {
+        GenerateWhat::Completions { shell } => clap_complete::generate(*shell, &mut command, "lifeboat", &mut std::io::stdout()),
+        GenerateWhat::Man { dir } => {
+            std::fs::create_dir_all(dir)?;
+            clap_mangen::generate_to(command, dir)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What happens to files that are there already.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OverwriteArg {
+    /// Compare their content and write what differs
+    Always,
+    /// Take those of the same size and time for the same
+    IfChanged,
+    /// Overwrite only those older than in the snapshot
+    IfNewer,
+    /// Leave them as they are
+    Never,
+}

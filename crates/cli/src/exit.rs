@@ -1,0 +1,48 @@
+//! The exit statuses of the program: restic's where it has one, our own above.
+//! It must never say 0 when something that was asked for was not done.
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All was done.
+    Done,
+    /// Something failed.
+    Failed,
+    /// Some source data could not be read; the rest is saved.
+    Incomplete,
+    /// There is no repository at the location.
+    NoRepository,
+    /// Somebody else holds a lock.
+    Locked,
+    /// No key fits the password.
+    WrongPassword,
+    /// Somebody stopped the program.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the system is given. 2 is for wrong usage and comes from the argument parser.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Incomplete => 3,
+            Self::NoRepository => 10,
+            Self::Locked => 11,
+            Self::WrongPassword => 12,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// The table that the manual and the help show.
+pub const TABLE: &str = "\
+Exit status:
+   0  done
+   1  failed
+   2  wrong usage
+   3  some source data could not be read or restored; the rest was
+  10  no repository at the location
+  11  the repository is locked
+  12  wrong password
+ 130  interrupted";

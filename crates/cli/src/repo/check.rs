@@ -1,0 +1,99 @@
+//! `lifeboat repo check`: is everything there that snapshots need, and is it what it says?
+//! It must never say that all is well when something could not be looked at.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use clap::Args;
+use lifeboat_flow::Counters;
+use lifeboat_format::Id;
+use lifeboat_plan::Subset;
+use lifeboat_repo::{CheckOptions, Repository};
+use serde_json::json;
+
+use super::session::{Locking, Session};
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::progress::{self, Shown};
+use crate::ui::Ui;
+use crate::{format, progress::workers};
+
+/// Check that everything is there that snapshots need
+///
+/// Example: lifeboat repo check --read-data-subset=1/7
+#[derive(Args)]
+pub struct Check {
+    /// Read every pack and compare every byte with its hash
+    #[arg(long, conflicts_with = "read_data_subset")]
+    read_data: bool,
+    /// Read a part of the packs: `n/t` for the n-th of t parts, `5%`, or a size as `10G`
+    #[arg(long, value_name = "SUBSET")]
+    read_data_subset: Option<String>,
+}
+
+impl Check {
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let subset = self.read_data_subset.as_deref().map(str::parse::<Subset>).transpose();
+        let subset = subset.map_err(|error| Failure::from_error(&error).while_doing("--read-data-subset"))?;
+        let session = Session::open(global, ui, Locking::Read)?;
+        let read_packs = match (self.read_data, subset) {
+            (false, None) => None,
+            (true, _) => Some(session.repository.packs()?.into_keys().collect()),
+            (false, Some(subset)) => Some(choose(&session.repository, subset)?),
+        };
+        let options = CheckOptions { read_packs, threads: workers() };
+        let counters = Counters::default();
+        let began = Instant::now();
+        let shown = Shown { noun: "packs", stored: false, totals_known: true };
+        let report = progress::during(ui, &counters, shown, || session.repository.check(&options, &counters, &session.cancel))?;
+        let elapsed = began.elapsed();
+        let untidy = report.findings.iter().filter(|finding| !finding.serious).count();
+        for finding in &report.findings {
+            if finding.serious {
+                ui.finding(&finding.what, &finding.why);
+            } else if ui.verbose > 0 {
+                ui.warn(finding);
+            }
+        }
+        let serious = report.findings.len() - untidy;
+        if ui.json {
+            ui.object(&json!({
+                "message_type": "summary", "num_errors": serious, "snapshots": report.snapshots, "trees": report.trees, "packs": report.packs,
+                "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
+                "suggest_repair_index": false, "suggest_prune": untidy > 0,
+            }));
+        } else {
+            ui.say(format_args!(
+                "checked {}, {}, {}",
+                format::count(report.snapshots, "snapshot"),
+                format::count(report.trees, "tree"),
+                format::count(report.packs, "pack")
+            ));
+            if options.read_packs.is_some() {
+                let bytes = counters.bytes_done.load(Ordering::Relaxed);
+                ui.say(format_args!("read {} ({}, {})", format::count(report.packs_read, "pack"), format::bytes(bytes), format::rate(bytes, elapsed)));
+            }
+            if untidy > 0 {
+                ui.say(format_args!("{} in no index file, left by an interrupted backup: harmless", format::count(untidy as u64, "pack")));
+            }
+        }
+        if serious > 0 {
+            let failure = Failure::new(format!("the repository has {}", format::count(serious as u64, "error")));
+            return Err(failure.hint("restore still works for everything that is not named above; keep the repository as it is until it is repaired"));
+        }
+        match options.read_packs {
+            Some(_) => ui.say("no errors were found"),
+            None => ui.say("no errors were found; the content of packs was not read, see --read-data"),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+
+fn choose(repository: &Repository, subset: Subset) -> Result<Vec<Id>, Failure> {
+    let packs: Vec<(Id, u64)> = repository.packs()?.into_iter().collect();
+    // A sample that is drawn anew each time reads everything in the end.
+    let seed = lifeboat_repo::now().unix_nanoseconds() as u64;
+    Ok(subset.choose(&packs, seed))
+}

@@ -1,0 +1,26 @@
+//! Turns the wish of a user or a service manager to stop into the program's own.
+//! It must never leave a second wish unheard: that one ends the process at once.
+
+use lifeboat_flow::Cancel;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit::Exit;
+
+/// Cancels at the first signal and ends the process at the second.
+pub fn cancel_on_signal() -> Cancel {
+    let cancel = Cancel::new();
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+        let wish = cancel.clone();
+        std::thread::spawn(move || {
+            for _ in &mut signals {
+                if wish.is_cancelled() {
+                    std::process::exit(Exit::Interrupted.code());
+                }
+                eprintln!("\nstopping at the next safe point; once more to stop at once");
+                wish.cancel();
+            }
+        });
+    }
+    cancel
+}

@@ -1,0 +1,155 @@
+//! What the user sees: results on standard output, everything else on standard error, JSON lines if asked for.
+//! It must never mix the two, and never fail a command because nobody reads the output any more.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+
+use lifeboat_flow::{Event, EventSink};
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The user's terminal or pipe.
+pub struct Ui {
+    /// Whether programs read the output.
+    pub json: bool,
+    /// Whether only errors are shown.
+    pub quiet: bool,
+    /// How much detail is asked for.
+    pub verbose: u8,
+    /// Whether a person looks at standard error.
+    pub is_terminal: bool,
+    /// Whether colours are wanted.
+    color: bool,
+    /// Whether the last line of standard error is a progress line that the next message must replace.
+    status_shown: Mutex<bool>,
+    /// What restic calls the phase in its JSON errors.
+    pub during: Mutex<&'static str>,
+}
+
+impl Ui {
+    /// A user interface by the global options.
+    pub fn new(global: &Global) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { json: global.json, quiet: global.quiet, verbose: global.verbose, is_terminal, color, status_shown: Mutex::new(false), during: Mutex::new("") }
+    }
+
+    /// A line of the result.
+    pub fn line(&self, text: impl Display) {
+        self.write(format!("{text}\n").as_bytes());
+    }
+
+    /// A line for people; programs get the result elsewhere.
+    pub fn say(&self, text: impl Display) {
+        if !self.json && !self.quiet {
+            self.line(text);
+        }
+    }
+
+    /// A JSON object of the result.
+    pub fn object(&self, value: &Value) {
+        self.line(value);
+    }
+
+    /// Raw bytes of the result.
+    pub fn write(&self, bytes: &[u8]) {
+        self.clear_status();
+        let mut out = std::io::stdout().lock();
+        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+            // Whoever read the output is gone, or it can't be stored: a result that is not delivered is a failure.
+            std::process::exit(Exit::Failed.code());
+        }
+    }
+
+    /// A warning.
+    pub fn warn(&self, text: impl Display) {
+        self.note("warning", "33", &text);
+    }
+
+    /// Says why a command ended, and gives the status.
+    pub fn failure(&self, failure: &Failure) -> Exit {
+        if self.json {
+            let code = failure.exit.code();
+            let message = match &failure.hint {
+                Some(hint) => format!("{}; {hint}", failure.message),
+                None => failure.message.clone(),
+            };
+            self.note_line(&json!({"message_type": "exit_error", "code": code, "message": message}).to_string());
+        } else {
+            self.note("error", "31", &failure.message);
+            if let Some(hint) = &failure.hint {
+                self.note("hint", "36", hint);
+            }
+        }
+        failure.exit
+    }
+
+    fn note(&self, label: &str, color: &str, text: &dyn Display) {
+        if self.color { self.note_line(&format!("\x1b[1;{color}m{label}:\x1b[0m {text}")) } else { self.note_line(&format!("{label}: {text}")) }
+    }
+
+    fn note_line(&self, text: &str) {
+        self.clear_status();
+        // There is nobody to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// Replaces the progress line on a terminal.
+    pub fn status(&self, text: &str) {
+        let width = terminal_width();
+        let shown: String = text.chars().take(width).collect();
+        let mut is_shown = self.status_shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = write!(std::io::stderr().lock(), "\r\x1b[K{shown}");
+        *is_shown = true;
+    }
+
+    /// A progress line where there is no terminal.
+    pub fn status_line(&self, text: &str) {
+        self.note_line(text);
+    }
+
+    /// Removes the progress line.
+    pub fn clear_status(&self) {
+        let mut is_shown = self.status_shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *is_shown {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+            *is_shown = false;
+        }
+    }
+}
+
+fn terminal_width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| size.ws_col).unwrap_or(0);
+    if columns == 0 { 80 } else { usize::from(columns) - 1 }
+}
+
+impl EventSink for Ui {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Problem(problem) if self.json => {
+                let during = *self.during.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let message = format!("{}: {}", problem.doing, problem.why);
+                self.note_line(&json!({"message_type": "error", "error": {"message": message}, "during": during, "item": problem.path}).to_string());
+            }
+            Event::Problem(problem) => self.note("error", "31", &problem),
+            Event::Note(text) if self.json => self.note_line(&json!({"message_type": "note", "message": text}).to_string()),
+            Event::Note(text) => {
+                if !self.quiet {
+                    self.note("note", "36", &text);
+                }
+            }
+            Event::Item { action, path, size_bytes } if self.json => {
+                self.object(&json!({"message_type": "verbose_status", "action": action, "item": path, "data_size": size_bytes}));
+            }
+            Event::Item { action, path, size_bytes } => self.line(format_args!("{action:<9} {path}, {}", crate::format::bytes(size_bytes))),
+        }
+    }
+
+    fn wants_items(&self) -> bool {
+        self.verbose >= 2 || (self.json && self.verbose >= 1)
+    }
+}

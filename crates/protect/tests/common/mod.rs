@@ -1,0 +1,195 @@
+//! What tests of the executor share: a repository in memory or on disk, and whole backups and restores of it.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use lifeboat_flow::{Cancel, Counters, Event, EventSink, Source};
+use lifeboat_format::{Id, Snapshot};
+use lifeboat_protect::{
+    Backup, BackupOptions, BackupOutcome, ChangeRule, Overwrite, Parent, ProtectError, Restore,
+    RestoreOptions, RestoreOutcome,
+};
+use lifeboat_repo::backend::Backend;
+use lifeboat_repo::{
+    Identity, IngestOptions, KeyCost, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
+    Repository,
+};
+use lifeboat_state::{TargetOptions, VolumeOptions, VolumeSource, VolumeTarget};
+
+pub const PASSWORD: &[u8] = b"test";
+
+/// Takes events and keeps them.
+#[derive(Default)]
+pub struct Seen(pub Mutex<Vec<Event>>);
+
+impl EventSink for Seen {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Seen {
+    /// What could not be done, as text.
+    pub fn problems(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Problem(problem) => Some(problem.to_string()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+pub fn init(backend: impl Backend + 'static) -> Arc<Repository> {
+    let who = Identity::of_this_process();
+    let made = Repository::init(Arc::new(backend), PASSWORD, 2, None, &who, KeyCost::Test);
+    Arc::new(made.expect("init"))
+}
+
+pub fn open(backend: impl Backend + 'static) -> Result<Arc<Repository>, RepoError> {
+    Ok(Arc::new(Repository::open(
+        Arc::new(backend),
+        PASSWORD,
+        None,
+    )?))
+}
+
+/// Locks whose waits are short enough for tests.
+pub fn quick_lock(exclusive: bool) -> LockRequest {
+    let timing = LockTiming {
+        settle: Duration::from_millis(1),
+        ..LockTiming::default()
+    };
+    LockRequest {
+        exclusive,
+        retry_for: Duration::ZERO,
+        timing,
+    }
+}
+
+pub fn lock(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, RepoError> {
+    let who = Identity::of_this_process();
+    LockGuard::take(
+        repository,
+        &who,
+        quick_lock(exclusive),
+        &Seen::default(),
+        &Cancel::new(),
+    )
+}
+
+pub fn draft(parent: Option<Id>) -> Snapshot {
+    Snapshot {
+        time: lifeboat_repo::now(),
+        parent,
+        tree: Id::default(),
+        paths: vec!["/data".into()],
+        hostname: "host".into(),
+        username: String::new(),
+        uid: 0,
+        gid: 0,
+        excludes: Vec::new(),
+        tags: Vec::new(),
+        original: None,
+        program_version: String::new(),
+        summary: None,
+    }
+}
+
+pub fn options(parent: Option<Parent>) -> BackupOptions {
+    BackupOptions {
+        parent,
+        change_rule: ChangeRule::default(),
+        skip_if_unchanged: false,
+        workers: 3,
+        readers: 2,
+        scan: false,
+        ingest: IngestOptions {
+            pack_size_bytes: 256 * 1024,
+            ..IngestOptions::default()
+        },
+    }
+}
+
+/// One whole backup of a source, with lock and parent.
+pub fn back_up_source(
+    repository: &Arc<Repository>,
+    source: &dyn Source,
+    seen: &Seen,
+) -> Result<BackupOutcome, ProtectError> {
+    let lock = lock(repository, false)?;
+    let cancel = Cancel::new();
+    let parent = repository
+        .snapshots()?
+        .all
+        .last()
+        .map(|(id, snapshot)| Parent {
+            id: *id,
+            tree: snapshot.tree,
+        });
+    let (index, _) = repository.load_index(PackListing::Compare, &cancel)?;
+    let index = RwLock::new(index);
+    let backup = Backup {
+        repository,
+        index: &index,
+        lock: Some(&lock),
+        source,
+        options: options(parent),
+        counters: &Counters::default(),
+        events: seen,
+        cancel: &cancel,
+    };
+    backup.run(draft(parent.map(|p| p.id)), lifeboat_repo::now)
+}
+
+/// One whole backup of a directory: its content is the top of the snapshot.
+pub fn back_up(
+    repository: &Arc<Repository>,
+    dir: &Path,
+    seen: &Seen,
+) -> Result<BackupOutcome, ProtectError> {
+    let source = VolumeSource::new(vec![dir.to_path_buf()], VolumeOptions::default());
+    back_up_source(repository, &source.expect("source"), seen)
+}
+
+/// One whole restore of the directory that was backed up.
+pub fn restore(
+    repository: &Arc<Repository>,
+    snapshot: Id,
+    backed_up: &Path,
+    to: &Path,
+    change: impl FnOnce(&mut RestoreOptions<'_>),
+    seen: &Seen,
+) -> Result<RestoreOutcome, ProtectError> {
+    let cancel = Cancel::new();
+    let (index, _) = repository.load_index(PackListing::Skip, &cancel)?;
+    let reader = lifeboat_repo::BlobReader::new(repository, &index);
+    let root = repository.snapshot(snapshot)?.tree;
+    let inside = backed_up.to_string_lossy().into_owned().into_bytes();
+    let tree = lifeboat_protect::subfolder(&reader, root, &inside)?;
+    let target = VolumeTarget::create(to, &TargetOptions::default())?;
+    let mut options = RestoreOptions {
+        overwrite: Overwrite::Always,
+        delete: false,
+        verify: false,
+        dry_run: false,
+        select: None,
+        workers: 2,
+    };
+    change(&mut options);
+    let restore = Restore {
+        repository,
+        index: &index,
+        target: &target,
+        options,
+        counters: &Counters::default(),
+        events: seen,
+        cancel: &cancel,
+    };
+    restore.run(tree)
+}
