@@ -41,16 +41,42 @@ pub struct Repo {
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Where the repository is
-    #[arg(short, long, global = true, env = "RESTIC_REPOSITORY", hide_env_values = true, value_name = "LOCATION")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "RESTIC_REPOSITORY",
+        hide_env_values = true,
+        value_name = "LOCATION"
+    )]
     pub repo: Option<String>,
     /// A file that says where the repository is
-    #[arg(long, global = true, env = "RESTIC_REPOSITORY_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "RESTIC_REPOSITORY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub repository_file: Option<std::path::PathBuf>,
     /// A file that holds the password
-    #[arg(short, long, global = true, env = "RESTIC_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "RESTIC_PASSWORD_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub password_file: Option<std::path::PathBuf>,
     /// A command that prints the password
-    #[arg(long, global = true, env = "RESTIC_PASSWORD_COMMAND", hide_env_values = true, value_name = "COMMAND")]
+    #[arg(
+        long,
+        global = true,
+        env = "RESTIC_PASSWORD_COMMAND",
+        hide_env_values = true,
+        value_name = "COMMAND"
+    )]
     pub password_command: Option<String>,
     /// The key to try first
     #[arg(long, global = true, env = "RESTIC_KEY_HINT", value_name = "ID")]
@@ -99,7 +125,9 @@ pub enum GenerateWhat {
 pub fn generate(generate: &Generate) -> std::io::Result<Exit> {
     let mut command = Cli::command();
     match &generate.what {
-        GenerateWhat::Completions { shell } => clap_complete::generate(*shell, &mut command, "lifeboat", &mut std::io::stdout()),
+        GenerateWhat::Completions { shell } => {
+            clap_complete::generate(*shell, &mut command, "lifeboat", &mut std::io::stdout())
+        }
         GenerateWhat::Man { dir } => {
             std::fs::create_dir_all(dir)?;
             clap_mangen::generate_to(command, dir)?;

@@ -41,7 +41,7 @@ Exit status:
    0  done
    1  failed
    2  wrong usage
-   3  some source data could not be read or restored; the rest was
+   3  some source data could not be read; the rest is saved
   10  no repository at the location
   11  the repository is locked
   12  wrong password

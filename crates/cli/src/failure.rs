@@ -26,7 +26,11 @@ pub type Outcome = Result<Exit, Failure>;
 impl Failure {
     /// A failure of what the user asked for.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed }
+        Self {
+            message: message.into(),
+            hint: None,
+            exit: Exit::Failed,
+        }
     }
 
     /// With advice.
@@ -52,27 +56,59 @@ impl Failure {
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
         let (exit, hint) = repo_advice(&error);
-        Self { message: lifeboat_repo::chain(&error), hint: hint.map(str::to_owned), exit }
+        Self {
+            message: lifeboat_repo::chain(&error),
+            hint: hint.map(str::to_owned),
+            exit,
+        }
     }
 }
 
 fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
     match error {
-        RepoError::Backend(BackendError::NoRepository { .. }) => {
-            (Exit::NoRepository, Some("check the location; `lifeboat repo init` makes a new repository, and it never happens by itself"))
-        }
+        RepoError::Backend(BackendError::NoRepository { .. }) => (
+            Exit::NoRepository,
+            Some(
+                "check the location; `lifeboat repo init` makes a new repository, and it never happens by itself",
+            ),
+        ),
         RepoError::Backend(BackendError::Io { cause, .. }) => (Exit::Failed, io_advice(cause)),
-        RepoError::WrongPassword { .. } => (Exit::WrongPassword, Some("every key of the repository was tried; the password comes from --password-file, --password-command or RESTIC_PASSWORD")),
-        RepoError::Locked { .. } => {
-            (Exit::Locked, Some("wait for the other process, or use --retry-lock 10m; `lifeboat repo unlock` removes locks whose holder is gone, and readers may use --no-lock"))
-        }
-        RepoError::LockUnreadable { .. } => (Exit::Locked, Some("when no other process works on the repository, `lifeboat repo unlock --remove-all` removes damaged locks")),
-        RepoError::LockLost { .. } => (Exit::Failed, Some("nothing was acknowledged; run the command again, it goes on with what is stored")),
-        RepoError::Exists { .. } => (Exit::Failed, Some("to use it, give its password; to make another one, choose another place")),
-        RepoError::PacksVanished { .. } => (Exit::Failed, Some("another program pruned the repository without a lock; run the backup again")),
-        RepoError::Damaged { .. } | RepoError::BlobDamaged { .. } | RepoError::BlobUnknown { .. } => {
-            (Exit::Failed, Some("`lifeboat repo check --read-data` names everything that is damaged"))
-        }
+        RepoError::WrongPassword { .. } => (
+            Exit::WrongPassword,
+            Some(
+                "every key of the repository was tried; the password comes from --password-file, --password-command or RESTIC_PASSWORD",
+            ),
+        ),
+        RepoError::Locked { .. } => (
+            Exit::Locked,
+            Some(
+                "wait for the other process, or use --retry-lock 10m; `lifeboat repo unlock` removes locks whose holder is gone, and readers may use --no-lock",
+            ),
+        ),
+        RepoError::LockUnreadable { .. } => (
+            Exit::Locked,
+            Some(
+                "when no other process works on the repository, `lifeboat repo unlock --remove-all` removes damaged locks",
+            ),
+        ),
+        RepoError::LockLost { .. } => (
+            Exit::Failed,
+            Some("nothing was acknowledged; run the command again, it goes on with what is stored"),
+        ),
+        RepoError::Exists { .. } => (
+            Exit::Failed,
+            Some("to use it, give its password; to make another one, choose another place"),
+        ),
+        RepoError::PacksVanished { .. } => (
+            Exit::Failed,
+            Some("another program pruned the repository without a lock; run the backup again"),
+        ),
+        RepoError::Damaged { .. }
+        | RepoError::BlobDamaged { .. }
+        | RepoError::BlobUnknown { .. } => (
+            Exit::Failed,
+            Some("`lifeboat repo check --read-data` names everything that is damaged"),
+        ),
         RepoError::Cancelled(_) => (Exit::Interrupted, None),
         _ => (Exit::Failed, None),
     }
@@ -80,11 +116,15 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
 
 fn io_advice(cause: &std::io::Error) -> Option<&'static str> {
     match cause.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Some("the repository's disk is full; what was stored stays valid, and the next run goes on from there")
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(
+            "the repository's disk is full; what was stored stays valid, and the next run goes on from there",
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            Some("this user has no right to that; check the owner of the repository's files")
         }
-        std::io::ErrorKind::PermissionDenied => Some("this user has no right to that; check the owner of the repository's files"),
-        std::io::ErrorKind::ReadOnlyFilesystem => Some("the repository lies on a file system that is mounted read-only"),
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            Some("the repository lies on a file system that is mounted read-only")
+        }
         _ => None,
     }
 }
@@ -93,11 +133,19 @@ impl From<ProtectError> for Failure {
     fn from(error: ProtectError) -> Self {
         match error {
             ProtectError::Repo(error) => error.into(),
-            ProtectError::Cancelled(_) => Self { message: "interrupted".into(), hint: None, exit: Exit::Interrupted },
+            ProtectError::Cancelled(_) => Self {
+                message: "interrupted".into(),
+                hint: None,
+                exit: Exit::Interrupted,
+            },
             ProtectError::Target(ref cause) => {
                 let full = cause.is_full();
                 let failure = Self::from_error(&error);
-                if full { failure.hint("the target's disk is full; make room and run the same command again: what is right is kept") } else { failure }
+                if full {
+                    failure.hint("the target's disk is full; make room and run the same command again: what is right is kept")
+                } else {
+                    failure
+                }
             }
             other => Self::from_error(&other),
         }

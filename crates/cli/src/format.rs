@@ -22,7 +22,11 @@ pub fn bytes(bytes: u64) -> String {
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 /// Bytes in a second.
@@ -47,7 +51,14 @@ mod tests {
 
     #[test]
     fn sizes_change_their_unit_in_time() {
-        for (size, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.000 KiB"), (1024 * 1024 - 1, "1.000 MiB"), (1 << 30, "1.000 GiB"), (u64::MAX, "16384.000 PiB")] {
+        for (size, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.000 KiB"),
+            (1024 * 1024 - 1, "1.000 MiB"),
+            (1 << 30, "1.000 GiB"),
+            (u64::MAX, "16384.000 PiB"),
+        ] {
             assert_eq!(bytes(size), text);
         }
     }

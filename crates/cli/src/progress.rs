@@ -76,11 +76,19 @@ impl Drop for StopWatcher<'_> {
 fn show(ui: &Ui, counters: &Counters, shown: Shown, elapsed: Duration) {
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (files, bytes) = (of(&counters.files_done), of(&counters.bytes_done));
-    let (files_total, bytes_total) = (of(&counters.files_total).max(files), of(&counters.bytes_total));
+    let (files_total, bytes_total) = (
+        of(&counters.files_total).max(files),
+        of(&counters.bytes_total),
+    );
     let problems = of(&counters.problems);
     let knows_end = shown.totals_known && bytes_total >= bytes && bytes_total > 0;
-    let fraction = if knows_end { bytes as f64 / bytes_total as f64 } else { 0.0 };
-    let left = (knows_end && fraction > 0.001).then(|| elapsed.mul_f64((1.0 - fraction) / fraction));
+    let fraction = if knows_end {
+        bytes as f64 / bytes_total as f64
+    } else {
+        0.0
+    };
+    let left =
+        (knows_end && fraction > 0.001).then(|| elapsed.mul_f64((1.0 - fraction) / fraction));
     if ui.json {
         let mut status = json!({
             "message_type": "status", "seconds_elapsed": elapsed.as_secs(), "percent_done": fraction,
@@ -96,9 +104,17 @@ fn show(ui: &Ui, counters: &Counters, shown: Shown, elapsed: Duration) {
     if knows_end {
         text.push_str(&format!(" {:.1}%", fraction * 100.0));
     }
-    text.push_str(&format!("  {files} {}, {} ({})", shown.noun, format::bytes(bytes), format::rate(bytes, elapsed)));
+    text.push_str(&format!(
+        "  {files} {}, {} ({})",
+        shown.noun,
+        format::bytes(bytes),
+        format::rate(bytes, elapsed)
+    ));
     if shown.stored {
-        text.push_str(&format!(", {} stored", format::bytes(of(&counters.bytes_stored))));
+        text.push_str(&format!(
+            ", {} stored",
+            format::bytes(of(&counters.bytes_stored))
+        ));
     }
     if problems > 0 {
         text.push_str(&format!(", {}", format::count(problems, "error")));
@@ -106,7 +122,11 @@ fn show(ui: &Ui, counters: &Counters, shown: Shown, elapsed: Duration) {
     if let Some(left) = left {
         text.push_str(&format!("  ETA {}", format::duration(left)));
     }
-    if ui.is_terminal { ui.status(&text) } else { ui.status_line(&text) }
+    if ui.is_terminal {
+        ui.status(&text)
+    } else {
+        ui.status_line(&text)
+    }
 }
 
 /// Threads for work that a processor does: one a core.

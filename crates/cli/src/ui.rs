@@ -34,8 +34,17 @@ impl Ui {
     /// A user interface by the global options.
     pub fn new(global: &Global) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { json: global.json, quiet: global.quiet, verbose: global.verbose, is_terminal, color, status_shown: Mutex::new(false), during: Mutex::new("") }
+        let color =
+            is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            is_terminal,
+            color,
+            status_shown: Mutex::new(false),
+            during: Mutex::new(""),
+        }
     }
 
     /// A line of the result.
@@ -70,6 +79,16 @@ impl Ui {
         self.note("warning", "33", &text);
     }
 
+    /// Something that a check found wrong.
+    pub fn finding(&self, finding: &lifeboat_repo::Finding) {
+        if self.json {
+            let message = finding.to_string();
+            self.note_line(&json!({"message_type": "error", "error": {"message": message}, "item": finding.what}).to_string());
+        } else {
+            self.note("error", "31", finding);
+        }
+    }
+
     /// Says why a command ended, and gives the status.
     pub fn failure(&self, failure: &Failure) -> Exit {
         if self.json {
@@ -78,7 +97,10 @@ impl Ui {
                 Some(hint) => format!("{}; {hint}", failure.message),
                 None => failure.message.clone(),
             };
-            self.note_line(&json!({"message_type": "exit_error", "code": code, "message": message}).to_string());
+            self.note_line(
+                &json!({"message_type": "exit_error", "code": code, "message": message})
+                    .to_string(),
+            );
         } else {
             self.note("error", "31", &failure.message);
             if let Some(hint) = &failure.hint {
@@ -89,7 +111,11 @@ impl Ui {
     }
 
     fn note(&self, label: &str, color: &str, text: &dyn Display) {
-        if self.color { self.note_line(&format!("\x1b[1;{color}m{label}:\x1b[0m {text}")) } else { self.note_line(&format!("{label}: {text}")) }
+        if self.color {
+            self.note_line(&format!("\x1b[1;{color}m{label}:\x1b[0m {text}"))
+        } else {
+            self.note_line(&format!("{label}: {text}"))
+        }
     }
 
     fn note_line(&self, text: &str) {
@@ -102,7 +128,10 @@ impl Ui {
     pub fn status(&self, text: &str) {
         let width = terminal_width();
         let shown: String = text.chars().take(width).collect();
-        let mut is_shown = self.status_shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut is_shown = self
+            .status_shown
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = write!(std::io::stderr().lock(), "\r\x1b[K{shown}");
         *is_shown = true;
     }
@@ -114,7 +143,10 @@ impl Ui {
 
     /// Removes the progress line.
     pub fn clear_status(&self) {
-        let mut is_shown = self.status_shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut is_shown = self
+            .status_shown
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if *is_shown {
             let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
             *is_shown = false;
@@ -123,29 +155,51 @@ impl Ui {
 }
 
 fn terminal_width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| size.ws_col).unwrap_or(0);
-    if columns == 0 { 80 } else { usize::from(columns) - 1 }
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr())
+        .map(|size| size.ws_col)
+        .unwrap_or(0);
+    if columns == 0 {
+        80
+    } else {
+        usize::from(columns) - 1
+    }
 }
 
 impl EventSink for Ui {
     fn event(&self, event: Event) {
         match event {
             Event::Problem(problem) if self.json => {
-                let during = *self.during.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let during = *self
+                    .during
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 let message = format!("{}: {}", problem.doing, problem.why);
                 self.note_line(&json!({"message_type": "error", "error": {"message": message}, "during": during, "item": problem.path}).to_string());
             }
             Event::Problem(problem) => self.note("error", "31", &problem),
-            Event::Note(text) if self.json => self.note_line(&json!({"message_type": "note", "message": text}).to_string()),
+            Event::Note(text) if self.json => {
+                self.note_line(&json!({"message_type": "note", "message": text}).to_string())
+            }
             Event::Note(text) => {
                 if !self.quiet {
                     self.note("note", "36", &text);
                 }
             }
-            Event::Item { action, path, size_bytes } if self.json => {
+            Event::Item {
+                action,
+                path,
+                size_bytes,
+            } if self.json => {
                 self.object(&json!({"message_type": "verbose_status", "action": action, "item": path, "data_size": size_bytes}));
             }
-            Event::Item { action, path, size_bytes } => self.line(format_args!("{action:<9} {path}, {}", crate::format::bytes(size_bytes))),
+            Event::Item {
+                action,
+                path,
+                size_bytes,
+            } => self.line(format_args!(
+                "{action:<9} {path}, {}",
+                crate::format::bytes(size_bytes)
+            )),
         }
     }
 

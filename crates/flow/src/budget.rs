@@ -25,34 +25,61 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(total_bytes: usize) -> Self {
-        Self(Arc::new(Inner { free_bytes: Mutex::new(total_bytes), total_bytes, returned: Condvar::new() }))
+        Self(Arc::new(Inner {
+            free_bytes: Mutex::new(total_bytes),
+            total_bytes,
+            returned: Condvar::new(),
+        }))
     }
 
     /// Takes bytes if they are free now.
     #[must_use]
     pub fn try_take(&self, bytes: usize) -> Option<BudgetShare> {
         let bytes = bytes.min(self.0.total_bytes);
-        let mut free = self.0.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .0
+            .free_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(bytes)?;
-        Some(BudgetShare { budget: self.clone(), bytes })
+        Some(BudgetShare {
+            budget: self.clone(),
+            bytes,
+        })
     }
 
     /// Waits until so many bytes are free and takes them; more than the whole budget counts as the whole.
     #[must_use]
     pub fn take(&self, bytes: usize) -> BudgetShare {
         let bytes = bytes.min(self.0.total_bytes);
-        let mut free = self.0.free_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .0
+            .free_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         while *free < bytes {
-            free = self.0.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+            free = self
+                .0
+                .returned
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         *free -= bytes;
-        BudgetShare { budget: self.clone(), bytes }
+        BudgetShare {
+            budget: self.clone(),
+            bytes,
+        }
     }
 }
 
 impl Drop for BudgetShare {
     fn drop(&mut self) {
-        *self.budget.0.free_bytes.lock().unwrap_or_else(PoisonError::into_inner) += self.bytes;
+        *self
+            .budget
+            .0
+            .free_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += self.bytes;
         self.budget.0.returned.notify_all();
     }
 }
@@ -67,6 +94,9 @@ mod tests {
         let share = budget.take(8);
         assert!(budget.try_take(3).is_none());
         drop(share);
-        assert!(budget.try_take(100).is_some(), "more than the budget counts as all of it");
+        assert!(
+            budget.try_take(100).is_some(),
+            "more than the budget counts as all of it"
+        );
     }
 }

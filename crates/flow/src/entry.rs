@@ -60,7 +60,7 @@ pub struct Entry {
     pub device_id: u64,
     /// Size of a file in bytes.
     pub size_bytes: u64,
-    /// Number of hard links.
+    /// Number of hard links; 0 for directories, pipes and sockets, of which restic's format does not tell it.
     pub links: u64,
     /// Where a symbolic link points, as bytes.
     pub link_target: Vec<u8>,
@@ -135,7 +135,10 @@ impl EntryPath {
     /// The last component, empty for the top.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+        self.0
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default()
     }
 
     /// For people: `/` in front, bytes that are no UTF-8 replaced.
@@ -155,7 +158,10 @@ mod tests {
         assert_eq!(path.0, b"srv/memos");
         assert_eq!(path.name(), b"memos");
         assert_eq!(path.parent(), Some(EntryPath(b"srv".to_vec())));
-        assert_eq!(path.parent().and_then(|p| p.parent()), Some(EntryPath::top()));
+        assert_eq!(
+            path.parent().and_then(|p| p.parent()),
+            Some(EntryPath::top())
+        );
         assert_eq!(EntryPath::top().parent(), None);
     }
 }

@@ -26,7 +26,11 @@ impl Problem {
             why.push_str(&inner.to_string());
             cause = inner.source();
         }
-        Self { path: path.to_owned(), doing: doing.to_owned(), why }
+        Self {
+            path: path.to_owned(),
+            doing: doing.to_owned(),
+            why,
+        }
     }
 }
 

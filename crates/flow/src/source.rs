@@ -40,7 +40,7 @@ pub trait Content: Read + Send {
 pub struct Listing {
     /// In strictly ascending byte order of names.
     pub entries: Vec<Entry>,
-    /// What is there but could not be read; it is missing from `entries`.
+    /// What could not be read: it is missing from `entries`, or is there with an `error` that says what of it is missing.
     pub problems: Vec<Problem>,
 }
 

@@ -141,6 +141,9 @@ impl TargetError {
     /// Whether the disk or a quota is full: going on would fail for every file.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self.cause.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        matches!(
+            self.cause.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        )
     }
 }

@@ -22,7 +22,9 @@ impl Chunker {
     /// The chunker of this polynomial.
     #[must_use]
     pub fn new(polynomial: Polynomial) -> Option<Self> {
-        Some(Self { table: RabinTable::new(polynomial.bits())? })
+        Some(Self {
+            table: RabinTable::new(polynomial.bits())?,
+        })
     }
 
     /// Where the first chunk of `data` ends; `None` if more data is needed to tell. With `last`, `data` is the rest of
@@ -63,7 +65,10 @@ mod tests {
     #[test]
     fn zeros_are_cut_at_the_minimum() {
         // The fingerprint of a window of zeros is zero, so every position is a candidate.
-        assert_eq!(lengths(&vec![0; 2 * CHUNK_MIN_BYTES + 10]), [CHUNK_MIN_BYTES, CHUNK_MIN_BYTES, 10]);
+        assert_eq!(
+            lengths(&vec![0; 2 * CHUNK_MIN_BYTES + 10]),
+            [CHUNK_MIN_BYTES, CHUNK_MIN_BYTES, 10]
+        );
     }
 
     #[test]
@@ -71,7 +76,9 @@ mod tests {
         let mut state = 1u64;
         let data: Vec<u8> = (0..9 << 20)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 56) as u8
             })
             .collect();

@@ -33,9 +33,14 @@ impl Config {
         }
         // A future version may have other fields: the version is judged before them.
         let what = "config";
-        let Version { version } = serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
+        let Version { version } =
+            serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
         if !(Self::VERSION_MIN..=Self::VERSION_MAX).contains(&version) {
-            let why = format!("the repository has format version {version}; this program knows {} to {}", Self::VERSION_MIN, Self::VERSION_MAX);
+            let why = format!(
+                "the repository has format version {version}; this program knows {} to {}",
+                Self::VERSION_MIN,
+                Self::VERSION_MAX
+            );
             return Err(FormatError::Invalid { what, why });
         }
         serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })
@@ -44,7 +49,11 @@ impl Config {
     /// As restic writes it.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        format!("{{\"version\":{},\"id\":\"{}\",\"chunker_polynomial\":\"{}\"}}", self.version, self.id, self.chunker_polynomial).into_bytes()
+        format!(
+            "{{\"version\":{},\"id\":\"{}\",\"chunker_polynomial\":\"{}\"}}",
+            self.version, self.id, self.chunker_polynomial
+        )
+        .into_bytes()
     }
 }
 
@@ -61,7 +70,10 @@ mod tests {
     #[test]
     fn a_future_version_is_named() {
         let error = Config::from_json(br#"{"version":3,"anything":1}"#).unwrap_err();
-        assert_eq!(error.to_string(), "config: the repository has format version 3; this program knows 1 to 2");
+        assert_eq!(
+            error.to_string(),
+            "config: the repository has format version 3; this program knows 1 to 2"
+        );
         assert!(Config::from_json(br#"{"version":2,"id":"","chunker_polynomial":"4"}"#).is_err());
     }
 }

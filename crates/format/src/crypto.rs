@@ -40,7 +40,11 @@ impl MasterKey {
     /// From 64 bytes: 32 for AES, 16 for the tag's AES, 16 for `r` (as scrypt gives them, or random).
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let mut key = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
+        let mut key = Self {
+            encrypt: [0; 32],
+            mac_k: [0; 16],
+            mac_r: [0; 16],
+        };
         key.encrypt.copy_from_slice(&bytes[..32]);
         key.mac_k.copy_from_slice(&bytes[32..48]);
         key.mac_r.copy_from_slice(&bytes[48..]);
@@ -68,9 +72,17 @@ impl MasterKey {
     /// # Errors
     /// When it is too short or the tag does not fit; `sealed` is unchanged then.
     pub fn open<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], FormatError> {
-        let too_short = FormatError::TooShort { what: "encrypted data", got_bytes: sealed.len() as u64, needed_bytes: OVERHEAD_BYTES as u64 };
-        let Some((head, rest)) = sealed.split_first_chunk_mut::<NONCE_BYTES>() else { return Err(too_short) };
-        let Some((body, tag)) = rest.split_last_chunk_mut::<TAG_BYTES>() else { return Err(too_short) };
+        let too_short = FormatError::TooShort {
+            what: "encrypted data",
+            got_bytes: sealed.len() as u64,
+            needed_bytes: OVERHEAD_BYTES as u64,
+        };
+        let Some((head, rest)) = sealed.split_first_chunk_mut::<NONCE_BYTES>() else {
+            return Err(too_short);
+        };
+        let Some((body, tag)) = rest.split_last_chunk_mut::<TAG_BYTES>() else {
+            return Err(too_short);
+        };
         if !same(&self.tag(head, body), tag) {
             return Err(FormatError::Unauthenticated);
         }
@@ -122,20 +134,32 @@ impl MasterKey {
             #[serde(with = "base64_bytes")]
             encrypt: Option<Vec<u8>>,
         }
-        let keys: Keys = serde_json::from_slice(json).map_err(|cause| FormatError::Json { what: "master key", cause })?;
-        let key = Self { encrypt: part(keys.encrypt)?, mac_k: part(keys.mac.k)?, mac_r: part(keys.mac.r)? };
+        let keys: Keys = serde_json::from_slice(json).map_err(|cause| FormatError::Json {
+            what: "master key",
+            cause,
+        })?;
+        let key = Self {
+            encrypt: part(keys.encrypt)?,
+            mac_k: part(keys.mac.k)?,
+            mac_r: part(keys.mac.r)?,
+        };
         Ok(key)
     }
 }
 
 fn part<const N: usize>(bytes: Option<Vec<u8>>) -> Result<[u8; N], FormatError> {
     let bytes = bytes.unwrap_or_default();
-    let part: [u8; N] = bytes.try_into().map_err(|bytes: Vec<u8>| FormatError::Invalid {
-        what: "master key",
-        why: format!("a part has {} bytes instead of {N}", bytes.len()),
-    })?;
+    let part: [u8; N] = bytes
+        .try_into()
+        .map_err(|bytes: Vec<u8>| FormatError::Invalid {
+            what: "master key",
+            why: format!("a part has {} bytes instead of {N}", bytes.len()),
+        })?;
     if part == [0; N] {
-        return Err(FormatError::Invalid { what: "master key", why: "a part is all zero".into() });
+        return Err(FormatError::Invalid {
+            what: "master key",
+            why: "a part is all zero".into(),
+        });
     }
     Ok(part)
 }
@@ -169,12 +193,22 @@ mod tests {
     #[test]
     fn the_tag_is_the_one_of_bernsteins_paper() {
         // Appendix B of "The Poly1305-AES message-authentication code", first example.
-        let hex = |s: &str| -> Vec<u8> { (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect() };
+        let hex = |s: &str| -> Vec<u8> {
+            (0..s.len())
+                .step_by(2)
+                .map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap())
+                .collect()
+        };
         let mut bytes = [1u8; 64];
         bytes[32..48].copy_from_slice(&hex("ec074c835580741701425b623235add6"));
         bytes[48..].copy_from_slice(&hex("851fc40c3467ac0be05cc20404f3f700"));
         let nonce: Nonce = hex("fb447350c4e868c52ac3275cf9d4327e").try_into().unwrap();
-        assert_eq!(MasterKey::from_bytes(&bytes).tag(&nonce, &hex("f3f6")).to_vec(), hex("f4c633c3044fc145f84f335cb81953de"));
+        assert_eq!(
+            MasterKey::from_bytes(&bytes)
+                .tag(&nonce, &hex("f3f6"))
+                .to_vec(),
+            hex("f4c633c3044fc145f84f335cb81953de")
+        );
     }
 
     #[test]
@@ -185,10 +219,16 @@ mod tests {
         for at in [0, 15, 16, 500, buf.len() - 1] {
             let mut damaged = buf.clone();
             damaged[at] ^= 1;
-            assert!(matches!(key().open(&mut damaged), Err(FormatError::Unauthenticated)), "byte {at}");
+            assert!(
+                matches!(key().open(&mut damaged), Err(FormatError::Unauthenticated)),
+                "byte {at}"
+            );
         }
         buf.truncate(31);
-        assert!(matches!(key().open(&mut buf), Err(FormatError::TooShort { .. })));
+        assert!(matches!(
+            key().open(&mut buf),
+            Err(FormatError::TooShort { .. })
+        ));
     }
 
     #[test]
@@ -200,7 +240,11 @@ mod tests {
         let mut next: Nonce = [0; 16];
         next[0] = 1;
         let expected = sealed(&next, &plain[..16]);
-        assert_eq!(stream[32..48], expected[16..32], "the second block's counter is the next 128-bit number");
+        assert_eq!(
+            stream[32..48],
+            expected[16..32],
+            "the second block's counter is the next 128-bit number"
+        );
     }
 
     #[test]
@@ -212,6 +256,8 @@ mod tests {
     fn keys_survive_their_json_form() {
         let json = key().to_json();
         assert_eq!(MasterKey::from_json(&json).unwrap().to_json(), json);
-        assert!(MasterKey::from_json(b"{\"mac\":{\"k\":\"\",\"r\":\"\"},\"encrypt\":\"\"}").is_err());
+        assert!(
+            MasterKey::from_json(b"{\"mac\":{\"k\":\"\",\"r\":\"\"},\"encrypt\":\"\"}").is_err()
+        );
     }
 }

@@ -22,9 +22,15 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
             b'>' => b"\\u003e",
             b'&' => b"\\u0026",
             0..0x20 => &[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)],
-            0xE2 if bytes.get(at + 1) == Some(&0x80) && matches!(bytes.get(at + 2), Some(0xA8 | 0xA9)) => {
+            0xE2 if bytes.get(at + 1) == Some(&0x80)
+                && matches!(bytes.get(at + 2), Some(0xA8 | 0xA9)) =>
+            {
                 out.extend_from_slice(bytes.get(clean..at).unwrap_or_default());
-                out.extend_from_slice(if bytes.get(at + 2) == Some(&0xA8) { b"\\u2028" } else { b"\\u2029" });
+                out.extend_from_slice(if bytes.get(at + 2) == Some(&0xA8) {
+                    b"\\u2028"
+                } else {
+                    b"\\u2029"
+                });
                 clean = at + 3;
                 continue;
             }
@@ -39,7 +45,11 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
 }
 
 fn hex(digit: u8) -> u8 {
-    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+    if digit < 10 {
+        b'0' + digit
+    } else {
+        b'a' + digit - 10
+    }
 }
 
 /// Appends bytes that should be text; Go replaces what is no UTF-8, each byte by an escaped U+FFFD.
@@ -82,9 +92,16 @@ pub(crate) mod base64_bytes {
     use base64::Engine;
     use serde::{Deserialize, Deserializer};
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
         let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.map(|text| super::STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)).transpose()
+        text.map(|text| {
+            super::STANDARD
+                .decode(text.as_bytes())
+                .map_err(serde::de::Error::custom)
+        })
+        .transpose()
     }
 }
 
@@ -97,7 +114,10 @@ mod tests {
         // Each pair was printed by Go 1.26's json.Marshal.
         for (text, expected) in [
             ("a<b>&c", r#""a\u003cb\u003e\u0026c""#),
-            ("\u{8}\u{c}\n\r\t\u{1}\u{7f}", "\"\\b\\f\\n\\r\\t\\u0001\u{7f}\""),
+            (
+                "\u{8}\u{c}\n\r\t\u{1}\u{7f}",
+                "\"\\b\\f\\n\\r\\t\\u0001\u{7f}\"",
+            ),
             ("\u{2028}x\u{2029}", r#""\u2028x\u2029""#),
             ("q\"\\", r#""q\"\\""#),
         ] {
@@ -112,7 +132,11 @@ mod tests {
 
     #[test]
     fn base64_is_padded() {
-        for (bytes, expected) in [(&b""[..], r#""""#), (b"a", r#""YQ==""#), (b"abc", r#""YWJj""#)] {
+        for (bytes, expected) in [
+            (&b""[..], r#""""#),
+            (b"a", r#""YQ==""#),
+            (b"abc", r#""YWJj""#),
+        ] {
             let mut out = Vec::new();
             push_base64(&mut out, bytes);
             assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -7,11 +7,13 @@ pub(crate) fn is_print(character: char) -> bool {
     if code < 0x80 {
         return (0x20..0x7F).contains(&code);
     }
-    PRINTABLE.binary_search_by(|(first, last)| match () {
-        () if code < *first => std::cmp::Ordering::Greater,
-        () if code > *last => std::cmp::Ordering::Less,
-        () => std::cmp::Ordering::Equal,
-    }).is_ok()
+    PRINTABLE
+        .binary_search_by(|(first, last)| match () {
+            () if code < *first => std::cmp::Ordering::Greater,
+            () if code > *last => std::cmp::Ordering::Less,
+            () => std::cmp::Ordering::Equal,
+        })
+        .is_ok()
 }
 
 /// First and last character of each run, in order.

@@ -46,10 +46,16 @@ fn push_hex(out: &mut String, prefix: &str, value: u32, digits: u32) {
 /// # Errors
 /// When it is no text between Go's double quotes.
 pub fn unquote(text: &str) -> Result<Vec<u8>, FormatError> {
-    if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+    if !text
+        .bytes()
+        .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
+    {
         return Ok(text.as_bytes().to_vec());
     }
-    let bad = |reason| FormatError::Quoting { text: text.chars().take(80).collect(), reason };
+    let bad = |reason| FormatError::Quoting {
+        text: text.chars().take(80).collect(),
+        reason,
+    };
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(character) = rest.next() {
@@ -66,11 +72,18 @@ pub fn unquote(text: &str) -> Result<Vec<u8>, FormatError> {
                 Some('v') => out.push(11),
                 Some('\\') => out.push(b'\\'),
                 Some('"') => out.push(b'"'),
-                Some('x') => out.push(take_number(&mut rest, 16, 2).and_then(|n| u8::try_from(n).ok()).ok_or_else(|| bad("\\x needs two hexadecimal digits"))?),
-                Some('u') => push_char(&mut out, take_number(&mut rest, 16, 4)).ok_or_else(|| bad("\\u needs four hexadecimal digits of a character"))?,
-                Some('U') => push_char(&mut out, take_number(&mut rest, 16, 8)).ok_or_else(|| bad("\\U needs eight hexadecimal digits of a character"))?,
+                Some('x') => out.push(
+                    take_number(&mut rest, 16, 2)
+                        .and_then(|n| u8::try_from(n).ok())
+                        .ok_or_else(|| bad("\\x needs two hexadecimal digits"))?,
+                ),
+                Some('u') => push_char(&mut out, take_number(&mut rest, 16, 4))
+                    .ok_or_else(|| bad("\\u needs four hexadecimal digits of a character"))?,
+                Some('U') => push_char(&mut out, take_number(&mut rest, 16, 8))
+                    .ok_or_else(|| bad("\\U needs eight hexadecimal digits of a character"))?,
                 Some(first @ '0'..='7') => {
-                    let tail = take_number(&mut rest, 8, 2).ok_or_else(|| bad("an octal escape needs three digits"))?;
+                    let tail = take_number(&mut rest, 8, 2)
+                        .ok_or_else(|| bad("an octal escape needs three digits"))?;
                     let value = first.to_digit(8).unwrap_or(0) * 64 + tail;
                     out.push(u8::try_from(value).map_err(|_| bad("an octal escape is above 377"))?);
                 }
@@ -85,7 +98,9 @@ pub fn unquote(text: &str) -> Result<Vec<u8>, FormatError> {
 fn take_number(rest: &mut std::str::Chars<'_>, radix: u32, digits: u32) -> Option<u32> {
     let mut value = 0u32;
     for _ in 0..digits {
-        value = value.checked_mul(radix)?.checked_add(rest.next()?.to_digit(radix)?)?;
+        value = value
+            .checked_mul(radix)?
+            .checked_add(rest.next()?.to_digit(radix)?)?;
     }
     Some(value)
 }
@@ -116,7 +131,10 @@ mod tests {
             (b"\x01\x7f", "\\x01\\x7f"),
             (b"\xff\xc3(", "\\xff\\xc3("),
             ("ä€😀".as_bytes(), "ä€😀"),
-            ("\u{a0}\u{ad}\u{2028}\u{feff}".as_bytes(), "\\u00a0\\u00ad\\u2028\\ufeff"),
+            (
+                "\u{a0}\u{ad}\u{2028}\u{feff}".as_bytes(),
+                "\\u00a0\\u00ad\\u2028\\ufeff",
+            ),
             ("\u{e0001}\u{10ffff}".as_bytes(), "\\U000e0001\\U0010ffff"),
             ("\u{fffd}".as_bytes(), "\u{fffd}"),
         ] {
@@ -137,7 +155,17 @@ mod tests {
     #[test]
     fn octal_is_read_and_nonsense_refused() {
         assert_eq!(unquote("\\101").unwrap(), b"A");
-        for text in ["\\", "\\q", "\\x1", "\\xzz", "\\ud800", "\\U00110000", "\\777", "a\"b", "\n"] {
+        for text in [
+            "\\",
+            "\\q",
+            "\\x1",
+            "\\xzz",
+            "\\ud800",
+            "\\U00110000",
+            "\\777",
+            "a\"b",
+            "\n",
+        ] {
             assert!(unquote(text).is_err(), "{text}");
         }
     }

@@ -61,7 +61,9 @@ impl FromStr for Id {
     type Err = IdParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_hex(text.as_bytes()).map(Self).ok_or_else(|| IdParseError(text.chars().take(80).collect()))
+        parse_hex(text.as_bytes())
+            .map(Self)
+            .ok_or_else(|| IdParseError(text.chars().take(80).collect()))
     }
 }
 
@@ -133,7 +135,10 @@ mod tests {
 
     #[test]
     fn the_empty_hash_is_the_published_one() {
-        assert_eq!(Id::of(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            Id::of(b"").to_string(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
     }
 
     #[test]

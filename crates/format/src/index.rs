@@ -70,11 +70,18 @@ impl IndexFile {
     /// When it is malformed or names a blob that can't exist.
     pub fn from_json(json: &[u8]) -> Result<Self, FormatError> {
         let what = "index file";
-        let file: Self = serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
+        let file: Self =
+            serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
         for pack in &file.packs {
             for blob in &pack.blobs {
-                if (blob.length_bytes as usize) < OVERHEAD_BYTES || blob.offset_bytes.checked_add(blob.length_bytes).is_none() {
-                    let why = format!("blob {} in pack {} has an impossible place", blob.id.short(), pack.id.short());
+                if (blob.length_bytes as usize) < OVERHEAD_BYTES
+                    || blob.offset_bytes.checked_add(blob.length_bytes).is_none()
+                {
+                    let why = format!(
+                        "blob {} in pack {} has an impossible place",
+                        blob.id.short(),
+                        pack.id.short()
+                    );
                     return Err(FormatError::Invalid { what, why });
                 }
             }
@@ -137,17 +144,34 @@ mod tests {
     #[test]
     fn restics_form_survives() {
         let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
-        let json = format!("{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"data\",\"offset\":0,\"length\":38}},{{\"id\":\"{id}\",\"type\":\"tree\",\"offset\":38,\"length\":112,\"uncompressed_length\":511}}]}}]}}\n");
-        assert_eq!(String::from_utf8(IndexFile::from_json(json.as_bytes()).unwrap().to_json()).unwrap(), json);
+        let json = format!(
+            "{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"data\",\"offset\":0,\"length\":38}},{{\"id\":\"{id}\",\"type\":\"tree\",\"offset\":38,\"length\":112,\"uncompressed_length\":511}}]}}]}}\n"
+        );
+        assert_eq!(
+            String::from_utf8(IndexFile::from_json(json.as_bytes()).unwrap().to_json()).unwrap(),
+            json
+        );
         let old = format!("{{\"supersedes\":[\"{id}\"],\"packs\":[]}}");
-        assert!(IndexFile::from_json(old.as_bytes()).unwrap().packs.is_empty());
+        assert!(
+            IndexFile::from_json(old.as_bytes())
+                .unwrap()
+                .packs
+                .is_empty()
+        );
     }
 
     #[test]
     fn impossible_places_are_refused() {
         let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
-        for (offset, length, kind) in [("0", "31", "data"), ("4294967295", "100", "data"), ("-1", "100", "data"), ("0", "100", "other")] {
-            let json = format!("{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"{kind}\",\"offset\":{offset},\"length\":{length}}}]}}]}}");
+        for (offset, length, kind) in [
+            ("0", "31", "data"),
+            ("4294967295", "100", "data"),
+            ("-1", "100", "data"),
+            ("0", "100", "other"),
+        ] {
+            let json = format!(
+                "{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"{kind}\",\"offset\":{offset},\"length\":{length}}}]}}]}}"
+            );
             assert!(IndexFile::from_json(json.as_bytes()).is_err(), "{json}");
         }
     }

@@ -31,11 +31,16 @@ impl KeyParams {
     fn check(self) -> Result<(), FormatError> {
         let what = "key file";
         let lane = u64::from(self.n) * u64::from(self.r) * 128;
-        let invalid = |why: &str| FormatError::Invalid { what, why: format!("scrypt with N={}, r={}, p={} {why}", self.n, self.r, self.p) };
+        let invalid = |why: &str| FormatError::Invalid {
+            what,
+            why: format!("scrypt with N={}, r={}, p={} {why}", self.n, self.r, self.p),
+        };
         if self.n < 2 || !self.n.is_power_of_two() || self.r == 0 || self.p == 0 {
             return Err(invalid("is not possible"));
         }
-        if lane > Self::LANE_MAX_BYTES || lane.saturating_mul(u64::from(self.p)) > Self::WORK_MAX_BYTES {
+        if lane > Self::LANE_MAX_BYTES
+            || lane.saturating_mul(u64::from(self.p)) > Self::WORK_MAX_BYTES
+        {
             return Err(invalid("asks for more memory or time than is allowed"));
         }
         Ok(())
@@ -47,9 +52,13 @@ impl KeyParams {
     /// When the costs are impossible or beyond their limits.
     pub fn derive(self, password: &[u8], salt: &[u8]) -> Result<MasterKey, FormatError> {
         self.check()?;
-        let invalid = |why: String| FormatError::Invalid { what: "key file", why };
+        let invalid = |why: String| FormatError::Invalid {
+            what: "key file",
+            why,
+        };
         let log_n = u8::try_from(self.n.trailing_zeros()).map_err(|e| invalid(e.to_string()))?;
-        let params = scrypt::Params::new(log_n, self.r, self.p).map_err(|e| invalid(e.to_string()))?;
+        let params =
+            scrypt::Params::new(log_n, self.r, self.p).map_err(|e| invalid(e.to_string()))?;
         let mut bytes = [0u8; MasterKey::BYTES];
         scrypt::scrypt(password, salt, &params, &mut bytes).map_err(|e| invalid(e.to_string()))?;
         let key = MasterKey::from_bytes(&bytes);
@@ -100,15 +109,23 @@ impl KeyFile {
             data: Option<Vec<u8>>,
         }
         let what = "key file";
-        let raw: Raw = serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
+        let raw: Raw =
+            serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
         if raw.kdf != "scrypt" {
-            return Err(FormatError::Invalid { what, why: format!("derives by {:?}, only scrypt is known", raw.kdf) });
+            return Err(FormatError::Invalid {
+                what,
+                why: format!("derives by {:?}, only scrypt is known", raw.kdf),
+            });
         }
         Ok(Self {
             created: raw.created.unwrap_or(Timestamp::ZERO),
             username: raw.username,
             hostname: raw.hostname,
-            params: KeyParams { n: raw.n, r: raw.r, p: raw.p },
+            params: KeyParams {
+                n: raw.n,
+                r: raw.r,
+                p: raw.p,
+            },
             salt: raw.salt.unwrap_or_default(),
             data: raw.data.unwrap_or_default(),
         })
@@ -125,7 +142,9 @@ impl KeyFile {
         out.extend_from_slice(b",\"hostname\":");
         push_string(&mut out, &self.hostname);
         let KeyParams { n, r, p } = self.params;
-        out.extend_from_slice(format!(",\"kdf\":\"scrypt\",\"N\":{n},\"r\":{r},\"p\":{p},\"salt\":").as_bytes());
+        out.extend_from_slice(
+            format!(",\"kdf\":\"scrypt\",\"N\":{n},\"r\":{r},\"p\":{p},\"salt\":").as_bytes(),
+        );
         push_base64(&mut out, &self.salt);
         out.extend_from_slice(b",\"data\":");
         push_base64(&mut out, &self.data);
@@ -137,14 +156,34 @@ impl KeyFile {
     ///
     /// # Errors
     /// When the costs are impossible or the nonce is all zero.
-    pub fn protect(master: &MasterKey, password: &[u8], params: KeyParams, salt: [u8; SALT_BYTES], nonce: &Nonce, created: Timestamp, username: &str, hostname: &str) -> Result<Self, FormatError> {
+    pub fn protect(
+        master: &MasterKey,
+        password: &[u8],
+        params: KeyParams,
+        salt: [u8; SALT_BYTES],
+        nonce: &Nonce,
+        created: Timestamp,
+        username: &str,
+        hostname: &str,
+    ) -> Result<Self, FormatError> {
         let mut data = vec![0; NONCE_BYTES];
         let mut json = master.to_json();
         data.extend_from_slice(&json);
         json.zeroize();
         let user = params.derive(password, &salt)?;
-        user.seal(nonce, &mut data).map_err(|e| FormatError::Invalid { what: "key file", why: e.to_string() })?;
-        Ok(Self { created, username: username.to_owned(), hostname: hostname.to_owned(), params, salt: salt.to_vec(), data })
+        user.seal(nonce, &mut data)
+            .map_err(|e| FormatError::Invalid {
+                what: "key file",
+                why: e.to_string(),
+            })?;
+        Ok(Self {
+            created,
+            username: username.to_owned(),
+            hostname: hostname.to_owned(),
+            params,
+            salt: salt.to_vec(),
+            data,
+        })
     }
 
     /// Takes the repository's keys out.
@@ -169,17 +208,43 @@ mod tests {
     #[test]
     fn the_password_opens_and_another_does_not() {
         let master = MasterKey::from_bytes(&[9; 64]);
-        let file = KeyFile::protect(&master, b"secret", CHEAP, [3; 64], &[4; 16], Timestamp::utc(0, 0), "me", "here").unwrap();
+        let file = KeyFile::protect(
+            &master,
+            b"secret",
+            CHEAP,
+            [3; 64],
+            &[4; 16],
+            Timestamp::utc(0, 0),
+            "me",
+            "here",
+        )
+        .unwrap();
         let file = KeyFile::from_json(&file.to_json()).unwrap();
         assert_eq!(file.unlock(b"secret").unwrap().to_json(), master.to_json());
-        assert!(matches!(file.unlock(b"Secret"), Err(FormatError::Unauthenticated)));
-        assert!(!format!("{:?}", file.unlock(b"secret").unwrap()).contains("CQ"), "keys are not shown");
+        assert!(matches!(
+            file.unlock(b"Secret"),
+            Err(FormatError::Unauthenticated)
+        ));
+        assert!(
+            !format!("{:?}", file.unlock(b"secret").unwrap()).contains("CQ"),
+            "keys are not shown"
+        );
     }
 
     #[test]
     fn absurd_costs_are_refused_at_once() {
-        for (n, r, p) in [(0, 8, 1), (3, 8, 1), (1 << 31, 8, 1), (1 << 15, 8, u32::MAX), (1 << 15, 0, 1), (2, u32::MAX, 1)] {
-            assert!(KeyParams { n, r, p }.derive(b"x", &[0; 64]).is_err(), "{n} {r} {p}");
+        for (n, r, p) in [
+            (0, 8, 1),
+            (3, 8, 1),
+            (1 << 31, 8, 1),
+            (1 << 15, 8, u32::MAX),
+            (1 << 15, 0, 1),
+            (2, u32::MAX, 1),
+        ] {
+            assert!(
+                KeyParams { n, r, p }.derive(b"x", &[0; 64]).is_err(),
+                "{n} {r} {p}"
+            );
         }
     }
 }

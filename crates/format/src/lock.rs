@@ -53,7 +53,10 @@ impl Lock {
     /// # Errors
     /// When it is malformed.
     pub fn from_json(json: &[u8]) -> Result<Self, FormatError> {
-        serde_json::from_slice(json).map_err(|cause| FormatError::Json { what: "lock", cause })
+        serde_json::from_slice(json).map_err(|cause| FormatError::Json {
+            what: "lock",
+            cause,
+        })
     }
 
     /// As restic writes it.
@@ -62,7 +65,11 @@ impl Lock {
         let mut out = Vec::with_capacity(200);
         out.extend_from_slice(b"{\"time\":");
         push_string(&mut out, &self.time.to_string());
-        out.extend_from_slice(if self.exclusive { b",\"exclusive\":true,\"hostname\":" } else { b",\"exclusive\":false,\"hostname\":" });
+        out.extend_from_slice(if self.exclusive {
+            b",\"exclusive\":true,\"hostname\":"
+        } else {
+            b",\"exclusive\":false,\"hostname\":"
+        });
         push_string(&mut out, &self.hostname);
         out.extend_from_slice(b",\"username\":");
         push_string(&mut out, &self.username);
@@ -77,8 +84,15 @@ impl Lock {
         if let Some(origin) = &self.origin {
             out.extend_from_slice(b",\"lifeboat\":{\"boot_id\":");
             push_string(&mut out, &origin.boot_id);
-            let LockOrigin { pid_namespace, started_ticks, lease_seconds, .. } = origin;
-            let rest = format!(",\"pid_namespace\":{pid_namespace},\"started_ticks\":{started_ticks},\"lease_seconds\":{lease_seconds}}}");
+            let LockOrigin {
+                pid_namespace,
+                started_ticks,
+                lease_seconds,
+                ..
+            } = origin;
+            let rest = format!(
+                ",\"pid_namespace\":{pid_namespace},\"started_ticks\":{started_ticks},\"lease_seconds\":{lease_seconds}}}"
+            );
             out.extend_from_slice(rest.as_bytes());
         }
         out.push(b'}');
@@ -97,7 +111,10 @@ mod tests {
             r#"{"time":"2015-06-27T12:18:51Z","exclusive":true,"hostname":"","username":"root","pid":1}"#,
             r#"{"time":"2015-06-27T12:18:51Z","exclusive":true,"hostname":"","username":"root","pid":1,"lifeboat":{"boot_id":"b","pid_namespace":4026531836,"started_ticks":77,"lease_seconds":600}}"#,
         ] {
-            assert_eq!(String::from_utf8(Lock::from_json(json.as_bytes()).unwrap().to_json()).unwrap(), json);
+            assert_eq!(
+                String::from_utf8(Lock::from_json(json.as_bytes()).unwrap().to_json()).unwrap(),
+                json
+            );
         }
         assert!(Lock::from_json(b"{}").is_err());
     }

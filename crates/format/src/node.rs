@@ -85,7 +85,11 @@ impl Mode {
             NodeKind::Socket => 1 << 24,
         };
         let mut bits = kind_bits | permissions & 0o777;
-        for (unix, go) in [(0o4000, Self::SETUID), (0o2000, Self::SETGID), (0o1000, Self::STICKY)] {
+        for (unix, go) in [
+            (0o4000, Self::SETUID),
+            (0o2000, Self::SETGID),
+            (0o1000, Self::STICKY),
+        ] {
             if permissions & unix != 0 {
                 bits |= go;
             }
@@ -97,7 +101,11 @@ impl Mode {
     #[must_use]
     pub fn permissions(self) -> u32 {
         let mut permissions = self.0 & 0o777;
-        for (unix, go) in [(0o4000, Self::SETUID), (0o2000, Self::SETGID), (0o1000, Self::STICKY)] {
+        for (unix, go) in [
+            (0o4000, Self::SETUID),
+            (0o2000, Self::SETGID),
+            (0o1000, Self::STICKY),
+        ] {
             if self.0 & go != 0 {
                 permissions |= unix;
             }
@@ -215,7 +223,11 @@ impl Node {
         out.extend_from_slice(b",\"type\":");
         push_string(out, self.kind.word());
         self.push_nonzero(out, "mode", u64::from(self.mode.0));
-        for (name, time) in [("mtime", self.modified), ("atime", self.accessed), ("ctime", self.changed)] {
+        for (name, time) in [
+            ("mtime", self.modified),
+            ("atime", self.accessed),
+            ("ctime", self.changed),
+        ] {
             push_name(out, name);
             push_time(out, time.confined());
         }
@@ -312,7 +324,12 @@ fn push_id(out: &mut Vec<u8>, id: &Id) {
     out.push(b'"');
 }
 
-fn push_list<T>(out: &mut Vec<u8>, open: &[u8], items: &[T], mut push: impl FnMut(&mut Vec<u8>, &T)) {
+fn push_list<T>(
+    out: &mut Vec<u8>,
+    open: &[u8],
+    items: &[T],
+    mut push: impl FnMut(&mut Vec<u8>, &T),
+) {
     out.extend_from_slice(open);
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
@@ -382,11 +399,21 @@ impl TryFrom<RawNode<'_>> for Node {
     type Error = FormatError;
 
     fn try_from(raw: RawNode<'_>) -> Result<Self, FormatError> {
-        let xattrs = raw.extended_attributes.unwrap_or_default().into_iter().map(|xattr| {
-            let value = xattr.value.map(|text| STANDARD.decode(text)).transpose();
-            let value = value.map_err(|e| FormatError::Invalid { what: "extended attribute", why: e.to_string() })?;
-            Ok(NodeXattr { name: xattr.name, value })
-        });
+        let xattrs = raw
+            .extended_attributes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|xattr| {
+                let value = xattr.value.map(|text| STANDARD.decode(text)).transpose();
+                let value = value.map_err(|e| FormatError::Invalid {
+                    what: "extended attribute",
+                    why: e.to_string(),
+                })?;
+                Ok(NodeXattr {
+                    name: xattr.name,
+                    value,
+                })
+            });
         Ok(Self {
             name: unquote(&raw.name)?,
             kind: NodeKind::from_word(&raw.kind),
@@ -402,9 +429,16 @@ impl TryFrom<RawNode<'_>> for Node {
             device_id: raw.device_id,
             size_bytes: raw.size,
             links: raw.links,
-            link_target: raw.linktarget_raw.unwrap_or_else(|| raw.linktarget.into_owned().into_bytes()),
+            link_target: raw
+                .linktarget_raw
+                .unwrap_or_else(|| raw.linktarget.into_owned().into_bytes()),
             xattrs: xattrs.collect::<Result<_, FormatError>>()?,
-            generic: raw.generic_attributes.unwrap_or_default().into_iter().map(|(name, value)| GenericAttribute { name, value }).collect(),
+            generic: raw
+                .generic_attributes
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| GenericAttribute { name, value })
+                .collect(),
             device: raw.device,
             content: raw.content,
             subtree: raw.subtree,
@@ -418,7 +452,10 @@ mod tests {
     use super::*;
 
     fn decode(json: &str) -> Result<Node, FormatError> {
-        let raw: RawNode<'_> = serde_json::from_str(json).map_err(|cause| FormatError::Json { what: "node", cause })?;
+        let raw: RawNode<'_> = serde_json::from_str(json).map_err(|cause| FormatError::Json {
+            what: "node",
+            cause,
+        })?;
         raw.try_into()
     }
 
@@ -442,7 +479,15 @@ mod tests {
 
     #[test]
     fn modes_translate_both_ways() {
-        for kind in [NodeKind::File, NodeKind::Dir, NodeKind::Symlink, NodeKind::Dev, NodeKind::CharDev, NodeKind::Fifo, NodeKind::Socket] {
+        for kind in [
+            NodeKind::File,
+            NodeKind::Dir,
+            NodeKind::Symlink,
+            NodeKind::Dev,
+            NodeKind::CharDev,
+            NodeKind::Fifo,
+            NodeKind::Socket,
+        ] {
             for permissions in [0, 0o644, 0o777, 0o4755, 0o2755, 0o1777, 0o7777] {
                 assert_eq!(Mode::new(&kind, permissions).permissions(), permissions);
             }
@@ -453,7 +498,13 @@ mod tests {
 
     #[test]
     fn malformed_nodes_are_errors() {
-        for json in ["{}", r#"{"name":"a"}"#, r#"{"name":"\\q","type":"file"}"#, r#"{"name":"a","type":"file","mtime":"yesterday"}"#, r#"{"name":"a","type":"file","content":["12"]}"#] {
+        for json in [
+            "{}",
+            r#"{"name":"a"}"#,
+            r#"{"name":"\\q","type":"file"}"#,
+            r#"{"name":"a","type":"file","mtime":"yesterday"}"#,
+            r#"{"name":"a","type":"file","content":["12"]}"#,
+        ] {
             assert!(decode(json).is_err(), "{json}");
         }
     }

@@ -42,7 +42,16 @@ pub fn encode_header(entries: &[PackEntry]) -> Vec<u8> {
 /// Length of the encrypted header with its length field for these entries, in bytes.
 #[must_use]
 pub fn header_bytes(entries: &[PackEntry]) -> u64 {
-    let plain: usize = entries.iter().map(|e| if e.raw_length_bytes == 0 { PLAIN_ENTRY_BYTES } else { COMPRESSED_ENTRY_BYTES }).sum();
+    let plain: usize = entries
+        .iter()
+        .map(|e| {
+            if e.raw_length_bytes == 0 {
+                PLAIN_ENTRY_BYTES
+            } else {
+                COMPRESSED_ENTRY_BYTES
+            }
+        })
+        .sum();
     (plain + OVERHEAD_BYTES) as u64 + LENGTH_FIELD_BYTES
 }
 
@@ -51,7 +60,11 @@ pub fn header_bytes(entries: &[PackEntry]) -> u64 {
 ///
 /// # Errors
 /// When the header is malformed or does not describe a pack of this size.
-pub fn decode_header(plain: &[u8], pack: Id, blobs_bytes: u64) -> Result<Vec<(BlobKind, Id, BlobRef)>, FormatError> {
+pub fn decode_header(
+    plain: &[u8],
+    pack: Id,
+    blobs_bytes: u64,
+) -> Result<Vec<(BlobKind, Id, BlobRef)>, FormatError> {
     let what = "pack header";
     let invalid = |why: String| FormatError::Invalid { what, why };
     let mut out = Vec::with_capacity(plain.len() / PLAIN_ENTRY_BYTES);
@@ -63,22 +76,50 @@ pub fn decode_header(plain: &[u8], pack: Id, blobs_bytes: u64) -> Result<Vec<(Bl
             1 | 3 => BlobKind::Tree,
             other => return Err(invalid(format!("an entry has the unknown type {other}"))),
         };
-        let needed = if *tag < 2 { PLAIN_ENTRY_BYTES } else { COMPRESSED_ENTRY_BYTES };
-        let short = || FormatError::TooShort { what, got_bytes: rest.len() as u64, needed_bytes: needed as u64 };
+        let needed = if *tag < 2 {
+            PLAIN_ENTRY_BYTES
+        } else {
+            COMPRESSED_ENTRY_BYTES
+        };
+        let short = || FormatError::TooShort {
+            what,
+            got_bytes: rest.len() as u64,
+            needed_bytes: needed as u64,
+        };
         let (length, after) = after.split_first_chunk::<4>().ok_or_else(short)?;
-        let (raw, after) = if *tag < 2 { (&[0; 4], after) } else { after.split_first_chunk::<4>().ok_or_else(short)? };
+        let (raw, after) = if *tag < 2 {
+            (&[0; 4], after)
+        } else {
+            after.split_first_chunk::<4>().ok_or_else(short)?
+        };
         let (id, after) = after.split_first_chunk::<32>().ok_or_else(short)?;
-        let (length_bytes, raw_length_bytes) = (u32::from_le_bytes(*length), u32::from_le_bytes(*raw));
+        let (length_bytes, raw_length_bytes) =
+            (u32::from_le_bytes(*length), u32::from_le_bytes(*raw));
         if (length_bytes as usize) < OVERHEAD_BYTES {
-            return Err(invalid(format!("blob {} has {length_bytes} bytes, fewer than its encryption needs", Id(*id).short())));
+            return Err(invalid(format!(
+                "blob {} has {length_bytes} bytes, fewer than its encryption needs",
+                Id(*id).short()
+            )));
         }
-        let offset_bytes = u32::try_from(offset).map_err(|_| invalid("it describes more than 4 GiB".into()))?;
-        out.push((kind, Id(*id), BlobRef { pack, offset_bytes, length_bytes, raw_length_bytes }));
+        let offset_bytes =
+            u32::try_from(offset).map_err(|_| invalid("it describes more than 4 GiB".into()))?;
+        out.push((
+            kind,
+            Id(*id),
+            BlobRef {
+                pack,
+                offset_bytes,
+                length_bytes,
+                raw_length_bytes,
+            },
+        ));
         offset += u64::from(length_bytes);
         rest = after;
     }
     if offset != blobs_bytes {
-        return Err(invalid(format!("it describes {offset} bytes of blobs, the pack has {blobs_bytes}")));
+        return Err(invalid(format!(
+            "it describes {offset} bytes of blobs, the pack has {blobs_bytes}"
+        )));
     }
     Ok(out)
 }
@@ -88,9 +129,19 @@ mod tests {
     use super::*;
 
     fn entries() -> Vec<PackEntry> {
-        [(BlobKind::Data, 100, 0), (BlobKind::Tree, 50, 0), (BlobKind::Data, 80, 200), (BlobKind::Tree, 60, 90)]
-            .map(|(kind, length_bytes, raw_length_bytes)| PackEntry { kind, id: Id::of(&[length_bytes as u8]), length_bytes, raw_length_bytes })
-            .to_vec()
+        [
+            (BlobKind::Data, 100, 0),
+            (BlobKind::Tree, 50, 0),
+            (BlobKind::Data, 80, 200),
+            (BlobKind::Tree, 60, 90),
+        ]
+        .map(|(kind, length_bytes, raw_length_bytes)| PackEntry {
+            kind,
+            id: Id::of(&[length_bytes as u8]),
+            length_bytes,
+            raw_length_bytes,
+        })
+        .to_vec()
     }
 
     #[test]
@@ -98,9 +149,23 @@ mod tests {
         let plain = encode_header(&entries());
         assert_eq!(plain.len() as u64 + 36, header_bytes(&entries()));
         let decoded = decode_header(&plain, Id::default(), 290).unwrap();
-        assert_eq!(decoded.iter().map(|(_, _, b)| b.offset_bytes).collect::<Vec<_>>(), [0, 100, 150, 230]);
+        assert_eq!(
+            decoded
+                .iter()
+                .map(|(_, _, b)| b.offset_bytes)
+                .collect::<Vec<_>>(),
+            [0, 100, 150, 230]
+        );
         for ((kind, id, blob), entry) in decoded.into_iter().zip(entries()) {
-            assert_eq!((kind, id, blob.length_bytes, blob.raw_length_bytes), (entry.kind, entry.id, entry.length_bytes, entry.raw_length_bytes));
+            assert_eq!(
+                (kind, id, blob.length_bytes, blob.raw_length_bytes),
+                (
+                    entry.kind,
+                    entry.id,
+                    entry.length_bytes,
+                    entry.raw_length_bytes
+                )
+            );
         }
     }
 
@@ -110,7 +175,10 @@ mod tests {
         assert!(decode_header(&plain, Id::default(), 289).is_err());
         assert!(decode_header(&plain, Id::default(), 291).is_err());
         for cut in 1..plain.len() {
-            assert!(decode_header(&plain[..cut], Id::default(), 290).is_err(), "cut at {cut}");
+            assert!(
+                decode_header(&plain[..cut], Id::default(), 290).is_err(),
+                "cut at {cut}"
+            );
         }
         let mut unknown = plain.clone();
         unknown[0] = 9;

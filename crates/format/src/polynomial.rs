@@ -20,7 +20,8 @@ impl Polynomial {
     #[must_use]
     pub fn new(bits: u64) -> Option<Self> {
         let polynomial = Self(bits);
-        (bits.checked_ilog2() == Some(Self::DEGREE) && polynomial.is_irreducible()).then_some(polynomial)
+        (bits.checked_ilog2() == Some(Self::DEGREE) && polynomial.is_irreducible())
+            .then_some(polynomial)
     }
 
     /// Draws a polynomial from random numbers.
@@ -60,7 +61,9 @@ fn modulo(mut value: u128, by: u64) -> u64 {
 }
 
 fn multiply_modulo(a: u64, b: u64, by: u64) -> u64 {
-    let product = (0..64).filter(|bit| b >> bit & 1 == 1).fold(0u128, |sum, bit| sum ^ u128::from(a) << bit);
+    let product = (0..64)
+        .filter(|bit| b >> bit & 1 == 1)
+        .fold(0u128, |sum, bit| sum ^ u128::from(a) << bit);
     modulo(product, by)
 }
 
@@ -81,7 +84,11 @@ impl<'de> Deserialize<'de> for Polynomial {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bits = u64::from_str_radix(&text, 16).ok();
-        bits.and_then(Self::new).ok_or_else(|| serde::de::Error::custom("the chunker polynomial is not an irreducible one of degree 53 in hexadecimal"))
+        bits.and_then(Self::new).ok_or_else(|| {
+            serde::de::Error::custom(
+                "the chunker polynomial is not an irreducible one of degree 53 in hexadecimal",
+            )
+        })
     }
 }
 
@@ -91,16 +98,29 @@ mod tests {
 
     #[test]
     fn known_polynomials_are_judged_rightly() {
-        assert!(Polynomial::new(0x003D_A335_8B4D_C173).is_some(), "the one in restic's tests");
-        assert!(Polynomial::new(0x003D_A335_8B4D_C172).is_none(), "x divides it");
-        assert!(Polynomial::new(0x0025_A335_8B4D_C173).is_none() || Polynomial::new(0x0025_A335_8B4D_C171).is_none());
+        assert!(
+            Polynomial::new(0x003D_A335_8B4D_C173).is_some(),
+            "the one in restic's tests"
+        );
+        assert!(
+            Polynomial::new(0x003D_A335_8B4D_C172).is_none(),
+            "x divides it"
+        );
+        assert!(
+            Polynomial::new(0x0025_A335_8B4D_C173).is_none()
+                || Polynomial::new(0x0025_A335_8B4D_C171).is_none()
+        );
         assert!(Polynomial::new(3).is_none(), "degree 1");
         assert!(Polynomial::new(0).is_none());
     }
 
     #[test]
     fn products_are_never_irreducible() {
-        let multiply = |a: u64, b: u64| (0..64).filter(|i| b >> i & 1 == 1).fold(0u64, |s, i| s ^ a << i);
+        let multiply = |a: u64, b: u64| {
+            (0..64)
+                .filter(|i| b >> i & 1 == 1)
+                .fold(0u64, |s, i| s ^ a << i)
+        };
         for a in (1u64 << 26)..(1 << 26) + 50 {
             let b = (1u64 << 27) + a % 97;
             assert!(Polynomial::new(multiply(a, b)).is_none());

@@ -93,7 +93,10 @@ impl Snapshot {
     /// # Errors
     /// When it is malformed.
     pub fn from_json(json: &[u8]) -> Result<Self, FormatError> {
-        serde_json::from_slice(json).map_err(|cause| FormatError::Json { what: "snapshot", cause })
+        serde_json::from_slice(json).map_err(|cause| FormatError::Json {
+            what: "snapshot",
+            cause,
+        })
     }
 
     /// As restic writes it.
@@ -134,9 +137,23 @@ impl Snapshot {
 impl SnapshotSummary {
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"backup_start\":");
-        push_string(out, &self.backup_start.unwrap_or(Timestamp::ZERO).confined().to_string());
+        push_string(
+            out,
+            &self
+                .backup_start
+                .unwrap_or(Timestamp::ZERO)
+                .confined()
+                .to_string(),
+        );
         push_key(out, "backup_end");
-        push_string(out, &self.backup_end.unwrap_or(Timestamp::ZERO).confined().to_string());
+        push_string(
+            out,
+            &self
+                .backup_end
+                .unwrap_or(Timestamp::ZERO)
+                .confined()
+                .to_string(),
+        );
         for (key, value) in self.numbers() {
             push_key(out, key);
             out.extend_from_slice(value.to_string().as_bytes());
@@ -203,20 +220,33 @@ mod tests {
     fn snapshots_of_restic_survive_unchanged() {
         let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
         for json in [
-            format!(r#"{{"time":"2015-01-02T18:10:50.895208559+01:00","tree":"{id}","paths":["/tmp/testdata"],"hostname":"kasimir","username":"fd0","uid":1000,"gid":100,"tags":["NL"]}}"#),
+            format!(
+                r#"{{"time":"2015-01-02T18:10:50.895208559+01:00","tree":"{id}","paths":["/tmp/testdata"],"hostname":"kasimir","username":"fd0","uid":1000,"gid":100,"tags":["NL"]}}"#
+            ),
             format!(
                 r#"{{"time":"2024-01-02T18:10:50Z","parent":"{id}","tree":"{id}","paths":["/a\u003cb","/c"],"hostname":"h","username":"root","excludes":["*.tmp"],"tags":["a","b"],"original":"{id}","program_version":"restic 0.19.1","summary":{{"backup_start":"2024-01-02T18:10:50Z","backup_end":"2024-01-02T18:10:51.5Z","files_new":1,"files_changed":2,"files_unmodified":3,"dirs_new":4,"dirs_changed":5,"dirs_unmodified":6,"data_blobs":7,"tree_blobs":8,"data_added":9,"data_added_packed":10,"total_files_processed":11,"total_bytes_processed":12}}}}"#
             ),
         ] {
-            assert_eq!(String::from_utf8(Snapshot::from_json(json.as_bytes()).unwrap().to_json()).unwrap(), json);
+            assert_eq!(
+                String::from_utf8(Snapshot::from_json(json.as_bytes()).unwrap().to_json()).unwrap(),
+                json
+            );
         }
     }
 
     #[test]
     fn missing_fields_are_fine_but_for_time_and_tree() {
         let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
-        let json = format!(r#"{{"time":"2024-01-02T18:10:50Z","tree":"{id}","paths":null,"summary":{{"files_new":1}},"new_field":{{}}}}"#);
-        assert_eq!(Snapshot::from_json(json.as_bytes()).unwrap().summary.map(|s| s.files_new), Some(1));
+        let json = format!(
+            r#"{{"time":"2024-01-02T18:10:50Z","tree":"{id}","paths":null,"summary":{{"files_new":1}},"new_field":{{}}}}"#
+        );
+        assert_eq!(
+            Snapshot::from_json(json.as_bytes())
+                .unwrap()
+                .summary
+                .map(|s| s.files_new),
+            Some(1)
+        );
         assert!(Snapshot::from_json(b"{}").is_err());
     }
 }

@@ -26,12 +26,20 @@ pub struct Timestamp {
 
 impl Timestamp {
     /// Go's zero time, 0001-01-01T00:00:00Z, which restic writes where it knows no time.
-    pub const ZERO: Self = Self { seconds: -62_135_596_800, nanoseconds: 0, offset_seconds: 0 };
+    pub const ZERO: Self = Self {
+        seconds: -62_135_596_800,
+        nanoseconds: 0,
+        offset_seconds: 0,
+    };
 
     /// An instant, shown in UTC.
     #[must_use]
     pub fn utc(seconds: i64, nanoseconds: u32) -> Self {
-        Self { seconds, nanoseconds, offset_seconds: 0 }
+        Self {
+            seconds,
+            nanoseconds,
+            offset_seconds: 0,
+        }
     }
 
     /// The same instant, with its written form confined to the years 0 to 9999 which JSON can hold.
@@ -40,9 +48,17 @@ impl Timestamp {
     pub fn confined(self) -> Self {
         let local = self.seconds.saturating_add(i64::from(self.offset_seconds));
         if local < MIN_SECONDS {
-            Self { seconds: MIN_SECONDS, nanoseconds: 0, offset_seconds: 0 }
+            Self {
+                seconds: MIN_SECONDS,
+                nanoseconds: 0,
+                offset_seconds: 0,
+            }
         } else if local > MAX_SECONDS {
-            Self { seconds: MAX_SECONDS, nanoseconds: 999_999_999, offset_seconds: 0 }
+            Self {
+                seconds: MAX_SECONDS,
+                nanoseconds: 999_999_999,
+                offset_seconds: 0,
+            }
         } else {
             self
         }
@@ -87,11 +103,16 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -102,7 +123,10 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = civil_from_days(local.div_euclid(SECONDS_PER_DAY));
         let second = local.rem_euclid(SECONDS_PER_DAY);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
         if self.nanoseconds != 0 {
             let digits = format!("{:09}", self.nanoseconds);
             write!(f, ".{}", digits.trim_end_matches('0'))?;
@@ -194,8 +218,13 @@ fn parse(text: &[u8]) -> Option<Timestamp> {
     if !c.0.is_empty() || civil_from_days(days_from_civil(year, month, day)) != (year, month, day) {
         return None;
     }
-    let local = days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
-    Some(Timestamp { seconds: local - i64::from(offset_seconds), nanoseconds, offset_seconds })
+    let local =
+        days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    Some(Timestamp {
+        seconds: local - i64::from(offset_seconds),
+        nanoseconds,
+        offset_seconds,
+    })
 }
 
 impl Serialize for Timestamp {
@@ -231,7 +260,14 @@ mod tests {
 
     #[test]
     fn impossible_times_are_refused() {
-        for text in ["", "2023-02-29T00:00:00Z", "2023-01-01T24:00:00Z", "2023-01-01T00:00:00", "2023-01-01T00:00:00.Z", "2023-01-01T00:00:00Zx"] {
+        for text in [
+            "",
+            "2023-02-29T00:00:00Z",
+            "2023-01-01T24:00:00Z",
+            "2023-01-01T00:00:00",
+            "2023-01-01T00:00:00.Z",
+            "2023-01-01T00:00:00Zx",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

@@ -32,8 +32,16 @@ impl Tree {
             #[serde(borrow)]
             nodes: Option<Vec<RawNode<'a>>>,
         }
-        let raw: Raw<'_> = serde_json::from_slice(json).map_err(|cause| FormatError::Json { what: "tree", cause })?;
-        let nodes = raw.nodes.unwrap_or_default().into_iter().map(Node::try_from).collect::<Result<_, _>>()?;
+        let raw: Raw<'_> = serde_json::from_slice(json).map_err(|cause| FormatError::Json {
+            what: "tree",
+            cause,
+        })?;
+        let nodes = raw
+            .nodes
+            .unwrap_or_default()
+            .into_iter()
+            .map(Node::try_from)
+            .collect::<Result<_, _>>()?;
         Ok(Self { nodes })
     }
 
@@ -65,7 +73,10 @@ impl Tree {
                 && before.name >= after.name
             {
                 let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-                return Err(TreeError { before: text(&before.name), after: text(&after.name) });
+                return Err(TreeError {
+                    before: text(&before.name),
+                    after: text(&after.name),
+                });
             }
         }
         Ok(())
@@ -74,7 +85,10 @@ impl Tree {
     /// The node of this name.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&Node> {
-        match self.nodes.binary_search_by(|node| node.name.as_slice().cmp(name)) {
+        match self
+            .nodes
+            .binary_search_by(|node| node.name.as_slice().cmp(name))
+        {
             Ok(at) => self.nodes.get(at),
             // A tree that is out of order is searched the slow way.
             Err(_) => self.nodes.iter().find(|node| node.name == name),
@@ -90,16 +104,27 @@ mod tests {
     #[test]
     fn an_empty_tree_is_restics() {
         assert_eq!(Tree::default().to_json().unwrap(), b"{\"nodes\":[]}\n");
-        assert_eq!(Tree::from_json(b"{\"nodes\":null,\"more\":[1]}").unwrap(), Tree::default());
+        assert_eq!(
+            Tree::from_json(b"{\"nodes\":null,\"more\":[1]}").unwrap(),
+            Tree::default()
+        );
     }
 
     #[test]
     fn disorder_is_refused_when_writing_and_named() {
-        let nodes = |names: &[&str]| Tree { nodes: names.iter().map(|n| Node::bare(n.as_bytes(), NodeKind::Dir)).collect() };
+        let nodes = |names: &[&str]| Tree {
+            nodes: names
+                .iter()
+                .map(|n| Node::bare(n.as_bytes(), NodeKind::Dir))
+                .collect(),
+        };
         assert!(nodes(&["a", "a-b", "a/b", "ab", "b"]).to_json().is_ok());
         for names in [&["b", "a"][..], &["a", "a"]] {
             assert!(nodes(names).to_json().is_err());
         }
-        assert_eq!(nodes(&["b", "a"]).find(b"a").map(|n| n.name.clone()), Some(b"a".to_vec()));
+        assert_eq!(
+            nodes(&["b", "a"]).find(b"a").map(|n| n.name.clone()),
+            Some(b"a".to_vec())
+        );
     }
 }

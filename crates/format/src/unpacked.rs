@@ -13,7 +13,11 @@ const UNPACKED_MAX_BYTES: usize = 512 * 1024 * 1024;
 ///
 /// # Errors
 /// When zstd fails.
-pub fn compress_unpacked(json: &[u8], compressor: &mut Compressor, out: &mut Vec<u8>) -> Result<(), ZstdError> {
+pub fn compress_unpacked(
+    json: &[u8],
+    compressor: &mut Compressor,
+    out: &mut Vec<u8>,
+) -> Result<(), ZstdError> {
     out.push(COMPRESSED_VERSION);
     compressor.append(json, out)
 }
@@ -25,9 +29,20 @@ pub fn compress_unpacked(json: &[u8], compressor: &mut Compressor, out: &mut Vec
 pub fn decode_unpacked(plain: Vec<u8>, what: &'static str) -> Result<Vec<u8>, FormatError> {
     match plain.split_first() {
         Some((b'{' | b'[', _)) => Ok(plain),
-        Some((&COMPRESSED_VERSION, compressed)) => Decompressor::default().up_to(compressed, UNPACKED_MAX_BYTES, what),
-        Some((first, _)) => Err(FormatError::Invalid { what, why: format!("its first byte is {first}, neither JSON nor version {COMPRESSED_VERSION}") }),
-        None => Err(FormatError::TooShort { what, got_bytes: 0, needed_bytes: 1 }),
+        Some((&COMPRESSED_VERSION, compressed)) => {
+            Decompressor::default().up_to(compressed, UNPACKED_MAX_BYTES, what)
+        }
+        Some((first, _)) => Err(FormatError::Invalid {
+            what,
+            why: format!(
+                "its first byte is {first}, neither JSON nor version {COMPRESSED_VERSION}"
+            ),
+        }),
+        None => Err(FormatError::TooShort {
+            what,
+            got_bytes: 0,
+            needed_bytes: 1,
+        }),
     }
 }
 
@@ -39,7 +54,12 @@ mod tests {
     #[test]
     fn json_is_found_in_both_forms_and_nothing_else_is_taken() {
         let mut out = Vec::new();
-        compress_unpacked(b"{}", &mut Compressor::new(CompressionMode::Max).unwrap(), &mut out).unwrap();
+        compress_unpacked(
+            b"{}",
+            &mut Compressor::new(CompressionMode::Max).unwrap(),
+            &mut out,
+        )
+        .unwrap();
         assert_eq!(decode_unpacked(out, "test").unwrap(), b"{}");
         assert_eq!(decode_unpacked(b"[1]".to_vec(), "test").unwrap(), b"[1]");
         assert!(decode_unpacked(Vec::new(), "test").is_err());

@@ -51,7 +51,10 @@ impl FromStr for CompressionMode {
             "max" => Self::Max,
             _ => {
                 let why = format!("{text:?} is none of {}", Self::NAMES.join(", "));
-                return Err(FormatError::Invalid { what: "compression mode", why });
+                return Err(FormatError::Invalid {
+                    what: "compression mode",
+                    why,
+                });
             }
         })
     }
@@ -84,7 +87,9 @@ impl Compressor {
     /// When zstd refuses the level, which none of [`CompressionMode`] is.
     pub fn new(mode: CompressionMode) -> Result<Self, ZstdError> {
         let mut context = CCtx::create();
-        context.set_parameter(CParameter::CompressionLevel(mode.level())).map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
+        context
+            .set_parameter(CParameter::CompressionLevel(mode.level()))
+            .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
         Ok(Self(context))
     }
 
@@ -96,7 +101,10 @@ impl Compressor {
         let start = out.len();
         out.resize(start + zstd_safe::compress_bound(plain.len()), 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        let written = self.0.compress2(room, plain).map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
+        let written = self
+            .0
+            .compress2(room, plain)
+            .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
         out.truncate(start + written);
         Ok(())
     }
@@ -116,36 +124,66 @@ impl Decompressor {
     ///
     /// # Errors
     /// When it is damaged or has another length.
-    pub fn exactly(&mut self, compressed: &[u8], raw_bytes: usize, out: &mut Vec<u8>) -> Result<(), FormatError> {
+    pub fn exactly(
+        &mut self,
+        compressed: &[u8],
+        raw_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
         let fail = |why: String| FormatError::Compression { what: "blob", why };
         // A frame can't blow up without limit: the real ratio of zstd ends near 1:130000 for a block of one byte.
         const MAX_RATIO: usize = 1 << 18;
         if raw_bytes / MAX_RATIO > compressed.len() {
-            return Err(fail(format!("{} bytes can't hold {raw_bytes}", compressed.len())));
+            return Err(fail(format!(
+                "{} bytes can't hold {raw_bytes}",
+                compressed.len()
+            )));
         }
         out.clear();
         out.resize(raw_bytes, 0);
-        let got = self.0.decompress(out.as_mut_slice(), compressed).map_err(|code| fail(zstd_safe::get_error_name(code).to_owned()))?;
-        if got == raw_bytes { Ok(()) } else { Err(fail(format!("it has {got} bytes instead of {raw_bytes}"))) }
+        let got = self
+            .0
+            .decompress(out.as_mut_slice(), compressed)
+            .map_err(|code| fail(zstd_safe::get_error_name(code).to_owned()))?;
+        if got == raw_bytes {
+            Ok(())
+        } else {
+            Err(fail(format!("it has {got} bytes instead of {raw_bytes}")))
+        }
     }
 
     /// The plaintext of a frame of unknown length, up to a limit.
     ///
     /// # Errors
     /// When it is damaged or longer than the limit.
-    pub fn up_to(&mut self, compressed: &[u8], limit_bytes: usize, what: &'static str) -> Result<Vec<u8>, FormatError> {
+    pub fn up_to(
+        &mut self,
+        compressed: &[u8],
+        limit_bytes: usize,
+        what: &'static str,
+    ) -> Result<Vec<u8>, FormatError> {
         const STEP_BYTES: usize = 256 * 1024;
-        let fail = |code| FormatError::Compression { what, why: zstd_safe::get_error_name(code).to_owned() };
+        let fail = |code| FormatError::Compression {
+            what,
+            why: zstd_safe::get_error_name(code).to_owned(),
+        };
         self.0.init().map_err(fail)?;
         let mut out: Vec<u8> = Vec::new();
         let mut step = vec![0u8; STEP_BYTES];
         let mut input = zstd_safe::InBuffer::around(compressed);
         loop {
             let mut output = zstd_safe::OutBuffer::around(step.as_mut_slice());
-            let hint = self.0.decompress_stream(&mut output, &mut input).map_err(fail)?;
+            let hint = self
+                .0
+                .decompress_stream(&mut output, &mut input)
+                .map_err(fail)?;
             let got = output.as_slice();
             if out.len() + got.len() > limit_bytes {
-                return Err(FormatError::Limit { what, got: (out.len() + got.len()) as u64, limit: limit_bytes as u64 });
+                return Err(FormatError::Limit {
+                    what,
+                    got: (out.len() + got.len()) as u64,
+                    limit: limit_bytes as u64,
+                });
             }
             let produced = got.len();
             out.extend_from_slice(got);
@@ -153,7 +191,10 @@ impl Decompressor {
                 return Ok(out);
             }
             if produced < STEP_BYTES && input.pos() == compressed.len() {
-                return Err(FormatError::Compression { what, why: "it ends in the middle".into() });
+                return Err(FormatError::Compression {
+                    what,
+                    why: "it ends in the middle".into(),
+                });
             }
         }
     }
@@ -165,16 +206,28 @@ mod tests {
 
     #[test]
     fn every_level_round_trips() {
-        let plain: Vec<u8> = (0..300_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        let plain: Vec<u8> = (0..300_000u32)
+            .flat_map(|i| (i / 7).to_le_bytes())
+            .collect();
         for name in CompressionMode::NAMES {
             let mode: CompressionMode = name.parse().unwrap();
             assert_eq!(mode.to_string(), name);
             let mut out = b"head".to_vec();
-            Compressor::new(mode).unwrap().append(&plain, &mut out).unwrap();
+            Compressor::new(mode)
+                .unwrap()
+                .append(&plain, &mut out)
+                .unwrap();
             let mut back = Vec::new();
-            Decompressor::default().exactly(&out[4..], plain.len(), &mut back).unwrap();
+            Decompressor::default()
+                .exactly(&out[4..], plain.len(), &mut back)
+                .unwrap();
             assert_eq!(back, plain);
-            assert_eq!(Decompressor::default().up_to(&out[4..], plain.len(), "test").unwrap(), plain);
+            assert_eq!(
+                Decompressor::default()
+                    .up_to(&out[4..], plain.len(), "test")
+                    .unwrap(),
+                plain
+            );
         }
         assert!("fast".parse::<CompressionMode>().is_err());
     }
@@ -182,14 +235,20 @@ mod tests {
     #[test]
     fn damage_and_lies_are_errors() {
         let mut out = Vec::new();
-        Compressor::new(CompressionMode::Auto).unwrap().append(&[5; 10_000], &mut out).unwrap();
+        Compressor::new(CompressionMode::Auto)
+            .unwrap()
+            .append(&[5; 10_000], &mut out)
+            .unwrap();
         let mut d = Decompressor::default();
         let mut back = Vec::new();
         assert!(d.exactly(&out, 9_999, &mut back).is_err());
         assert!(d.exactly(&out, 10_001, &mut back).is_err());
         assert!(d.exactly(&out, usize::MAX, &mut back).is_err());
         assert!(d.exactly(b"", 0, &mut back).is_err() || back.is_empty());
-        assert!(matches!(d.up_to(&out, 9_999, "test"), Err(FormatError::Limit { .. })));
+        assert!(matches!(
+            d.up_to(&out, 9_999, "test"),
+            Err(FormatError::Limit { .. })
+        ));
         assert!(d.up_to(&out[..out.len() - 1], 100_000, "test").is_err());
         assert!(d.up_to(b"nonsense", 100_000, "test").is_err());
         assert_eq!(d.up_to(&out, 10_000, "test").unwrap().len(), 10_000);

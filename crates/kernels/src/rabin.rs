@@ -36,14 +36,25 @@ impl RabinTable {
         }
         let mut out = Box::new([0u64; 256]);
         let mut reduce = Box::new([0u64; 256]);
-        let append = |hash: u64, byte: u8| remainder((u128::from(hash) << 8) | u128::from(byte), polynomial, degree);
+        let append = |hash: u64, byte: u8| {
+            remainder(
+                (u128::from(hash) << 8) | u128::from(byte),
+                polynomial,
+                degree,
+            )
+        };
         for (byte, (out, reduce)) in (0u8..=255).zip(out.iter_mut().zip(reduce.iter_mut())) {
             *out = (1..WINDOW_BYTES).fold(append(0, byte), |hash, _| append(hash, 0));
             let top = u128::from(byte) << degree;
             // The term cancels the overflowing bits and adds their remainder in one XOR.
-            *reduce = remainder(top, polynomial, degree) | u64::try_from(top & u128::from(u64::MAX)).unwrap_or(0);
+            *reduce = remainder(top, polynomial, degree)
+                | u64::try_from(top & u128::from(u64::MAX)).unwrap_or(0);
         }
-        Some(Self { out, reduce, shift: degree - 8 })
+        Some(Self {
+            out,
+            reduce,
+            shift: degree - 8,
+        })
     }
 
     /// The fingerprint of a window that nothing was put into.
@@ -99,7 +110,9 @@ impl RabinTable {
     /// The fingerprint of the window that ends at `position`.
     fn warm(&self, data: &[u8], position: usize) -> u64 {
         // The one that restic slides in first has left a full window, so only these 64 bytes count.
-        data[position - WINDOW_BYTES..position].iter().fold(0, |hash, byte| self.append(hash, *byte))
+        data[position - WINDOW_BYTES..position]
+            .iter()
+            .fold(0, |hash, byte| self.append(hash, *byte))
     }
 
     /// Positions `from..=to`, one after the other: the definition.
@@ -135,13 +148,16 @@ impl RabinTable {
         }
         // The last lane is the shortest: all run together for its length, the others then finish alone.
         let together = to - starts[LANES - 1];
-        let leaving: [&[u8]; LANES] = starts.map(|s| &data[s - WINDOW_BYTES..s - WINDOW_BYTES + together]);
+        let leaving: [&[u8]; LANES] =
+            starts.map(|s| &data[s - WINDOW_BYTES..s - WINDOW_BYTES + together]);
         let entering: [&[u8]; LANES] = starts.map(|s| &data[s..s + together]);
         for step in 0..together {
             for lane in 0..LANES {
                 hashes[lane] = self.slide(hashes[lane], leaving[lane][step], entering[lane][step]);
             }
-            let any = hashes.iter().fold(u64::MAX, |low, hash| low.min(hash & mask));
+            let any = hashes
+                .iter()
+                .fold(u64::MAX, |low, hash| low.min(hash & mask));
             if any == 0 {
                 for lane in (0..LANES).rev() {
                     if hashes[lane] & mask == 0 {
@@ -219,7 +235,13 @@ mod tests {
     #[test]
     fn lanes_find_what_the_definition_finds() {
         let table = RabinTable::new(POLYNOMIAL).unwrap();
-        for (len, seed) in [(70, 1), (5_000, 2), (100_000, 3), (600_001, 4), (1_000_000, 5)] {
+        for (len, seed) in [
+            (70, 1),
+            (5_000, 2),
+            (100_000, 3),
+            (600_001, 4),
+            (1_000_000, 5),
+        ] {
             let data = noise(len, seed);
             for bits in [6, 12, 16, 20] {
                 let mask = (1 << bits) - 1;
@@ -245,7 +267,10 @@ mod tests {
         let mask = (1 << 9) - 1;
         let mut from = WINDOW_BYTES;
         while let Some(hit) = all_scalar(&table, &data, from, mask) {
-            assert_eq!(table.find_one_lane(&data, from, data.len(), mask), Some(hit));
+            assert_eq!(
+                table.find_one_lane(&data, from, data.len(), mask),
+                Some(hit)
+            );
             from = hit + 1;
             if from > data.len() {
                 break;
@@ -259,7 +284,10 @@ mod tests {
         for byte in [0u8, 1, 0xff] {
             let data = vec![byte; 300_000];
             let mask = (1 << 20) - 1;
-            assert_eq!(table.find(&data, 64, mask), all_scalar(&table, &data[..1000], 64, mask));
+            assert_eq!(
+                table.find(&data, 64, mask),
+                all_scalar(&table, &data[..1000], 64, mask)
+            );
         }
     }
 

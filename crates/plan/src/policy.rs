@@ -117,7 +117,7 @@ pub struct KeepCountError(String);
 impl FromStr for KeepCount {
     type Err = KeepCountError;
 
-    /// Numbers below zero are refused, as restic does since 0.16; older ones took -1 for "unlimited".
+    /// Numbers below zero are refused, as restic does since 0.16.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "unlimited" {
             return Ok(Self::Unlimited);

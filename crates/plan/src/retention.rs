@@ -32,7 +32,7 @@ pub struct Kept<'a> {
     pub counters: Counters,
 }
 
-/// What the counted rules can still keep. As JSON it is what restic 0.14 gives; newer ones leave it out.
+/// What the counted rules can still keep. As JSON it has restic's names and leaves out what is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// For `--keep-last`.
@@ -200,7 +200,7 @@ impl<'a> Rules<'a> {
             }
         }
         for rule in &mut self.spans {
-            if !rule.within.is_some_and(|limit| snapshot.time > limit) {
+            if rule.within.is_none_or(|limit| snapshot.time <= limit) {
                 continue;
             }
             let here = Some(rule.period.number(&civil, number));

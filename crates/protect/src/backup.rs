@@ -10,10 +10,14 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use lifeboat_flow::{Budget, Cancel, Cancelled, Counters, Event, EventSink, Problem, Source, SourceError};
+use lifeboat_flow::{
+    Budget, Cancel, Cancelled, Counters, Event, EventSink, Problem, Source, SourceError,
+};
 use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
 use lifeboat_repo::backend::FileKind;
-use lifeboat_repo::{Index, Ingest, IngestOptions, LockGuard, RepoError, Repository, chain, read_blob};
+use lifeboat_repo::{
+    Index, Ingest, IngestOptions, LockGuard, RepoError, Repository, chain, read_blob,
+};
 
 use frame::Frame;
 use queue::{Job, Queue};
@@ -147,21 +151,31 @@ impl Backup<'_> {
     ///
     /// # Errors
     /// When the repository fails or the source can't be trusted; entries that can't be read are problems, not errors.
-    pub fn run(self, draft: Snapshot, finished: impl Fn() -> Timestamp) -> Result<BackupOutcome, ProtectError> {
+    pub fn run(
+        self,
+        draft: Snapshot,
+        finished: impl Fn() -> Timestamp,
+    ) -> Result<BackupOutcome, ProtectError> {
         let started = draft.time;
-        let ((tree, stats), stored) = Ingest::run(self.repository, self.index, self.lock, self.options.ingest, |ingest| {
-            let run = Run {
-                backup: &self,
-                ingest,
-                queue: Queue::new(self.options.readers.max(1)),
-                budget: Budget::new(CHUNKS_IN_FLIGHT_BYTES),
-                spare: Mutex::default(),
-                stats: Stats::default(),
-                root: Mutex::default(),
-                failed: Mutex::default(),
-            };
-            run.all()
-        })?;
+        let ((tree, stats), stored) = Ingest::run(
+            self.repository,
+            self.index,
+            self.lock,
+            self.options.ingest,
+            |ingest| {
+                let run = Run {
+                    backup: &self,
+                    ingest,
+                    queue: Queue::new(self.options.readers.max(1)),
+                    budget: Budget::new(CHUNKS_IN_FLIGHT_BYTES),
+                    spare: Mutex::default(),
+                    stats: Stats::default(),
+                    root: Mutex::default(),
+                    failed: Mutex::default(),
+                };
+                run.all()
+            },
+        )?;
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let mut summary = SnapshotSummary {
             backup_start: Some(started),
@@ -179,26 +193,55 @@ impl Backup<'_> {
             total_files_processed: 0,
             total_bytes_processed: of(&self.counters.bytes_done),
         };
-        summary.total_files_processed = summary.files_new + summary.files_changed + summary.files_unmodified;
+        summary.total_files_processed =
+            summary.files_new + summary.files_changed + summary.files_unmodified;
         let problems = of(&self.counters.problems);
-        let unchanged = self.options.parent.is_some_and(|parent| parent.tree == tree);
+        let unchanged = self
+            .options
+            .parent
+            .is_some_and(|parent| parent.tree == tree);
         let skip = self.options.ingest.dry_run || (self.options.skip_if_unchanged && unchanged);
-        let snapshot = if skip { None } else { Some(self.acknowledge(Snapshot { tree, summary: Some(summary.clone()), ..draft })?) };
-        Ok(BackupOutcome { snapshot, tree, summary, problems })
+        let snapshot = if skip {
+            None
+        } else {
+            Some(self.acknowledge(Snapshot {
+                tree,
+                summary: Some(summary.clone()),
+                ..draft
+            })?)
+        };
+        Ok(BackupOutcome {
+            snapshot,
+            tree,
+            summary,
+            problems,
+        })
     }
 
     /// Writes the snapshot, after a last look whether everything that it relies on is still there.
     fn acknowledge(&self, snapshot: Snapshot) -> Result<Id, ProtectError> {
         self.cancel.check()?;
-        let relied = self.index.read().unwrap_or_else(PoisonError::into_inner).relied_packs();
+        let relied = self
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .relied_packs();
         let mut relied: HashSet<Id> = relied.into_iter().collect();
         if !relied.is_empty() {
-            self.repository.backend().list(FileKind::Pack, &mut |id, _| {
-                relied.remove(&id);
-            }).map_err(RepoError::from)?;
+            self.repository
+                .backend()
+                .list(FileKind::Pack, &mut |id, _| {
+                    relied.remove(&id);
+                })
+                .map_err(RepoError::from)?;
         }
         if let Some(first) = relied.iter().min() {
-            return Err(RepoError::PacksVanished { count: relied.len(), first: *first, location: self.repository.backend().location() }.into());
+            return Err(RepoError::PacksVanished {
+                count: relied.len(),
+                first: *first,
+                location: self.repository.backend().location(),
+            }
+            .into());
         }
         if let Some(lock) = self.lock {
             lock.ensure()?;
@@ -213,7 +256,11 @@ impl Backup<'_> {
 
     fn item(&self, action: &'static str, path: impl FnOnce() -> String, size_bytes: u64) {
         if self.events.wants_items() {
-            self.events.event(Event::Item { action, path: path(), size_bytes });
+            self.events.event(Event::Item {
+                action,
+                path: path(),
+                size_bytes,
+            });
         }
     }
 
@@ -221,12 +268,22 @@ impl Backup<'_> {
     fn parent_tree(&self, id: Id) -> Option<Tree> {
         let mut json = Vec::new();
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let read = read_blob(self.repository, &index, BlobKind::Tree, id, &mut lifeboat_repo::Opener::default(), &mut json);
+        let read = read_blob(
+            self.repository,
+            &index,
+            BlobKind::Tree,
+            id,
+            &mut lifeboat_repo::Opener::default(),
+            &mut json,
+        );
         drop(index);
         match read.and_then(|()| Ok(Tree::from_json(&json)?)) {
             Ok(tree) => Some(tree),
             Err(error) => {
-                self.events.event(Event::Note(format!("a tree of the parent snapshot can't be used, its files are read again: {}", chain(&error))));
+                self.events.event(Event::Note(format!(
+                    "a tree of the parent snapshot can't be used, its files are read again: {}",
+                    chain(&error)
+                )));
                 None
             }
         }
@@ -235,7 +292,9 @@ impl Backup<'_> {
 
 impl Run<'_> {
     fn all(self) -> Result<(Id, Stats), ProtectError> {
-        self.queue.push_dir(Arc::new(Frame::root(self.backup.options.parent.map(|parent| parent.tree))));
+        self.queue.push_dir(Arc::new(Frame::root(
+            self.backup.options.parent.map(|parent| parent.tree),
+        )));
         std::thread::scope(|scope| {
             if self.backup.options.scan {
                 scope.spawn(|| scan::count(self.backup, &self.queue));
@@ -245,11 +304,18 @@ impl Run<'_> {
             }
             self.work();
         });
-        if let Some(error) = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = self
+            .failed
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
             return Err(error);
         }
         self.backup.cancel.check()?;
-        let root = self.root.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let root = self
+            .root
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let root = root.ok_or_else(|| RepoError::WriterFailed("a worker panicked".into()))?;
         Ok((root, self.stats))
     }
@@ -273,7 +339,10 @@ impl Run<'_> {
             Ok::<(), ProtectError>(())
         })();
         if let Err(error) = result {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
             self.queue.stop();
         }
     }
@@ -300,7 +369,10 @@ impl Run<'_> {
         for problem in listing.problems {
             backup.problem(problem);
         }
-        let parent = frame.parent_tree.and_then(|id| backup.parent_tree(id)).unwrap_or_default();
+        let parent = frame
+            .parent_tree
+            .and_then(|id| backup.parent_tree(id))
+            .unwrap_or_default();
         let mut parents = parent.nodes.into_iter().peekable();
         let mut nodes = Vec::with_capacity(listing.entries.len());
         let mut subdirs = Vec::new();
@@ -312,13 +384,23 @@ impl Run<'_> {
             }
             let before = parents.next_if(|p| p.name == node.name);
             match node.kind {
-                lifeboat_format::NodeKind::Dir => subdirs.push((slot, before.as_ref().and_then(|b| b.subtree))),
+                lifeboat_format::NodeKind::Dir => {
+                    subdirs.push((slot, before.as_ref().and_then(|b| b.subtree)))
+                }
                 lifeboat_format::NodeKind::File => {
                     let is_new = before.is_none();
-                    match before.filter(|before| self.is_unchanged(before, &node)).and_then(|before| before.content) {
+                    match before
+                        .filter(|before| self.is_unchanged(before, &node))
+                        .and_then(|before| before.content)
+                    {
                         Some(content) => {
                             node.content = Some(content);
-                            self.count_file(&self.stats.files_unmodified, "unchanged", frame, &node);
+                            self.count_file(
+                                &self.stats.files_unmodified,
+                                "unchanged",
+                                frame,
+                                &node,
+                            );
                         }
                         None => files.push((slot, is_new)),
                     }
@@ -328,7 +410,10 @@ impl Run<'_> {
             nodes.push(Some(node));
         }
         frame.fill(nodes, subdirs.len() + files.len());
-        let dirs = subdirs.into_iter().map(|(slot, parent_tree)| Frame::below(frame, slot, parent_tree)).collect();
+        let dirs = subdirs
+            .into_iter()
+            .map(|(slot, parent_tree)| Frame::below(frame, slot, parent_tree))
+            .collect();
         self.queue.push_all(frame, dirs, files);
         self.finish_one(frame.clone(), tools)
     }
@@ -341,22 +426,38 @@ impl Run<'_> {
             && before.modified == now.modified
             && (rule.ignore_ctime || before.changed == now.changed)
             && (rule.ignore_inode || before.inode == now.inode)
-            && before.content.as_ref().is_some_and(|content| content.iter().all(|id| self.ingest.known(BlobKind::Data, id).is_some()))
+            && before.content.as_ref().is_some_and(|content| {
+                content
+                    .iter()
+                    .all(|id| self.ingest.known(BlobKind::Data, id).is_some())
+            })
     }
 
     fn count_file(&self, counter: &AtomicU64, action: &'static str, frame: &Frame, node: &Node) {
         counter.fetch_add(1, Ordering::Relaxed);
         let counters = self.backup.counters;
         counters.files_done.fetch_add(1, Ordering::Relaxed);
-        counters.bytes_stored.store(self.ingest.stored_bytes(), Ordering::Relaxed);
+        counters
+            .bytes_stored
+            .store(self.ingest.stored_bytes(), Ordering::Relaxed);
         if action == "unchanged" {
-            counters.bytes_done.fetch_add(node.size_bytes, Ordering::Relaxed);
+            counters
+                .bytes_done
+                .fetch_add(node.size_bytes, Ordering::Relaxed);
         }
-        self.backup.item(action, || frame.path.join(&node.name).display(), node.size_bytes);
+        self.backup.item(
+            action,
+            || frame.path.join(&node.name).display(),
+            node.size_bytes,
+        );
     }
 
     /// Ends a directory whose listing failed: it has no entries.
-    fn finish_frames(&self, frame: Arc<Frame>, tools: &mut file::Tools) -> Result<(), ProtectError> {
+    fn finish_frames(
+        &self,
+        frame: Arc<Frame>,
+        tools: &mut file::Tools,
+    ) -> Result<(), ProtectError> {
         frame.fill(Vec::new(), 0);
         self.finish_one(frame, tools)
     }
@@ -366,9 +467,13 @@ impl Run<'_> {
         let mut current = Some(frame);
         while let Some(frame) = current.take().filter(|frame| frame.is_last()) {
             let tree = frame.take_tree();
-            let json = tree.to_json().map_err(|cause| ProtectError::Order { path: frame.path.display(), cause })?;
+            let json = tree.to_json().map_err(|cause| ProtectError::Order {
+                path: frame.path.display(),
+                cause,
+            })?;
             let id = Id::of(&json);
-            self.ingest.add(BlobKind::Tree, id, &json, &mut tools.sealer)?;
+            self.ingest
+                .add(BlobKind::Tree, id, &json, &mut tools.sealer)?;
             let counter = match frame.parent_tree {
                 None => &self.stats.dirs_new,
                 Some(before) if before == id => &self.stats.dirs_unmodified,

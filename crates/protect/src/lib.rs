@@ -2,10 +2,11 @@
 //! It must never decide what a plan has left open, and never print.
 
 mod backup;
-mod entry_name;
 mod node;
 mod restore;
 
 pub use backup::{Backup, BackupOptions, BackupOutcome, ChangeRule, Parent, ProtectError};
 pub use node::{entry_of, node_of};
-pub use restore::{Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder};
+pub use restore::{
+    Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder,
+};

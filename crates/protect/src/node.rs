@@ -27,12 +27,34 @@ pub fn node_of(entry: Entry) -> Node {
         group: entry.group,
         inode: entry.inode,
         device_id: entry.device_id,
-        size_bytes: if entry.kind == EntryKind::File { entry.size_bytes } else { 0 },
+        size_bytes: if entry.kind == EntryKind::File {
+            entry.size_bytes
+        } else {
+            0
+        },
         // restic keeps no count for these kinds, and the bytes of a tree should be the same.
-        links: if matches!(entry.kind, EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket) { 0 } else { entry.links },
+        links: if matches!(
+            entry.kind,
+            EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket
+        ) {
+            0
+        } else {
+            entry.links
+        },
         link_target: entry.link_target,
-        xattrs: entry.xattrs.into_iter().map(|xattr| NodeXattr { name: xattr.name, value: Some(xattr.value) }).collect(),
-        device: if matches!(entry.kind, EntryKind::BlockDevice | EntryKind::CharDevice) { entry.device } else { 0 },
+        xattrs: entry
+            .xattrs
+            .into_iter()
+            .map(|xattr| NodeXattr {
+                name: xattr.name,
+                value: Some(xattr.value),
+            })
+            .collect(),
+        device: if matches!(entry.kind, EntryKind::BlockDevice | EntryKind::CharDevice) {
+            entry.device
+        } else {
+            0
+        },
         error: entry.error,
         ..Node::bare(&entry.name, kind)
     }
@@ -66,7 +88,14 @@ pub fn entry_of(node: &Node) -> Option<Entry> {
         links: node.links,
         link_target: node.link_target.clone(),
         device: node.device,
-        xattrs: node.xattrs.iter().map(|xattr| Xattr { name: xattr.name.clone(), value: xattr.value.clone().unwrap_or_default() }).collect(),
+        xattrs: node
+            .xattrs
+            .iter()
+            .map(|xattr| Xattr {
+                name: xattr.name.clone(),
+                value: xattr.value.clone().unwrap_or_default(),
+            })
+            .collect(),
         error: node.error.clone(),
         ..Entry::bare(&node.name, kind)
     })
@@ -79,11 +108,24 @@ mod tests {
 
     #[test]
     fn an_entry_survives_being_a_node() {
-        for kind in [EntryKind::File, EntryKind::Dir, EntryKind::Symlink, EntryKind::BlockDevice, EntryKind::CharDevice, EntryKind::Fifo, EntryKind::Socket] {
-            let counts_links = !matches!(kind, EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket);
+        for kind in [
+            EntryKind::File,
+            EntryKind::Dir,
+            EntryKind::Symlink,
+            EntryKind::BlockDevice,
+            EntryKind::CharDevice,
+            EntryKind::Fifo,
+            EntryKind::Socket,
+        ] {
+            let counts_links =
+                !matches!(kind, EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket);
             let entry = Entry {
                 permissions: 0o7751,
-                modified: Timestamp { seconds: 1, nanoseconds: 2, offset_seconds: 3600 },
+                modified: Timestamp {
+                    seconds: 1,
+                    nanoseconds: 2,
+                    offset_seconds: 3600,
+                },
                 accessed: Timestamp::utc(4, 5),
                 changed: Timestamp::utc(6, 7),
                 uid: 8,
@@ -94,14 +136,28 @@ mod tests {
                 device_id: 11,
                 size_bytes: if kind == EntryKind::File { 12 } else { 0 },
                 links: if counts_links { 13 } else { 0 },
-                link_target: if kind == EntryKind::Symlink { b"\xff".to_vec() } else { Vec::new() },
-                device: if matches!(kind, EntryKind::BlockDevice | EntryKind::CharDevice) { 14 } else { 0 },
-                xattrs: vec![Xattr { name: "user.x".into(), value: vec![0, 1] }],
+                link_target: if kind == EntryKind::Symlink {
+                    b"\xff".to_vec()
+                } else {
+                    Vec::new()
+                },
+                device: if matches!(kind, EntryKind::BlockDevice | EntryKind::CharDevice) {
+                    14
+                } else {
+                    0
+                },
+                xattrs: vec![Xattr {
+                    name: "user.x".into(),
+                    value: vec![0, 1],
+                }],
                 error: "e".into(),
                 ..Entry::bare(b"n\xff", kind)
             };
             assert_eq!(entry_of(&node_of(entry.clone())), Some(entry));
         }
-        assert_eq!(entry_of(&Node::bare(b"x", NodeKind::Other("irregular".into()))), None);
+        assert_eq!(
+            entry_of(&Node::bare(b"x", NodeKind::Other("irregular".into()))),
+            None
+        );
     }
 }

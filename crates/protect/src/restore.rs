@@ -154,7 +154,11 @@ impl Restore<'_> {
 
     fn item(&self, action: &'static str, path: &EntryPath, size_bytes: u64) {
         if self.events.wants_items() {
-            self.events.event(Event::Item { action, path: path.display(), size_bytes });
+            self.events.event(Event::Item {
+                action,
+                path: path.display(),
+                size_bytes,
+            });
         }
     }
 }
@@ -166,12 +170,20 @@ impl Restore<'_> {
 pub fn subfolder(reader: &BlobReader<'_>, root: Id, path: &[u8]) -> Result<Id, ProtectError> {
     let mut tree = root;
     let mut seen = EntryPath::top();
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+    {
         seen = seen.join(name);
         let node = reader.tree(tree)?.find(name).cloned();
-        let missing = |what: &str| ProtectError::NotInSnapshot(format!("{} {what} in the snapshot", seen.display()));
+        let missing = |what: &str| {
+            ProtectError::NotInSnapshot(format!("{} {what} in the snapshot", seen.display()))
+        };
         let node = node.ok_or_else(|| missing("is not"))?;
-        tree = node.subtree.filter(|_| node.kind == NodeKind::Dir).ok_or_else(|| missing("is no directory"))?;
+        tree = node
+            .subtree
+            .filter(|_| node.kind == NodeKind::Dir)
+            .ok_or_else(|| missing("is no directory"))?;
     }
     Ok(tree)
 }

@@ -9,13 +9,22 @@ use lifeboat_testkit::fixtures::Generator;
 use lifeboat_testkit::replay::{self, Note};
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp").arg("-a").arg("--").arg(from).arg(to).status();
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg("--")
+        .arg(from)
+        .arg(to)
+        .status();
     assert!(status.unwrap().success());
 }
 
 /// The top directory has no node of its own in a restore, so its own metadata is not part of the comparison.
 fn same() -> Comparison {
-    let comparison = if rustix::process::geteuid().is_root() { Comparison::exact() } else { Comparison::as_user() };
+    let comparison = if rustix::process::geteuid().is_root() {
+        Comparison::exact()
+    } else {
+        Comparison::as_user()
+    };
     // As restic, a backup leaves sockets out: without the process that listens they are nothing.
     comparison.ignoring_root().ignoring_sockets()
 }
@@ -43,18 +52,37 @@ fn every_snapshot_of_a_changing_tree_comes_back() {
         for (number, (snapshot, kept)) in states.iter().enumerate() {
             let fresh = scratch.path().join(format!("fresh {number}"));
             let seen = Seen::default();
-            let outcome = restore(&repository, *snapshot, &tree, &fresh, |o| o.verify = true, &seen).unwrap();
+            let outcome = restore(
+                &repository,
+                *snapshot,
+                &tree,
+                &fresh,
+                |o| o.verify = true,
+                &seen,
+            )
+            .unwrap();
             assert_eq!(seen.problems(), Vec::<String>::new());
             assert!(outcome.files_verified > 0);
             same().assert_same(kept, &fresh);
             // Over what the last restore left, with deletion: the result must be the same.
-            restore(&repository, *snapshot, &tree, &in_place, |o| o.delete = true, &seen).unwrap();
+            restore(
+                &repository,
+                *snapshot,
+                &tree,
+                &in_place,
+                |o| o.delete = true,
+                &seen,
+            )
+            .unwrap();
             assert_eq!(seen.problems(), Vec::<String>::new());
             same().assert_same(kept, &in_place);
         }
         let report = repository
             .check(
-                &lifeboat_repo::CheckOptions { read_packs: Some(repository.packs().unwrap().into_keys().collect()), threads: 2 },
+                &lifeboat_repo::CheckOptions {
+                    read_packs: Some(repository.packs().unwrap().into_keys().collect()),
+                    threads: 2,
+                },
                 &lifeboat_flow::Counters::default(),
                 &lifeboat_flow::Cancel::new(),
             )
@@ -72,7 +100,10 @@ fn an_unchanged_tree_stores_nothing_and_reads_no_file() {
     let packs = repository.packs().unwrap();
     let second = back_up(&open(backend).unwrap(), &tree, &Seen::default()).unwrap();
     let summary = &second.summary;
-    assert_eq!((summary.files_new, summary.files_changed, summary.data_blobs), (0, 0, 0));
+    assert_eq!(
+        (summary.files_new, summary.files_changed, summary.data_blobs),
+        (0, 0, 0)
+    );
     assert_eq!(summary.files_unmodified, first.summary.files_new);
     // Only the directories above the tree may have changed: the temporary one is shared with other tests.
     assert!(summary.dirs_changed <= 2, "{summary:?}");

@@ -93,8 +93,16 @@ struct Findings(Mutex<Vec<Finding>>);
 impl Findings {
     fn add(&self, kind: FindingKind, what: impl fmt::Display, why: impl fmt::Display) {
         let serious = kind != FindingKind::PackUnindexed;
-        let finding = Finding { kind, what: what.to_string(), why: why.to_string(), serious };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+        let finding = Finding {
+            kind,
+            what: what.to_string(),
+            why: why.to_string(),
+            serious,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(finding);
     }
 }
 
@@ -115,34 +123,71 @@ impl Repository {
     ///
     /// # Errors
     /// When a listing fails, so that it can't be said what is there; everything else is a finding.
-    pub fn check(&self, options: &CheckOptions, counters: &Counters, cancel: &Cancel) -> Result<CheckReport, RepoError> {
+    pub fn check(
+        &self,
+        options: &CheckOptions,
+        counters: &Counters,
+        cancel: &Cancel,
+    ) -> Result<CheckReport, RepoError> {
         let findings = Findings(Mutex::default());
         let mut report = CheckReport::default();
         self.check_keys(&findings)?;
-        if let Err(error) = self.load_json(FileName::CONFIG).and_then(|json| Ok(lifeboat_format::Config::from_json(&json)?)) {
+        if let Err(error) = self
+            .load_json(FileName::CONFIG)
+            .and_then(|json| Ok(lifeboat_format::Config::from_json(&json)?))
+        {
             findings.add(FindingKind::Config, "config", chain(&error));
         }
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.snapshots()?;
         for (id, error) in &snapshots.damaged {
-            findings.add(FindingKind::Snapshot, format_args!("snapshot {id}"), chain(error));
+            findings.add(
+                FindingKind::Snapshot,
+                format_args!("snapshot {id}"),
+                chain(error),
+            );
         }
         let (index, loaded) = self.load_index(PackListing::Compare, cancel)?;
         for (id, error) in &loaded.damaged {
-            findings.add(FindingKind::Index, format_args!("index file {id}"), chain(error));
+            findings.add(
+                FindingKind::Index,
+                format_args!("index file {id}"),
+                chain(error),
+            );
         }
         report.packs = loaded.listed_packs.len() as u64;
         let by_pack = blobs_by_pack(&index);
-        check_packs(&loaded.listed_packs, &by_pack, &loaded.marked_packs, &findings);
-        let roots: Vec<(Id, Id)> = snapshots.all.iter().map(|(id, snapshot)| (snapshot.tree, *id)).collect();
+        check_packs(
+            &loaded.listed_packs,
+            &by_pack,
+            &loaded.marked_packs,
+            &findings,
+        );
+        let roots: Vec<(Id, Id)> = snapshots
+            .all
+            .iter()
+            .map(|(id, snapshot)| (snapshot.tree, *id))
+            .collect();
         report.snapshots = roots.len() as u64;
         let used = self.check_trees(&index, &roots, options.threads.max(1), &findings, cancel)?;
         report.trees = used.trees;
-        report.unused_blobs = ((index.len(BlobKind::Data) + index.len(BlobKind::Tree)) as u64).saturating_sub(used.blobs);
+        report.unused_blobs = ((index.len(BlobKind::Data) + index.len(BlobKind::Tree)) as u64)
+            .saturating_sub(used.blobs);
         if let Some(packs) = &options.read_packs {
-            report.packs_read = self.read_packs(packs, &loaded.listed_packs, &by_pack, options.threads.max(1), counters, &findings, cancel)?;
+            report.packs_read = self.read_packs(
+                packs,
+                &loaded.listed_packs,
+                &by_pack,
+                options.threads.max(1),
+                counters,
+                &findings,
+                cancel,
+            )?;
         }
-        report.findings = findings.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.findings = findings
+            .0
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         report.findings.sort();
         report.findings.dedup();
         Ok(report)
@@ -150,7 +195,9 @@ impl Repository {
 
     fn check_keys(&self, findings: &Findings) -> Result<(), RepoError> {
         for id in self.ids(FileKind::Key)? {
-            let loaded = self.load_raw(FileName::new(FileKind::Key, id)).and_then(|json| Ok(lifeboat_format::KeyFile::from_json(&json)?));
+            let loaded = self
+                .load_raw(FileName::new(FileKind::Key, id))
+                .and_then(|json| Ok(lifeboat_format::KeyFile::from_json(&json)?));
             if let Err(error) = loaded {
                 findings.add(FindingKind::Key, format_args!("key {id}"), chain(&error));
             }
@@ -158,15 +205,33 @@ impl Repository {
         Ok(())
     }
 
-    fn check_trees(&self, index: &Index, roots: &[(Id, Id)], threads: usize, findings: &Findings, cancel: &Cancel) -> Result<Used, RepoError> {
+    fn check_trees(
+        &self,
+        index: &Index,
+        roots: &[(Id, Id)],
+        threads: usize,
+        findings: &Findings,
+        cancel: &Cancel,
+    ) -> Result<Used, RepoError> {
         struct Work {
             todo: Vec<(Id, String)>,
             seen: HashSet<Id>,
             busy: usize,
         }
         let mut seen = HashSet::new();
-        let todo = roots.iter().filter(|(tree, _)| seen.insert(*tree)).map(|(tree, snapshot)| (*tree, format!("snapshot {}", snapshot.short()))).collect();
-        let work = (Mutex::new(Work { todo, seen, busy: 0 }), std::sync::Condvar::new());
+        let todo = roots
+            .iter()
+            .filter(|(tree, _)| seen.insert(*tree))
+            .map(|(tree, snapshot)| (*tree, format!("snapshot {}", snapshot.short())))
+            .collect();
+        let work = (
+            Mutex::new(Work {
+                todo,
+                seen,
+                busy: 0,
+            }),
+            std::sync::Condvar::new(),
+        );
         let data = Mutex::new(HashSet::new());
         let reader = BlobReader::new(self, index);
         std::thread::scope(|scope| {
@@ -204,12 +269,26 @@ impl Repository {
             }
         });
         cancel.check()?;
-        let trees = work.0.into_inner().unwrap_or_else(PoisonError::into_inner).seen.len() as u64;
-        let data = data.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        Ok(Used { trees, blobs: trees + data })
+        let trees = work
+            .0
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .seen
+            .len() as u64;
+        let data = data
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len() as u64;
+        Ok(Used {
+            trees,
+            blobs: trees + data,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one check, each used once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one check, each used once"
+    )]
     fn read_packs(
         &self,
         wanted: &[Id],
@@ -222,7 +301,9 @@ impl Repository {
     ) -> Result<u64, RepoError> {
         let total: u64 = wanted.iter().filter_map(|id| listed.get(id)).sum();
         counters.bytes_total.store(total, Ordering::Relaxed);
-        counters.files_total.store(wanted.len() as u64, Ordering::Relaxed);
+        counters
+            .files_total
+            .store(wanted.len() as u64, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
         let read = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -250,11 +331,22 @@ impl Repository {
     }
 
     /// Everything that is wrong with one pack.
-    fn check_pack(&self, id: Id, size: u64, indexed: &[(BlobKind, Id, BlobRef)], (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>)) -> Vec<String> {
-        let Ok(len) = usize::try_from(size) else { return vec![format!("it has {size} bytes, more than a pack can have")] };
+    fn check_pack(
+        &self,
+        id: Id,
+        size: u64,
+        indexed: &[(BlobKind, Id, BlobRef)],
+        (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>),
+    ) -> Vec<String> {
+        let Ok(len) = usize::try_from(size) else {
+            return vec![format!("it has {size} bytes, more than a pack can have")];
+        };
         pack.clear();
         pack.resize(len, 0);
-        if let Err(error) = self.backend().load_at(FileName::new(FileKind::Pack, id), 0, pack) {
+        if let Err(error) = self
+            .backend()
+            .load_at(FileName::new(FileKind::Pack, id), 0, pack)
+        {
             return vec![chain(&error)];
         }
         let mut wrong = Vec::new();
@@ -272,16 +364,30 @@ impl Repository {
         if !entries.is_empty() {
             let header: HashSet<_> = entries.iter().collect();
             for (kind, blob, _) in indexed.iter().filter(|entry| !header.contains(entry)) {
-                wrong.push(format!("the index says that {} blob {blob} is in it, its header does not", kind.word()));
+                wrong.push(format!(
+                    "the index says that {} blob {blob} is in it, its header does not",
+                    kind.word()
+                ));
             }
         }
         // The index rules where the header is gone: what it names may still be good.
-        let blobs = if entries.is_empty() { indexed } else { &entries };
+        let blobs = if entries.is_empty() {
+            indexed
+        } else {
+            &entries
+        };
         for (kind, blob, place) in blobs {
-            let (from, to) = (place.offset_bytes as usize, place.offset_bytes as usize + place.length_bytes as usize);
+            let (from, to) = (
+                place.offset_bytes as usize,
+                place.offset_bytes as usize + place.length_bytes as usize,
+            );
             let opened = match pack.get_mut(from..to) {
                 Some(sealed) => open_blob(self, *blob, *place, sealed, opener, plain),
-                None => Err(FormatError::TooShort { what: "pack", got_bytes: size, needed_bytes: to as u64 }),
+                None => Err(FormatError::TooShort {
+                    what: "pack",
+                    got_bytes: size,
+                    needed_bytes: to as u64,
+                }),
             };
             if let Err(error) = opened {
                 wrong.push(format!("{} blob {blob}: {}", kind.word(), chain(&error)));
@@ -294,19 +400,40 @@ impl Repository {
     ///
     /// # Errors
     /// When the pack is not there or its header is damaged.
-    pub fn pack_header(&self, id: Id, size: u64) -> Result<Vec<(BlobKind, Id, BlobRef)>, RepoError> {
+    pub fn pack_header(
+        &self,
+        id: Id,
+        size: u64,
+    ) -> Result<Vec<(BlobKind, Id, BlobRef)>, RepoError> {
         let name = FileName::new(FileKind::Pack, id);
         let damaged = |cause| self.damaged(name, cause);
         let mut length = [0u8; 4];
-        let short = || damaged(FormatError::TooShort { what: "pack", got_bytes: size, needed_bytes: 4 });
-        self.backend().load_at(name, size.checked_sub(4).ok_or_else(short)?, &mut length)?;
+        let short = || {
+            damaged(FormatError::TooShort {
+                what: "pack",
+                got_bytes: size,
+                needed_bytes: 4,
+            })
+        };
+        self.backend()
+            .load_at(name, size.checked_sub(4).ok_or_else(short)?, &mut length)?;
         let length = u64::from(u32::from_le_bytes(length));
         if length > u64::from(lifeboat_format::HEADER_MAX_BYTES) {
-            return Err(damaged(FormatError::Limit { what: "length of a pack header", got: length, limit: u64::from(lifeboat_format::HEADER_MAX_BYTES) }));
+            return Err(damaged(FormatError::Limit {
+                what: "length of a pack header",
+                got: length,
+                limit: u64::from(lifeboat_format::HEADER_MAX_BYTES),
+            }));
         }
         let mut tail = vec![0; usize::try_from(length + 4).unwrap_or(0)];
-        self.backend().load_at(name, size.checked_sub(length + 4).ok_or_else(short)?, &mut tail)?;
-        let sealed = tail.get_mut(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
+        self.backend().load_at(
+            name,
+            size.checked_sub(length + 4).ok_or_else(short)?,
+            &mut tail,
+        )?;
+        let sealed = tail
+            .get_mut(..usize::try_from(length).unwrap_or(0))
+            .unwrap_or_default();
         let plain = self.master().open(sealed).map_err(damaged)?;
         decode_header(plain, id, size - length - 4).map_err(damaged)
     }
@@ -319,58 +446,128 @@ struct Used {
 
 fn blobs_by_pack(index: &Index) -> HashMap<Id, Vec<(BlobKind, Id, BlobRef)>> {
     let mut by_pack: HashMap<Id, Vec<_>> = HashMap::new();
-    index.each(|kind, id, place| by_pack.entry(place.pack).or_default().push((kind, id, place)));
+    index.each(|kind, id, place| {
+        by_pack
+            .entry(place.pack)
+            .or_default()
+            .push((kind, id, place))
+    });
     for blobs in by_pack.values_mut() {
-        blobs.sort_by_key(|(kind, id, place)| (place.offset_bytes, *kind, *id, place.length_bytes, place.raw_length_bytes));
+        blobs.sort_by_key(|(kind, id, place)| {
+            (
+                place.offset_bytes,
+                *kind,
+                *id,
+                place.length_bytes,
+                place.raw_length_bytes,
+            )
+        });
         blobs.dedup();
     }
     by_pack
 }
 
 /// Compares the packs that the index names with those that are there, by presence and size.
-fn check_packs(listed: &HashMap<Id, u64>, by_pack: &HashMap<Id, Vec<(BlobKind, Id, BlobRef)>>, marked: &[Id], findings: &Findings) {
+fn check_packs(
+    listed: &HashMap<Id, u64>,
+    by_pack: &HashMap<Id, Vec<(BlobKind, Id, BlobRef)>>,
+    marked: &[Id],
+    findings: &Findings,
+) {
     for (id, blobs) in by_pack {
         let entries: Vec<_> = blobs
             .iter()
-            .map(|(kind, id, place)| lifeboat_format::PackEntry { kind: *kind, id: *id, length_bytes: place.length_bytes, raw_length_bytes: place.raw_length_bytes })
+            .map(|(kind, id, place)| lifeboat_format::PackEntry {
+                kind: *kind,
+                id: *id,
+                length_bytes: place.length_bytes,
+                raw_length_bytes: place.raw_length_bytes,
+            })
             .collect();
-        let expected = blobs.iter().map(|(_, _, place)| u64::from(place.length_bytes)).sum::<u64>() + lifeboat_format::header_bytes(&entries);
+        let expected = blobs
+            .iter()
+            .map(|(_, _, place)| u64::from(place.length_bytes))
+            .sum::<u64>()
+            + lifeboat_format::header_bytes(&entries);
         match listed.get(id) {
-            None => findings.add(FindingKind::PackMissing, format_args!("pack {id}"), format_args!("it is not there; {} blobs are lost with it", blobs.len())),
+            None => findings.add(
+                FindingKind::PackMissing,
+                format_args!("pack {id}"),
+                format_args!("it is not there; {} blobs are lost with it", blobs.len()),
+            ),
             Some(size) if *size != expected => {
-                findings.add(FindingKind::PackMissing, format_args!("pack {id}"), format_args!("it has {size} bytes, the index expects {expected}"));
+                findings.add(
+                    FindingKind::PackMissing,
+                    format_args!("pack {id}"),
+                    format_args!("it has {size} bytes, the index expects {expected}"),
+                );
             }
             Some(_) => {}
         }
     }
     let marked: HashSet<&Id> = marked.iter().collect();
-    for id in listed.keys().filter(|id| !by_pack.contains_key(id) && !marked.contains(id)) {
+    for id in listed
+        .keys()
+        .filter(|id| !by_pack.contains_key(id) && !marked.contains(id))
+    {
         findings.add(FindingKind::PackUnindexed, format_args!("pack {id}"), "it is in no index file; an interrupted backup leaves such packs and prune removes them");
     }
 }
 
-fn split_header(repository: &Repository, id: Id, pack: &[u8]) -> Result<Vec<(BlobKind, Id, BlobRef)>, FormatError> {
-    let short = FormatError::TooShort { what: "pack", got_bytes: pack.len() as u64, needed_bytes: 4 };
-    let Some((rest, length)) = pack.split_last_chunk::<4>() else { return Err(short) };
+fn split_header(
+    repository: &Repository,
+    id: Id,
+    pack: &[u8],
+) -> Result<Vec<(BlobKind, Id, BlobRef)>, FormatError> {
+    let short = FormatError::TooShort {
+        what: "pack",
+        got_bytes: pack.len() as u64,
+        needed_bytes: 4,
+    };
+    let Some((rest, length)) = pack.split_last_chunk::<4>() else {
+        return Err(short);
+    };
     let length = u32::from_le_bytes(*length);
     if length > lifeboat_format::HEADER_MAX_BYTES {
-        return Err(FormatError::Limit { what: "length of a pack header", got: length.into(), limit: lifeboat_format::HEADER_MAX_BYTES.into() });
+        return Err(FormatError::Limit {
+            what: "length of a pack header",
+            got: length.into(),
+            limit: lifeboat_format::HEADER_MAX_BYTES.into(),
+        });
     }
-    let Some(at) = rest.len().checked_sub(length as usize) else { return Err(short) };
+    let Some(at) = rest.len().checked_sub(length as usize) else {
+        return Err(short);
+    };
     let mut sealed = rest.get(at..).unwrap_or_default().to_vec();
     decode_header(repository.master().open(&mut sealed)?, id, at as u64)
 }
 
 /// Checks one tree and gives the trees below it.
-fn check_tree(reader: &BlobReader<'_>, id: Id, context: &str, data: &Mutex<HashSet<Id>>, findings: &Findings) -> Vec<(Id, String)> {
+fn check_tree(
+    reader: &BlobReader<'_>,
+    id: Id,
+    context: &str,
+    data: &Mutex<HashSet<Id>>,
+    findings: &Findings,
+) -> Vec<(Id, String)> {
     let tree: Tree = match reader.tree(id) {
         Ok(tree) => tree,
         Err(error) => {
-            findings.add(FindingKind::Tree, format_args!("tree {id} ({context})"), chain(&error));
+            findings.add(
+                FindingKind::Tree,
+                format_args!("tree {id} ({context})"),
+                chain(&error),
+            );
             return Vec::new();
         }
     };
-    let wrong = |name: &[u8], why: &dyn fmt::Display| findings.add(FindingKind::Tree, format_args!("tree {id} ({context}), {:?}", String::from_utf8_lossy(name)), why);
+    let wrong = |name: &[u8], why: &dyn fmt::Display| {
+        findings.add(
+            FindingKind::Tree,
+            format_args!("tree {id} ({context}), {:?}", String::from_utf8_lossy(name)),
+            why,
+        )
+    };
     if let Err(error) = tree.check_order() {
         wrong(b"", &error);
     }
@@ -382,20 +579,43 @@ fn check_tree(reader: &BlobReader<'_>, id: Id, context: &str, data: &Mutex<HashS
                 for blob in content {
                     match reader.index().plain_bytes(BlobKind::Data, blob) {
                         Some(bytes) => size += bytes,
-                        None => findings.add(FindingKind::BlobMissing, format_args!("data blob {blob}"), format_args!("it is in no index file, but {context} needs it for {:?}", String::from_utf8_lossy(&node.name))),
+                        None => findings.add(
+                            FindingKind::BlobMissing,
+                            format_args!("data blob {blob}"),
+                            format_args!(
+                                "it is in no index file, but {context} needs it for {:?}",
+                                String::from_utf8_lossy(&node.name)
+                            ),
+                        ),
                     }
                 }
-                if size != node.size_bytes && content.iter().all(|blob| reader.index().find(BlobKind::Data, blob).is_some()) {
-                    wrong(&node.name, &format_args!("its size is {} bytes, its blobs have {size}", node.size_bytes));
+                if size != node.size_bytes
+                    && content
+                        .iter()
+                        .all(|blob| reader.index().find(BlobKind::Data, blob).is_some())
+                {
+                    wrong(
+                        &node.name,
+                        &format_args!(
+                            "its size is {} bytes, its blobs have {size}",
+                            node.size_bytes
+                        ),
+                    );
                 }
-                data.lock().unwrap_or_else(PoisonError::into_inner).extend(content.iter().copied());
+                data.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(content.iter().copied());
             }
             (NodeKind::File, None, _) => wrong(&node.name, &"it is a file without a list of blobs"),
             (NodeKind::Dir, _, Some(subtree)) => children.push((*subtree, context.to_owned())),
             (NodeKind::Dir, _, None) => wrong(&node.name, &"it is a directory without a tree"),
             _ => {}
         }
-        if node.name.is_empty() || node.name.contains(&b'/') || node.name == b"." || node.name == b".." {
+        if node.name.is_empty()
+            || node.name.contains(&b'/')
+            || node.name == b"."
+            || node.name == b".."
+        {
             wrong(&node.name, &"such a name is not possible");
         }
     }

@@ -88,7 +88,9 @@ pub enum RepoError {
     #[error("{0}")]
     NotFound(String),
     /// Packs that a new snapshot relies on are gone.
-    #[error("{count} packs that this backup relies on vanished from {location} while it ran, the first is {first}")]
+    #[error(
+        "{count} packs that this backup relies on vanished from {location} while it ran, the first is {first}"
+    )]
     PacksVanished {
         /// How many.
         count: usize,

@@ -37,14 +37,26 @@ fn spread(id: &Id) -> u64 {
 impl Table {
     fn entry(&self, number: u32) -> Option<&Entry> {
         let number = number as usize;
-        self.slabs.get(number / SLAB_ENTRIES)?.get(number % SLAB_ENTRIES)
+        self.slabs
+            .get(number / SLAB_ENTRIES)?
+            .get(number % SLAB_ENTRIES)
     }
 
     fn push(&mut self, entry: Entry) -> bool {
-        let Ok(number) = u32::try_from(self.len) else { return false };
-        if self.slabs.last().is_none_or(|slab| slab.len() == SLAB_ENTRIES) {
+        let Ok(number) = u32::try_from(self.len) else {
+            return false;
+        };
+        if self
+            .slabs
+            .last()
+            .is_none_or(|slab| slab.len() == SLAB_ENTRIES)
+        {
             // The first slab grows by itself, so that a small repository stays small.
-            self.slabs.push(if self.slabs.is_empty() { Vec::new() } else { Vec::with_capacity(SLAB_ENTRIES) });
+            self.slabs.push(if self.slabs.is_empty() {
+                Vec::new()
+            } else {
+                Vec::with_capacity(SLAB_ENTRIES)
+            });
         }
         if let Some(slab) = self.slabs.last_mut() {
             slab.push(entry);
@@ -53,14 +65,21 @@ impl Table {
         let slabs = &self.slabs;
         let rehash = |number: &u32| {
             let number = *number as usize;
-            slabs.get(number / SLAB_ENTRIES).and_then(|slab| slab.get(number % SLAB_ENTRIES)).map_or(0, |e| spread(&e.id))
+            slabs
+                .get(number / SLAB_ENTRIES)
+                .and_then(|slab| slab.get(number % SLAB_ENTRIES))
+                .map_or(0, |e| spread(&e.id))
         };
-        self.numbers.insert_unique(spread(&entry.id), number, rehash);
+        self.numbers
+            .insert_unique(spread(&entry.id), number, rehash);
         true
     }
 
     fn all<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Entry> + 'a {
-        self.numbers.iter_hash(spread(id)).filter_map(|number| self.entry(*number)).filter(move |entry| entry.id == *id)
+        self.numbers
+            .iter_hash(spread(id))
+            .filter_map(|number| self.entry(*number))
+            .filter(move |entry| entry.id == *id)
     }
 }
 
@@ -97,13 +116,24 @@ impl Index {
 
     /// Takes a pack with its blobs. A pack that comes twice is kept twice, which costs memory and nothing else.
     pub fn insert(&mut self, pack: &IndexPack, present: bool) {
-        let Ok(number) = u32::try_from(self.packs.len()) else { return };
-        self.packs.push(KnownPack { id: pack.id, present });
+        let Ok(number) = u32::try_from(self.packs.len()) else {
+            return;
+        };
+        self.packs.push(KnownPack {
+            id: pack.id,
+            present,
+        });
         if self.relied.len() * 64 < self.packs.len() {
             self.relied.push(AtomicU64::new(0));
         }
         for blob in &pack.blobs {
-            let entry = Entry { id: blob.id, pack: number, offset_bytes: blob.offset_bytes, length_bytes: blob.length_bytes, raw_length_bytes: blob.raw_length_bytes };
+            let entry = Entry {
+                id: blob.id,
+                pack: number,
+                offset_bytes: blob.offset_bytes,
+                length_bytes: blob.length_bytes,
+                raw_length_bytes: blob.raw_length_bytes,
+            };
             let table = match blob.kind {
                 BlobKind::Data => &mut self.data,
                 BlobKind::Tree => &mut self.trees,
@@ -129,7 +159,10 @@ impl Index {
     /// All places of a blob, those whose pack is there first.
     #[must_use]
     pub fn find_all(&self, kind: BlobKind, id: &Id) -> Vec<BlobRef> {
-        let mut found: Vec<(bool, BlobRef)> = self.entries(kind, id).map(|(entry, pack)| (!pack.present, place(entry, pack))).collect();
+        let mut found: Vec<(bool, BlobRef)> = self
+            .entries(kind, id)
+            .map(|(entry, pack)| (!pack.present, place(entry, pack)))
+            .collect();
         found.sort();
         found.dedup();
         found.into_iter().map(|(_, place)| place).collect()
@@ -141,7 +174,9 @@ impl Index {
         let table = self.table(kind);
         for entry in table.all(id) {
             let number = entry.pack as usize;
-            let Some(pack) = self.packs.get(number).filter(|pack| pack.present) else { continue };
+            let Some(pack) = self.packs.get(number).filter(|pack| pack.present) else {
+                continue;
+            };
             if let Some(word) = self.relied.get(number / 64) {
                 word.fetch_or(1 << (number % 64), Ordering::Relaxed);
             }
@@ -153,8 +188,17 @@ impl Index {
     /// The packs that were relied on.
     #[must_use]
     pub fn relied_packs(&self) -> Vec<Id> {
-        let is_relied = |number: usize| self.relied.get(number / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1);
-        self.packs.iter().enumerate().filter(|(number, _)| is_relied(*number)).map(|(_, pack)| pack.id).collect()
+        let is_relied = |number: usize| {
+            self.relied
+                .get(number / 64)
+                .is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
+        };
+        self.packs
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| is_relied(*number))
+            .map(|(_, pack)| pack.id)
+            .collect()
     }
 
     /// Length of a blob's plaintext in bytes.
@@ -194,17 +238,37 @@ impl Index {
     /// Memory that it takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let table = |t: &Table| t.slabs.iter().map(|s| s.capacity() * size_of::<Entry>()).sum::<usize>() + t.numbers.allocation_size();
-        table(&self.data) + table(&self.trees) + self.packs.capacity() * size_of::<KnownPack>() + self.relied.capacity() * 8
+        let table = |t: &Table| {
+            t.slabs
+                .iter()
+                .map(|s| s.capacity() * size_of::<Entry>())
+                .sum::<usize>()
+                + t.numbers.allocation_size()
+        };
+        table(&self.data)
+            + table(&self.trees)
+            + self.packs.capacity() * size_of::<KnownPack>()
+            + self.relied.capacity() * 8
     }
 
-    fn entries<'a>(&'a self, kind: BlobKind, id: &'a Id) -> impl Iterator<Item = (&'a Entry, &'a KnownPack)> + 'a {
-        self.table(kind).all(id).filter_map(|entry| Some((entry, self.packs.get(entry.pack as usize)?)))
+    fn entries<'a>(
+        &'a self,
+        kind: BlobKind,
+        id: &'a Id,
+    ) -> impl Iterator<Item = (&'a Entry, &'a KnownPack)> + 'a {
+        self.table(kind)
+            .all(id)
+            .filter_map(|entry| Some((entry, self.packs.get(entry.pack as usize)?)))
     }
 }
 
 fn place(entry: &Entry, pack: &KnownPack) -> BlobRef {
-    BlobRef { pack: pack.id, offset_bytes: entry.offset_bytes, length_bytes: entry.length_bytes, raw_length_bytes: entry.raw_length_bytes }
+    BlobRef {
+        pack: pack.id,
+        offset_bytes: entry.offset_bytes,
+        length_bytes: entry.length_bytes,
+        raw_length_bytes: entry.raw_length_bytes,
+    }
 }
 
 #[cfg(test)]
@@ -215,9 +279,18 @@ mod tests {
     fn pack(name: u32, blobs: impl Iterator<Item = (BlobKind, u32)>) -> IndexPack {
         let blobs = blobs
             .enumerate()
-            .map(|(at, (kind, blob))| IndexBlob { id: Id::of(&blob.to_le_bytes()), kind, offset_bytes: at as u32 * 100, length_bytes: 100, raw_length_bytes: 0 })
+            .map(|(at, (kind, blob))| IndexBlob {
+                id: Id::of(&blob.to_le_bytes()),
+                kind,
+                offset_bytes: at as u32 * 100,
+                length_bytes: 100,
+                raw_length_bytes: 0,
+            })
             .collect();
-        IndexPack { id: Id::of(format!("pack {name}").as_bytes()), blobs }
+        IndexPack {
+            id: Id::of(format!("pack {name}").as_bytes()),
+            blobs,
+        }
     }
 
     #[test]
@@ -225,7 +298,10 @@ mod tests {
         for blobs in [14_400u32, 20_000, 28_700, 115_000, 500_000] {
             let mut index = Index::new();
             for name in 0..blobs / 20 {
-                index.insert(&pack(name, (0..20).map(|b| (BlobKind::Data, name * 20 + b))), true);
+                index.insert(
+                    &pack(name, (0..20).map(|b| (BlobKind::Data, name * 20 + b))),
+                    true,
+                );
             }
             assert_eq!(index.len(BlobKind::Data), blobs as usize);
             let each = index.memory_bytes() as f64 / f64::from(blobs);
@@ -237,10 +313,16 @@ mod tests {
     fn duplicates_are_kept_and_absent_packs_come_last() {
         let mut index = Index::new();
         index.insert(&pack(1, [(BlobKind::Data, 7)].into_iter()), false);
-        index.insert(&pack(2, [(BlobKind::Data, 8), (BlobKind::Data, 7)].into_iter()), true);
+        index.insert(
+            &pack(2, [(BlobKind::Data, 8), (BlobKind::Data, 7)].into_iter()),
+            true,
+        );
         let id = Id::of(&7u32.to_le_bytes());
         assert_eq!(index.find_all(BlobKind::Data, &id).len(), 2);
-        assert_eq!(index.find(BlobKind::Data, &id).map(|b| b.offset_bytes), Some(100));
+        assert_eq!(
+            index.find(BlobKind::Data, &id).map(|b| b.offset_bytes),
+            Some(100)
+        );
         assert_eq!(index.find(BlobKind::Tree, &id), None);
     }
 
@@ -249,8 +331,15 @@ mod tests {
         let mut index = Index::new();
         index.insert(&pack(1, [(BlobKind::Data, 1)].into_iter()), false);
         index.insert(&pack(2, [(BlobKind::Data, 2)].into_iter()), true);
-        assert_eq!(index.rely(BlobKind::Data, &Id::of(&1u32.to_le_bytes())), None);
-        assert!(index.rely(BlobKind::Data, &Id::of(&2u32.to_le_bytes())).is_some());
+        assert_eq!(
+            index.rely(BlobKind::Data, &Id::of(&1u32.to_le_bytes())),
+            None
+        );
+        assert!(
+            index
+                .rely(BlobKind::Data, &Id::of(&2u32.to_le_bytes()))
+                .is_some()
+        );
         assert_eq!(index.relied_packs(), [Id::of(b"pack 2")]);
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use lifeboat_format::{
-    BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack, NONCE_BYTES, PackEntry, encode_header, header_bytes,
+    BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack,
+    NONCE_BYTES, PackEntry, encode_header, header_bytes,
 };
 
 use crate::backend::{FileKind, FileName};
@@ -47,7 +48,12 @@ pub struct IngestOptions {
 
 impl Default for IngestOptions {
     fn default() -> Self {
-        Self { compression: CompressionMode::Auto, pack_size_bytes: PACK_SIZE_DEFAULT_BYTES, uploaders: 2, dry_run: false }
+        Self {
+            compression: CompressionMode::Auto,
+            pack_size_bytes: PACK_SIZE_DEFAULT_BYTES,
+            uploaders: 2,
+            dry_run: false,
+        }
     }
 }
 
@@ -89,7 +95,11 @@ struct OpenPack {
 
 impl OpenPack {
     fn new(kind: BlobKind) -> Self {
-        Self { kind, bytes: Vec::new(), entries: Vec::new() }
+        Self {
+            kind,
+            bytes: Vec::new(),
+            entries: Vec::new(),
+        }
     }
 }
 
@@ -101,7 +111,11 @@ struct NewIndex {
 
 impl NewIndex {
     fn new() -> Self {
-        Self { file: IndexFile::default(), blobs: 0, since: Instant::now() }
+        Self {
+            file: IndexFile::default(),
+            blobs: 0,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -155,7 +169,10 @@ impl<'r> Ingest<'r> {
             lock,
             options,
             claimed: Mutex::default(),
-            open: [Mutex::new(OpenPack::new(BlobKind::Data)), Mutex::new(OpenPack::new(BlobKind::Tree))],
+            open: [
+                Mutex::new(OpenPack::new(BlobKind::Data)),
+                Mutex::new(OpenPack::new(BlobKind::Tree)),
+            ],
             queue,
             new_index: Mutex::new(NewIndex::new()),
             spare: Mutex::default(),
@@ -174,7 +191,11 @@ impl<'r> Ingest<'r> {
             // A panic in `work` must not leave the uploaders waiting: hanging up is done by a guard.
             let hang_up = HangUp(&ingest);
             let result = work(&ingest);
-            let flushed = if result.is_ok() { ingest.flush() } else { Ok(()) };
+            let flushed = if result.is_ok() {
+                ingest.flush()
+            } else {
+                Ok(())
+            };
             drop(hang_up);
             for uploader in uploaders {
                 if uploader.join().is_err() {
@@ -195,22 +216,38 @@ impl<'r> Ingest<'r> {
     /// # Errors
     /// When the compressor can't be made.
     pub fn sealer(&self) -> Result<Sealer, RepoError> {
-        let data = Compressor::new(self.options.compression).map_err(|e| RepoError::WriterFailed(e.to_string()))?;
-        Ok(Sealer { data, sealed: Vec::new() })
+        let data = Compressor::new(self.options.compression)
+            .map_err(|e| RepoError::WriterFailed(e.to_string()))?;
+        Ok(Sealer {
+            data,
+            sealed: Vec::new(),
+        })
     }
 
     /// Length of a blob's plaintext if it is in the repository already; what is found is relied on from now on.
     #[must_use]
     pub fn known(&self, kind: BlobKind, id: &Id) -> Option<u64> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).rely(kind, id)
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rely(kind, id)
     }
 
     /// Adds a blob under its ID, which the caller has computed from `plain`.
     ///
     /// # Errors
     /// When storing failed, for this blob or an earlier one.
-    pub fn add(&self, kind: BlobKind, id: Id, plain: &[u8], sealer: &mut Sealer) -> Result<Added, RepoError> {
-        let known = Added { is_new: false, stored_bytes: 0 };
+    pub fn add(
+        &self,
+        kind: BlobKind,
+        id: Id,
+        plain: &[u8],
+        sealer: &mut Sealer,
+    ) -> Result<Added, RepoError> {
+        let known = Added {
+            is_new: false,
+            stored_bytes: 0,
+        };
         if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
             return Ok(known);
         }
@@ -219,23 +256,50 @@ impl<'r> Ingest<'r> {
         sealed.clear();
         sealed.resize(NONCE_BYTES, 0);
         let mut raw_length_bytes = 0;
-        let compress = self.repository.compresses() && !plain.is_empty() && (kind == BlobKind::Tree || self.options.compression != CompressionMode::Off);
+        let compress = self.repository.compresses()
+            && !plain.is_empty()
+            && (kind == BlobKind::Tree || self.options.compression != CompressionMode::Off);
         if compress {
-            sealer.data.append(plain, sealed).map_err(|e| RepoError::WriterFailed(e.to_string()))?;
+            sealer
+                .data
+                .append(plain, sealed)
+                .map_err(|e| RepoError::WriterFailed(e.to_string()))?;
             if sealed.len() - NONCE_BYTES < plain.len() {
-                raw_length_bytes = u32::try_from(plain.len()).map_err(|_| RepoError::WriterFailed(format!("a blob of {} bytes is too large for the format", plain.len())))?;
+                raw_length_bytes = u32::try_from(plain.len()).map_err(|_| {
+                    RepoError::WriterFailed(format!(
+                        "a blob of {} bytes is too large for the format",
+                        plain.len()
+                    ))
+                })?;
             }
         }
         if raw_length_bytes == 0 {
             sealed.truncate(NONCE_BYTES);
             sealed.extend_from_slice(plain);
         }
-        self.repository.master().seal(&random::nonce()?, sealed).map_err(|e| RepoError::Random(e.to_string()))?;
-        let length_bytes = u32::try_from(sealed.len()).map_err(|_| RepoError::WriterFailed(format!("a blob of {} bytes is too large for the format", sealed.len())))?;
-        let entry = PackEntry { kind, id, length_bytes, raw_length_bytes };
+        self.repository
+            .master()
+            .seal(&random::nonce()?, sealed)
+            .map_err(|e| RepoError::Random(e.to_string()))?;
+        let length_bytes = u32::try_from(sealed.len()).map_err(|_| {
+            RepoError::WriterFailed(format!(
+                "a blob of {} bytes is too large for the format",
+                sealed.len()
+            ))
+        })?;
+        let entry = PackEntry {
+            kind,
+            id,
+            length_bytes,
+            raw_length_bytes,
+        };
         let stored_bytes = u64::from(length_bytes) + header_bytes(&[entry]) - header_bytes(&[]);
-        self.totals.plain_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
-        self.totals.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+        self.totals
+            .plain_bytes
+            .fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.totals
+            .stored_bytes
+            .fetch_add(stored_bytes, Ordering::Relaxed);
         match kind {
             BlobKind::Data => &self.totals.data_blobs,
             BlobKind::Tree => &self.totals.tree_blobs,
@@ -244,7 +308,10 @@ impl<'r> Ingest<'r> {
         if !self.options.dry_run {
             self.append(entry, sealed)?;
         }
-        Ok(Added { is_new: true, stored_bytes })
+        Ok(Added {
+            is_new: true,
+            stored_bytes,
+        })
     }
 
     /// Bytes that new blobs take in packs so far.
@@ -255,11 +322,21 @@ impl<'r> Ingest<'r> {
 
     fn append(&self, entry: PackEntry, sealed: &[u8]) -> Result<(), RepoError> {
         let [data, tree] = &self.open;
-        let mut pack = locked(if entry.kind == BlobKind::Data { data } else { tree });
+        let mut pack = locked(if entry.kind == BlobKind::Data {
+            data
+        } else {
+            tree
+        });
         if pack.bytes.capacity() == 0 {
             let spare = locked(&self.spare).pop();
             // Room for the blob that overfills it and for the header, so that it does not move while it grows.
-            pack.bytes = spare.unwrap_or_else(|| Vec::with_capacity(if entry.kind == BlobKind::Data { self.options.pack_size_bytes + 1024 * 1024 } else { 0 }));
+            pack.bytes = spare.unwrap_or_else(|| {
+                Vec::with_capacity(if entry.kind == BlobKind::Data {
+                    self.options.pack_size_bytes + 1024 * 1024
+                } else {
+                    0
+                })
+            });
         }
         pack.bytes.extend_from_slice(sealed);
         pack.entries.push(entry);
@@ -272,7 +349,13 @@ impl<'r> Ingest<'r> {
     }
 
     fn send(&self, pack: OpenPack) -> Result<(), RepoError> {
-        let hung_up = |_| RepoError::WriterFailed(locked(&self.failed).clone().unwrap_or_else(|| "its uploaders have ended".into()));
+        let hung_up = |_| {
+            RepoError::WriterFailed(
+                locked(&self.failed)
+                    .clone()
+                    .unwrap_or_else(|| "its uploaders have ended".into()),
+            )
+        };
         self.queue.send(pack).map_err(hung_up)
     }
 
@@ -307,21 +390,36 @@ impl<'r> Ingest<'r> {
         self.check()?;
         let mut header = vec![0; NONCE_BYTES];
         header.extend_from_slice(&encode_header(&pack.entries));
-        self.repository.master().seal(&random::nonce()?, &mut header).map_err(|e| RepoError::Random(e.to_string()))?;
-        let length = u32::try_from(header.len()).map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
+        self.repository
+            .master()
+            .seal(&random::nonce()?, &mut header)
+            .map_err(|e| RepoError::Random(e.to_string()))?;
+        let length = u32::try_from(header.len())
+            .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
         pack.bytes.extend_from_slice(&header);
         pack.bytes.extend_from_slice(&length.to_le_bytes());
         let id = Id::of(&pack.bytes);
         self.ensure_lock()?;
-        self.repository.backend().save(FileName::new(FileKind::Pack, id), &[&pack.bytes])?;
+        self.repository
+            .backend()
+            .save(FileName::new(FileKind::Pack, id), &[&pack.bytes])?;
         self.totals.packs.fetch_add(1, Ordering::Relaxed);
         let mut offset_bytes = 0u32;
         let blobs = pack.entries.iter().map(|entry| {
-            let blob = IndexBlob { id: entry.id, kind: entry.kind, offset_bytes, length_bytes: entry.length_bytes, raw_length_bytes: entry.raw_length_bytes };
+            let blob = IndexBlob {
+                id: entry.id,
+                kind: entry.kind,
+                offset_bytes,
+                length_bytes: entry.length_bytes,
+                raw_length_bytes: entry.raw_length_bytes,
+            };
             offset_bytes = offset_bytes.saturating_add(entry.length_bytes);
             blob
         });
-        let indexed = IndexPack { id, blobs: blobs.collect() };
+        let indexed = IndexPack {
+            id,
+            blobs: blobs.collect(),
+        };
         if pack.kind == BlobKind::Data {
             pack.bytes.clear();
             let mut spare = locked(&self.spare);
@@ -329,7 +427,10 @@ impl<'r> Ingest<'r> {
                 spare.push(pack.bytes);
             }
         }
-        self.index.write().unwrap_or_else(PoisonError::into_inner).insert(&indexed, true);
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(&indexed, true);
         let mut claimed = locked(&self.claimed);
         for blob in &indexed.blobs {
             claimed.remove(&(blob.kind, blob.id));
@@ -346,7 +447,8 @@ impl<'r> Ingest<'r> {
 
     fn write_index_if_due(&self) -> Result<(), RepoError> {
         let new_index = locked(&self.new_index);
-        let due = new_index.blobs >= INDEX_MAX_BLOBS || (new_index.blobs > 0 && new_index.since.elapsed() >= INDEX_MAX_AGE);
+        let due = new_index.blobs >= INDEX_MAX_BLOBS
+            || (new_index.blobs > 0 && new_index.since.elapsed() >= INDEX_MAX_AGE);
         drop(new_index);
         if due { self.write_index() } else { Ok(()) }
     }
@@ -357,7 +459,8 @@ impl<'r> Ingest<'r> {
             return Ok(());
         }
         self.ensure_lock()?;
-        self.repository.save_json(FileKind::Index, &new_index.file.to_json())?;
+        self.repository
+            .save_json(FileKind::Index, &new_index.file.to_json())?;
         Ok(())
     }
 
@@ -370,7 +473,9 @@ impl<'r> Ingest<'r> {
     }
 
     fn check(&self) -> Result<(), RepoError> {
-        locked(&self.failed).clone().map_or(Ok(()), |why| Err(RepoError::WriterFailed(why)))
+        locked(&self.failed)
+            .clone()
+            .map_or(Ok(()), |why| Err(RepoError::WriterFailed(why)))
     }
 
     fn stats(&self) -> IngestStats {

@@ -18,7 +18,10 @@ pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;
 pub use error::{RepoError, chain};
 pub use index::Index;
-pub use ingest::{Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, Sealer};
+pub use ingest::{
+    Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES,
+    PACK_SIZE_MIN_BYTES, Sealer,
+};
 pub use load_index::{IndexReport, PackListing};
 pub use lock::{LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness};
 pub use read::{BlobReader, Opener, open_blob, read_blob};

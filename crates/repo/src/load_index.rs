@@ -41,7 +41,11 @@ impl Repository {
     ///
     /// # Errors
     /// When the backend's listings fail. Damaged index files are in the report.
-    pub fn load_index(&self, listing: PackListing, cancel: &Cancel) -> Result<(Index, IndexReport), RepoError> {
+    pub fn load_index(
+        &self,
+        listing: PackListing,
+        cancel: &Cancel,
+    ) -> Result<(Index, IndexReport), RepoError> {
         let ids = self.ids(FileKind::Index)?;
         let mut report = IndexReport::default();
         if listing == PackListing::Compare {
@@ -60,7 +64,9 @@ impl Repository {
                             return;
                         }
                         let file = self.load_index_file(*id);
-                        let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut shared = shared
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner);
                         let (index, report) = &mut *shared;
                         match file {
                             Ok(file) => take(index, report, &file, listing),
@@ -71,7 +77,9 @@ impl Repository {
             }
         });
         cancel.check()?;
-        let (index, mut report) = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (index, mut report) = shared
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         report.missing_packs.sort();
         report.missing_packs.dedup();
         Ok((index, report))
@@ -90,13 +98,23 @@ impl Repository {
 fn take(index: &mut Index, report: &mut IndexReport, file: &IndexFile, listing: PackListing) {
     for pack in &file.packs {
         let present = listing == PackListing::Skip || {
-            let needed = pack.blobs.iter().map(|b| u64::from(b.offset_bytes) + u64::from(b.length_bytes)).max().unwrap_or(0);
-            report.listed_packs.get(&pack.id).is_some_and(|size| *size > needed)
+            let needed = pack
+                .blobs
+                .iter()
+                .map(|b| u64::from(b.offset_bytes) + u64::from(b.length_bytes))
+                .max()
+                .unwrap_or(0);
+            report
+                .listed_packs
+                .get(&pack.id)
+                .is_some_and(|size| *size > needed)
         };
         if !present {
             report.missing_packs.push(pack.id);
         }
         index.insert(pack, present);
     }
-    report.marked_packs.extend(file.packs_to_delete.iter().map(|pack| pack.id));
+    report
+        .marked_packs
+        .extend(file.packs_to_delete.iter().map(|pack| pack.id));
 }

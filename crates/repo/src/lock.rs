@@ -84,7 +84,13 @@ impl LockGuard {
     ///
     /// # Errors
     /// [`RepoError::Locked`] if another one is in the way, [`RepoError::LockUnreadable`] if that can't be told.
-    pub fn take(repository: &Arc<Repository>, who: &Identity, request: LockRequest, events: &dyn EventSink, cancel: &Cancel) -> Result<Self, RepoError> {
+    pub fn take(
+        repository: &Arc<Repository>,
+        who: &Identity,
+        request: LockRequest,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<Self, RepoError> {
         let lock = Lock {
             time: now(),
             exclusive: request.exclusive,
@@ -107,7 +113,10 @@ impl LockGuard {
                         return Err(error);
                     }
                     if !told {
-                        events.event(Event::Note(format!("{error}; waiting up to {:?} for it", request.retry_for)));
+                        events.event(Event::Note(format!(
+                            "{error}; waiting up to {:?} for it",
+                            request.retry_for
+                        )));
                         told = true;
                     }
                     cancel.sleep(wait.min(left))?;
@@ -116,7 +125,11 @@ impl LockGuard {
                 Err(error) => return Err(error),
             }
         };
-        let held = Held { id, refreshed: now(), lost: None };
+        let held = Held {
+            id,
+            refreshed: now(),
+            lost: None,
+        };
         let shared = Arc::new(Shared {
             repository: repository.clone(),
             lock,
@@ -129,7 +142,10 @@ impl LockGuard {
             let shared = shared.clone();
             move || shared.keep()
         });
-        Ok(Self { shared, refresher: Some(refresher) })
+        Ok(Self {
+            shared,
+            refresher: Some(refresher),
+        })
     }
 
     /// Whether writing is still safe. To be asked before every write that others would not expect.
@@ -143,7 +159,11 @@ impl LockGuard {
     /// The ID of the lock file now.
     #[must_use]
     pub fn id(&self) -> Id {
-        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).id
+        self.shared
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id
     }
 }
 
@@ -151,7 +171,12 @@ impl Drop for LockGuard {
     fn drop(&mut self) {
         self.shared.released.store(true, Ordering::Release);
         {
-            let _guard = self.shared.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = self
+                .shared
+                .wake
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             self.shared.wake.1.notify_all();
         }
         if let Some(refresher) = self.refresher.take() {
@@ -160,7 +185,11 @@ impl Drop for LockGuard {
         }
         let id = self.id();
         // A lock that can't be removed expires by itself.
-        let _ = self.shared.repository.backend().remove(FileName::new(FileKind::Lock, id));
+        let _ = self
+            .shared
+            .repository
+            .backend()
+            .remove(FileName::new(FileKind::Lock, id));
     }
 }
 
@@ -168,7 +197,9 @@ impl Shared {
     /// The work of the refresher. It has a thread of its own: it must wait behind no upload.
     fn keep(&self) {
         // The clock on the wall is looked at often: after a standby, time has passed that no timer noticed.
-        let poll = (self.timing.refresh / 10).min(Duration::from_secs(5)).max(Duration::from_millis(1));
+        let poll = (self.timing.refresh / 10)
+            .min(Duration::from_secs(5))
+            .max(Duration::from_millis(1));
         loop {
             {
                 let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +217,9 @@ impl Shared {
                 match result {
                     Ok(None) => held.lost = Some("somebody removed its file".into()),
                     Ok(Some(_)) => {}
-                    Err(error) if age_of(held.refreshed) >= self.timing.give_up => held.lost = Some(chain(&error)),
+                    Err(error) if age_of(held.refreshed) >= self.timing.give_up => {
+                        held.lost = Some(chain(&error))
+                    }
                     Err(_) => {}
                 }
             }
@@ -194,7 +227,12 @@ impl Shared {
     }
 
     fn age(&self) -> Duration {
-        age_of(self.held.lock().unwrap_or_else(PoisonError::into_inner).refreshed)
+        age_of(
+            self.held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .refreshed,
+        )
     }
 
     /// Writes a new lock file, then removes the old one. `None` if the old one is gone: then it is not ours to renew.
@@ -205,7 +243,14 @@ impl Shared {
             return Ok(None);
         }
         let time = now();
-        let id = self.repository.save_json(FileKind::Lock, &Lock { time, ..self.lock.clone() }.to_json())?;
+        let id = self.repository.save_json(
+            FileKind::Lock,
+            &Lock {
+                time,
+                ..self.lock.clone()
+            }
+            .to_json(),
+        )?;
         if self.age() >= self.timing.give_up {
             // Others may have called it stale meanwhile: only if it is still there now did nobody.
             std::thread::sleep(self.timing.settle);
@@ -226,11 +271,17 @@ impl Shared {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let location = || self.repository.backend().location();
         if let Some(why) = &held.lost {
-            return Err(RepoError::LockLost { location: location(), why: why.clone() });
+            return Err(RepoError::LockLost {
+                location: location(),
+                why: why.clone(),
+            });
         }
         let age = age_of(held.refreshed);
         if age >= self.timing.give_up {
-            return Err(RepoError::LockLost { location: location(), why: format!("it was not refreshed for {} s", age.as_secs()) });
+            return Err(RepoError::LockLost {
+                location: location(),
+                why: format!("it was not refreshed for {} s", age.as_secs()),
+            });
         }
         Ok(())
     }
@@ -246,34 +297,65 @@ fn exists(repository: &Repository, id: Id) -> Result<bool, RepoError> {
 }
 
 /// Look, write, wait, look again: whoever sees the other backs off.
-fn acquire(repository: &Repository, lock: &Lock, timing: LockTiming, events: &dyn EventSink) -> Result<Id, RepoError> {
+fn acquire(
+    repository: &Repository,
+    lock: &Lock,
+    timing: LockTiming,
+    events: &dyn EventSink,
+) -> Result<Id, RepoError> {
     check_others(repository, lock, None, events)?;
-    let id = repository.save_json(FileKind::Lock, &Lock { time: now(), ..lock.clone() }.to_json())?;
+    let id = repository.save_json(
+        FileKind::Lock,
+        &Lock {
+            time: now(),
+            ..lock.clone()
+        }
+        .to_json(),
+    )?;
     std::thread::sleep(timing.settle);
     check_others(repository, lock, Some(id), events).map_err(|error| {
         // The error that matters is the other's lock; ours expires if it can't be removed.
-        let _ = repository.backend().remove(FileName::new(FileKind::Lock, id));
+        let _ = repository
+            .backend()
+            .remove(FileName::new(FileKind::Lock, id));
         error
     })?;
     Ok(id)
 }
 
-fn check_others(repository: &Repository, ours: &Lock, own: Option<Id>, events: &dyn EventSink) -> Result<(), RepoError> {
+fn check_others(
+    repository: &Repository,
+    ours: &Lock,
+    own: Option<Id>,
+    events: &dyn EventSink,
+) -> Result<(), RepoError> {
     for (id, found) in all_locks(repository)? {
         if Some(id) == own {
             continue;
         }
-        let other = found.map_err(|cause| RepoError::LockUnreadable { id, cause: Box::new(cause) })?;
+        let other = found.map_err(|cause| RepoError::LockUnreadable {
+            id,
+            cause: Box::new(cause),
+        })?;
         if !ours.exclusive && !other.exclusive {
             continue;
         }
         match staleness(&other, now()) {
             Staleness::Stale(why) => {
                 if own.is_none() {
-                    events.event(Event::Note(format!("ignoring the stale lock {} of {}: {why}", id.short(), describe(&other))));
+                    events.event(Event::Note(format!(
+                        "ignoring the stale lock {} of {}: {why}",
+                        id.short(),
+                        describe(&other)
+                    )));
                 }
             }
-            Staleness::Live => return Err(RepoError::Locked { holder: describe(&other), exclusive: other.exclusive }),
+            Staleness::Live => {
+                return Err(RepoError::Locked {
+                    holder: describe(&other),
+                    exclusive: other.exclusive,
+                });
+            }
         }
     }
     Ok(())
@@ -294,7 +376,9 @@ pub fn all_locks(repository: &Repository) -> Result<Vec<(Id, Result<Lock, RepoEr
     let mut locks = Vec::with_capacity(ids.len());
     for id in ids {
         let name = FileName::new(FileKind::Lock, id);
-        match repository.load_json(name).and_then(|json| Lock::from_json(&json).map_err(|cause| repository.damaged(name, cause))) {
+        match repository.load_json(name).and_then(|json| {
+            Lock::from_json(&json).map_err(|cause| repository.damaged(name, cause))
+        }) {
             // Its holder let go between the listing and now.
             Err(error) if error.is_missing() => {}
             found => locks.push((id, found)),
@@ -311,7 +395,9 @@ pub fn remove_locks(repository: &Repository, all: bool) -> Result<usize, RepoErr
     let mut removed = 0;
     if all {
         for id in repository.ids(FileKind::Lock)? {
-            repository.backend().remove(FileName::new(FileKind::Lock, id))?;
+            repository
+                .backend()
+                .remove(FileName::new(FileKind::Lock, id))?;
             removed += 1;
         }
         return Ok(removed);
@@ -320,7 +406,9 @@ pub fn remove_locks(repository: &Repository, all: bool) -> Result<usize, RepoErr
         if let Ok(lock) = found
             && matches!(staleness(&lock, now()), Staleness::Stale(_))
         {
-            repository.backend().remove(FileName::new(FileKind::Lock, id))?;
+            repository
+                .backend()
+                .remove(FileName::new(FileKind::Lock, id))?;
             removed += 1;
         }
     }
@@ -328,6 +416,13 @@ pub fn remove_locks(repository: &Repository, all: bool) -> Result<usize, RepoErr
 }
 
 fn describe(lock: &Lock) -> String {
-    let user = if lock.username.is_empty() { String::new() } else { format!(" by {}", lock.username) };
-    format!("PID {} on {}{user}, since {}", lock.pid, lock.hostname, lock.time)
+    let user = if lock.username.is_empty() {
+        String::new()
+    } else {
+        format!(" by {}", lock.username)
+    };
+    format!(
+        "PID {} on {}{user}, since {}",
+        lock.pid, lock.hostname, lock.time
+    )
 }

@@ -29,7 +29,11 @@ impl<'r> BlobReader<'r> {
     /// A reader.
     #[must_use]
     pub fn new(repository: &'r Repository, index: &'r Index) -> Self {
-        Self { repository, index, openers: Mutex::default() }
+        Self {
+            repository,
+            index,
+            openers: Mutex::default(),
+        }
     }
 
     /// The repository.
@@ -49,9 +53,17 @@ impl<'r> BlobReader<'r> {
     /// # Errors
     /// When it is not in the index, or damaged wherever it lies.
     pub fn read(&self, kind: BlobKind, id: Id, out: &mut Vec<u8>) -> Result<(), RepoError> {
-        let mut opener = self.openers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut opener = self
+            .openers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default();
         let result = read_blob(self.repository, self.index, kind, id, &mut opener, out);
-        self.openers.lock().unwrap_or_else(PoisonError::into_inner).push(opener);
+        self.openers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(opener);
         result
     }
 
@@ -70,7 +82,14 @@ impl<'r> BlobReader<'r> {
 ///
 /// # Errors
 /// When it is not in the index, or damaged wherever it lies.
-pub fn read_blob(repository: &Repository, index: &Index, kind: BlobKind, id: Id, opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), RepoError> {
+pub fn read_blob(
+    repository: &Repository,
+    index: &Index,
+    kind: BlobKind,
+    id: Id,
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<(), RepoError> {
     let mut failure = RepoError::BlobUnknown { kind, id };
     // The first place is nearly always good; the others are only looked up when it is not.
     if let Some(first) = index.find(kind, &id) {
@@ -78,7 +97,11 @@ pub fn read_blob(repository: &Repository, index: &Index, kind: BlobKind, id: Id,
             Ok(()) => return Ok(()),
             Err(error) => failure = error,
         }
-        for place in index.find_all(kind, &id).into_iter().filter(|place| *place != first) {
+        for place in index
+            .find_all(kind, &id)
+            .into_iter()
+            .filter(|place| *place != first)
+        {
             match read_place(repository, kind, id, place, opener, out) {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
@@ -89,32 +112,66 @@ pub fn read_blob(repository: &Repository, index: &Index, kind: BlobKind, id: Id,
 }
 
 /// The plaintext of a blob from one place.
-fn read_place(repository: &Repository, kind: BlobKind, id: Id, place: BlobRef, opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), RepoError> {
+fn read_place(
+    repository: &Repository,
+    kind: BlobKind,
+    id: Id,
+    place: BlobRef,
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<(), RepoError> {
     let mut sealed = std::mem::take(&mut opener.sealed);
     sealed.clear();
     sealed.resize(place.length_bytes as usize, 0);
     let name = FileName::new(FileKind::Pack, place.pack);
-    let fetched = repository.backend().load_at(name, u64::from(place.offset_bytes), &mut sealed).map_err(RepoError::from);
-    let result = fetched.and_then(|()| open_blob(repository, id, place, &mut sealed, opener, out).map_err(RepoError::from));
+    let fetched = repository
+        .backend()
+        .load_at(name, u64::from(place.offset_bytes), &mut sealed)
+        .map_err(RepoError::from);
+    let result = fetched.and_then(|()| {
+        open_blob(repository, id, place, &mut sealed, opener, out).map_err(RepoError::from)
+    });
     opener.sealed = sealed;
-    result.map_err(|cause| RepoError::BlobDamaged { kind, id, pack: place.pack, cause: Box::new(cause) })
+    result.map_err(|cause| RepoError::BlobDamaged {
+        kind,
+        id,
+        pack: place.pack,
+        cause: Box::new(cause),
+    })
 }
 
 /// Decrypts, decompresses and compares a blob that was fetched.
 ///
 /// # Errors
 /// When its tag or hash does not fit.
-pub fn open_blob(repository: &Repository, id: Id, place: BlobRef, sealed: &mut [u8], opener: &mut Opener, out: &mut Vec<u8>) -> Result<(), FormatError> {
+pub fn open_blob(
+    repository: &Repository,
+    id: Id,
+    place: BlobRef,
+    sealed: &mut [u8],
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<(), FormatError> {
     let plain = repository.master().open(sealed)?;
     if place.raw_length_bytes == 0 {
         out.clear();
         out.extend_from_slice(plain);
     } else {
         if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
-            return Err(FormatError::Limit { what: "length of a blob", got: u64::from(place.raw_length_bytes), limit: BLOB_MAX_BYTES });
+            return Err(FormatError::Limit {
+                what: "length of a blob",
+                got: u64::from(place.raw_length_bytes),
+                limit: BLOB_MAX_BYTES,
+            });
         }
-        opener.decompressor.exactly(plain, place.raw_length_bytes as usize, out)?;
+        opener
+            .decompressor
+            .exactly(plain, place.raw_length_bytes as usize, out)?;
     }
     let got = Id::of(out);
-    if got == id { Ok(()) } else { Err(FormatError::Hash { expected: id, got }) }
+    if got == id {
+        Ok(())
+    } else {
+        Err(FormatError::Hash { expected: id, got })
+    }
 }

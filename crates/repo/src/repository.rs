@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lifeboat_format::chunker::Chunker;
 use lifeboat_format::{
-    CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyParams, MasterKey, NONCE_BYTES, Polynomial, compress_unpacked,
-    decode_unpacked,
+    CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyParams, MasterKey,
+    NONCE_BYTES, Polynomial, compress_unpacked, decode_unpacked,
 };
 
 use crate::RepoError;
@@ -46,8 +46,16 @@ impl Identity {
             let name = fields.next()?;
             (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
         });
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { username: username.unwrap_or_default(), hostname, uid, gid: rustix::process::getegid().as_raw() }
+        let hostname = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        Self {
+            username: username.unwrap_or_default(),
+            hostname,
+            uid,
+            gid: rustix::process::getegid().as_raw(),
+        }
     }
 }
 
@@ -62,7 +70,11 @@ pub enum KeyCost {
 
 impl KeyCost {
     /// restic's floor (its `DefaultKDFParams`), in this order: N, r, p.
-    const FLOOR: KeyParams = KeyParams { n: 1 << 15, r: 8, p: 1 };
+    const FLOOR: KeyParams = KeyParams {
+        n: 1 << 15,
+        r: 8,
+        p: 1,
+    };
     /// restic's time for one try on one core.
     const CALIBRATED: Duration = Duration::from_millis(500);
     /// Lanes at most: beyond that a fast machine would lock out a slow one.
@@ -77,7 +89,12 @@ impl KeyCost {
         let _ = Self::FLOOR.derive(b"calibration", &[0; 64]);
         let lane = begin.elapsed().max(Duration::from_millis(1));
         let lanes = Self::CALIBRATED.as_millis().div_ceil(lane.as_millis());
-        KeyParams { p: u32::try_from(lanes).unwrap_or(Self::LANES_MAX).clamp(1, Self::LANES_MAX), ..Self::FLOOR }
+        KeyParams {
+            p: u32::try_from(lanes)
+                .unwrap_or(Self::LANES_MAX)
+                .clamp(1, Self::LANES_MAX),
+            ..Self::FLOOR
+        }
     }
 }
 
@@ -95,33 +112,63 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepoError::Exists`] if there is one or a part of one; others when the backend can't be written.
-    pub fn init(backend: Arc<dyn Backend>, password: &[u8], version: u32, polynomial: Option<Polynomial>, who: &Identity, cost: KeyCost) -> Result<Self, RepoError> {
+    pub fn init(
+        backend: Arc<dyn Backend>,
+        password: &[u8],
+        version: u32,
+        polynomial: Option<Polynomial>,
+        who: &Identity,
+        cost: KeyCost,
+    ) -> Result<Self, RepoError> {
         let location = backend.location();
         match backend.size(FileName::CONFIG) {
             Ok(_) => return Err(RepoError::Exists { location }),
-            Err(error) if error.is_missing() || matches!(error, crate::backend::BackendError::NoRepository { .. }) => {}
+            Err(error)
+                if error.is_missing()
+                    || matches!(error, crate::backend::BackendError::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         backend.create()?;
         let mut keys = 0;
         backend.list(FileKind::Key, &mut |_, _| keys += 1)?;
         if keys > 0 {
-            let why = format!("{location} holds key files but no config: a damaged repository, which a new one would lock out; restore its config or choose another place");
+            let why = format!(
+                "{location} holds key files but no config: a damaged repository, which a new one would lock out; restore its config or choose another place"
+            );
             return Err(RepoError::Refused(why));
         }
         let draw = || {
             let mut failed = None;
-            let drawn = Polynomial::draw(|| random::bytes().map(u64::from_le_bytes).unwrap_or_else(|e| {
-                failed = Some(e);
-                0
-            }));
-            failed.map_or_else(|| drawn.ok_or_else(|| RepoError::Random("no irreducible polynomial was drawn".into())), Err)
+            let drawn = Polynomial::draw(|| {
+                random::bytes().map(u64::from_le_bytes).unwrap_or_else(|e| {
+                    failed = Some(e);
+                    0
+                })
+            });
+            failed.map_or_else(
+                || {
+                    drawn.ok_or_else(|| {
+                        RepoError::Random("no irreducible polynomial was drawn".into())
+                    })
+                },
+                Err,
+            )
         };
         let polynomial = polynomial.map_or_else(draw, Ok)?;
-        let config = Config { version, id: Id(random::bytes()?).to_string(), chunker_polynomial: polynomial };
+        let config = Config {
+            version,
+            id: Id(random::bytes()?).to_string(),
+            chunker_polynomial: polynomial,
+        };
         let master = MasterKey::from_bytes(&random::bytes()?);
         let chunker = chunker(&config, &location)?;
-        let mut repository = Self { backend, master, key_id: Id::default(), config, chunker };
+        let mut repository = Self {
+            backend,
+            master,
+            key_id: Id::default(),
+            config,
+            chunker,
+        };
         repository.key_id = repository.add_key(password, who, cost)?;
         // The config comes last: it is what makes this a repository.
         let sealed = repository.seal(&repository.config.to_json())?;
@@ -133,12 +180,20 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepoError::WrongPassword`] if no key fits; others when it is not there or damaged.
-    pub fn open(backend: Arc<dyn Backend>, password: &[u8], key_hint: Option<&str>) -> Result<Self, RepoError> {
+    pub fn open(
+        backend: Arc<dyn Backend>,
+        password: &[u8],
+        key_hint: Option<&str>,
+    ) -> Result<Self, RepoError> {
         let location = backend.location();
         // A key alone makes no repository: what is missing should be named before a password is tried.
         let sealed_config = match backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES) {
             Err(error) if error.is_missing() => {
-                return Err(crate::backend::BackendError::NoRepository { location, what: "the file config".into() }.into());
+                return Err(crate::backend::BackendError::NoRepository {
+                    location,
+                    what: "the file config".into(),
+                }
+                .into());
             }
             other => other?,
         };
@@ -153,12 +208,26 @@ impl Repository {
             match unlock(backend.as_ref(), id, password) {
                 Ok(master) => {
                     let mut sealed = sealed_config;
-                    let damaged = |cause| RepoError::Damaged { name: FileName::CONFIG, location: location.clone(), cause };
-                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?).map_err(damaged)?;
+                    let damaged = |cause| RepoError::Damaged {
+                        name: FileName::CONFIG,
+                        location: location.clone(),
+                        cause,
+                    };
+                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?)
+                        .map_err(damaged)?;
                     let chunker = chunker(&config, &location)?;
-                    return Ok(Self { backend, master, key_id: id, config, chunker });
+                    return Ok(Self {
+                        backend,
+                        master,
+                        key_id: id,
+                        config,
+                        chunker,
+                    });
                 }
-                Err(RepoError::Damaged { cause: FormatError::Unauthenticated, .. }) => {}
+                Err(RepoError::Damaged {
+                    cause: FormatError::Unauthenticated,
+                    ..
+                }) => {}
                 Err(error) => damaged = Some(error),
             }
         }
@@ -206,10 +275,20 @@ impl Repository {
     /// # Errors
     /// When it can't be written.
     pub fn add_key(&self, password: &[u8], who: &Identity, cost: KeyCost) -> Result<Id, RepoError> {
-        let file = KeyFile::protect(&self.master, password, cost.params(), random::bytes()?, &random::nonce()?, now(), &who.username, &who.hostname)?;
+        let file = KeyFile::protect(
+            &self.master,
+            password,
+            cost.params(),
+            random::bytes()?,
+            &random::nonce()?,
+            now(),
+            &who.username,
+            &who.hostname,
+        )?;
         let json = file.to_json();
         let id = Id::of(&json);
-        self.backend.save(FileName::new(FileKind::Key, id), &[&json])?;
+        self.backend
+            .save(FileName::new(FileKind::Key, id), &[&json])?;
         Ok(id)
     }
 
@@ -219,9 +298,12 @@ impl Repository {
     /// When they can't be listed or one can't be read.
     pub fn keys(&self) -> Result<Vec<(Id, KeyFile)>, RepoError> {
         let mut ids = Vec::new();
-        self.backend.list(FileKind::Key, &mut |id, _| ids.push(id))?;
+        self.backend
+            .list(FileKind::Key, &mut |id, _| ids.push(id))?;
         ids.sort();
-        ids.into_iter().map(|id| Ok((id, load_key(self.backend.as_ref(), id)?))).collect()
+        ids.into_iter()
+            .map(|id| Ok((id, load_key(self.backend.as_ref(), id)?)))
+            .collect()
     }
 
     /// Removes a key.
@@ -230,7 +312,10 @@ impl Repository {
     /// [`RepoError::Refused`] for the key that opened the repository.
     pub fn remove_key(&self, id: Id) -> Result<(), RepoError> {
         if id == self.key_id {
-            return Err(RepoError::Refused(format!("key {} opened the repository and can't be removed with it; open it with another password", id.short())));
+            return Err(RepoError::Refused(format!(
+                "key {} opened the repository and can't be removed with it; open it with another password",
+                id.short()
+            )));
         }
         Ok(self.backend.remove(FileName::new(FileKind::Key, id))?)
     }
@@ -254,7 +339,13 @@ impl Repository {
         if name.kind != FileKind::Config {
             let got = Id::of(&raw);
             if got != name.id {
-                return Err(self.damaged(name, FormatError::Hash { expected: name.id, got }));
+                return Err(self.damaged(
+                    name,
+                    FormatError::Hash {
+                        expected: name.id,
+                        got,
+                    },
+                ));
             }
         }
         Ok(raw)
@@ -266,7 +357,11 @@ impl Repository {
     /// When it is not there or damaged.
     pub fn load_json(&self, name: FileName) -> Result<Vec<u8>, RepoError> {
         let mut sealed = self.load_raw(name)?;
-        let plain = self.master.open(&mut sealed).map_err(|cause| self.damaged(name, cause))?.to_vec();
+        let plain = self
+            .master
+            .open(&mut sealed)
+            .map_err(|cause| self.damaged(name, cause))?
+            .to_vec();
         if name.kind == FileKind::Config {
             return Ok(plain);
         }
@@ -281,7 +376,8 @@ impl Repository {
         let mut plain = Vec::new();
         if self.compresses() {
             let mode = CompressionMode::Auto;
-            let compressed = Compressor::new(mode).and_then(|mut c| compress_unpacked(json, &mut c, &mut plain));
+            let compressed =
+                Compressor::new(mode).and_then(|mut c| compress_unpacked(json, &mut c, &mut plain));
             compressed.map_err(|e| RepoError::WriterFailed(e.to_string()))?;
         } else {
             plain.extend_from_slice(json);
@@ -291,7 +387,10 @@ impl Repository {
         let mut copy = sealed.clone();
         let back = self.master.open(&mut copy)?.to_vec();
         if decode_unpacked(back, kind.noun())? != json {
-            return Err(RepoError::WriterFailed(format!("the {} did not survive its own encryption: this machine's memory is not to be trusted", kind.noun())));
+            return Err(RepoError::WriterFailed(format!(
+                "the {} did not survive its own encryption: this machine's memory is not to be trusted",
+                kind.noun()
+            )));
         }
         let id = Id::of(&sealed);
         self.backend.save(FileName::new(kind, id), &[&sealed])?;
@@ -301,13 +400,19 @@ impl Repository {
     /// The error for a damaged file.
     #[must_use]
     pub fn damaged(&self, name: FileName, cause: FormatError) -> RepoError {
-        RepoError::Damaged { name, location: self.backend.location(), cause }
+        RepoError::Damaged {
+            name,
+            location: self.backend.location(),
+            cause,
+        }
     }
 
     fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepoError> {
         let mut sealed = vec![0; NONCE_BYTES];
         sealed.extend_from_slice(plain);
-        self.master.seal(&random::nonce()?, &mut sealed).map_err(|e| RepoError::Random(e.to_string()))?;
+        self.master
+            .seal(&random::nonce()?, &mut sealed)
+            .map_err(|e| RepoError::Random(e.to_string()))?;
         Ok(sealed)
     }
 
@@ -328,25 +433,45 @@ impl Repository {
     /// When none or several do.
     pub fn find(&self, kind: FileKind, prefix: &str) -> Result<Id, RepoError> {
         let prefix = prefix.to_ascii_lowercase();
-        let hits: Vec<Id> = self.ids(kind)?.into_iter().filter(|id| id.to_string().starts_with(&prefix)).collect();
+        let hits: Vec<Id> = self
+            .ids(kind)?
+            .into_iter()
+            .filter(|id| id.to_string().starts_with(&prefix))
+            .collect();
         match hits.as_slice() {
             [id] if !prefix.is_empty() => Ok(*id),
-            [] => Err(RepoError::NotFound(format!("no {} has an ID that begins with {prefix:?}", kind.noun()))),
+            [] => Err(RepoError::NotFound(format!(
+                "no {} has an ID that begins with {prefix:?}",
+                kind.noun()
+            ))),
             several => {
                 let shown: Vec<String> = several.iter().take(5).map(Id::short).collect();
-                Err(RepoError::NotFound(format!("{} {}s have an ID that begins with {prefix:?}: {} …", several.len(), kind.noun(), shown.join(", "))))
+                Err(RepoError::NotFound(format!(
+                    "{} {}s have an ID that begins with {prefix:?}: {} …",
+                    several.len(),
+                    kind.noun(),
+                    shown.join(", ")
+                )))
             }
         }
     }
 }
 
 fn chunker(config: &Config, location: &str) -> Result<Chunker, RepoError> {
-    Chunker::new(config.chunker_polynomial).ok_or_else(|| RepoError::Refused(format!("the chunker polynomial of {location} makes no chunker")))
+    Chunker::new(config.chunker_polynomial).ok_or_else(|| {
+        RepoError::Refused(format!(
+            "the chunker polynomial of {location} makes no chunker"
+        ))
+    })
 }
 
 fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {
     let name = FileName::new(FileKind::Key, id);
-    let damaged = |cause| RepoError::Damaged { name, location: backend.location(), cause };
+    let damaged = |cause| RepoError::Damaged {
+        name,
+        location: backend.location(),
+        cause,
+    };
     let json = backend.load(name, SMALL_FILE_MAX_BYTES)?;
     let got = Id::of(&json);
     if got != id {
@@ -357,5 +482,9 @@ fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {
 
 fn unlock(backend: &dyn Backend, id: Id, password: &[u8]) -> Result<MasterKey, RepoError> {
     let file = load_key(backend, id)?;
-    file.unlock(password).map_err(|cause| RepoError::Damaged { name: FileName::new(FileKind::Key, id), location: backend.location(), cause })
+    file.unlock(password).map_err(|cause| RepoError::Damaged {
+        name: FileName::new(FileKind::Key, id),
+        location: backend.location(),
+        cause,
+    })
 }

@@ -35,7 +35,9 @@ impl Repository {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let loaded = self.snapshot(*id);
-                        let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut found = found
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner);
                         match loaded {
                             Ok(snapshot) => found.all.push((*id, snapshot)),
                             // Forgotten between the listing and now.
@@ -46,8 +48,12 @@ impl Repository {
                 });
             }
         });
-        let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        found.all.sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));
+        let mut found = found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        found
+            .all
+            .sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));
         found.damaged.sort_by_key(|(id, _)| *id);
         Ok(found)
     }
@@ -74,6 +80,8 @@ impl Repository {
     /// # Errors
     /// When it is still there afterwards.
     pub fn remove_snapshot(&self, id: Id) -> Result<(), RepoError> {
-        Ok(self.backend().remove(FileName::new(FileKind::Snapshot, id))?)
+        Ok(self
+            .backend()
+            .remove(FileName::new(FileKind::Snapshot, id))?)
     }
 }

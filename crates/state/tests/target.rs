@@ -454,6 +454,53 @@ fn without_rights_the_owner_stays_and_all_else_is_set() {
 }
 
 #[test]
+fn a_half_written_file_is_for_its_owner_alone() {
+    let scene = Scene::new(Walk::Auto);
+    for (keep, mode) in [(true, 0o6777), (true, 0o644), (false, 0o6777)] {
+        fs::write(scene.root.join("file"), "public").expect("a file");
+        fs::set_permissions(scene.root.join("file"), fs::Permissions::from_mode(mode))
+            .expect("a mode");
+        let file = scene.target.open_file(&path("file"), keep).expect("a file");
+        file.write_at(b"secret", 0).expect("written");
+        let now = fs::metadata(scene.root.join("file")).expect("there").mode() & 0o7777;
+        assert_eq!(now & 0o7077, 0, "{now:o} after {mode:o}");
+    }
+    scene.target.make_dir(&path("dir")).expect("a directory");
+    assert_eq!(
+        fs::metadata(scene.root.join("dir")).expect("there").mode() & 0o7777,
+        0o700
+    );
+}
+
+#[test]
+fn a_mounted_file_system_is_not_emptied() {
+    // Mounting takes rights that containers lack; the rule itself is the same for any other device number.
+    let scene = Scene::new(Walk::Auto);
+    let dir = scene.root.join("a/mounted");
+    fs::create_dir_all(&dir).expect("directories");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&dir)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    fs::write(dir.join("precious"), "x").expect("a file");
+    let refused = scene.target.remove(&path("a"));
+    let is_there = dir.join("precious").exists();
+    let unmounted = std::process::Command::new("umount")
+        .arg(&dir)
+        .status()
+        .expect("umount");
+    assert!(unmounted.success());
+    assert_eq!(
+        refused.expect_err("refused").cause.kind(),
+        std::io::ErrorKind::CrossesDevices
+    );
+    assert!(is_there);
+}
+
+#[test]
 fn a_running_program_is_replaced_and_runs_on() {
     let scene = Scene::new(Walk::Auto);
     let program = scene.root.join("sleep");

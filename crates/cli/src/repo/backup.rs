@@ -4,6 +4,9 @@
 mod excludes;
 mod targets;
 
+pub use excludes::patterns;
+pub use targets::absolute_text;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -14,9 +17,12 @@ use std::time::Instant;
 use clap::Args;
 use lifeboat_flow::{Counters, EventSink, Source};
 use lifeboat_format::{CompressionMode, Id, Snapshot, Timestamp};
-use lifeboat_plan::{GroupBy, ParentQuery, find_parent, parse_time};
+use lifeboat_plan::{GroupBy, ParentQuery, TagList, find_parent, parse_time};
 use lifeboat_protect::{BackupOptions, BackupOutcome, ChangeRule, Parent};
-use lifeboat_repo::{Identity, IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, PackListing};
+use lifeboat_repo::{
+    Identity, IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES,
+    PackListing,
+};
 use lifeboat_state::{CommandSource, StreamSource};
 use serde_json::json;
 
@@ -58,7 +64,12 @@ pub struct Backup {
     #[arg(long, help_heading = "What to back up", conflicts_with_all = ["files_from", "files_from_verbatim", "files_from_raw"])]
     stdin_from_command: bool,
     /// The name of that file in the snapshot
-    #[arg(long, value_name = "NAME", default_value = "stdin", help_heading = "What to back up")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "stdin",
+        help_heading = "What to back up"
+    )]
     stdin_filename: OsString,
     /// Store access times too
     #[arg(long, help_heading = "What to back up")]
@@ -67,7 +78,14 @@ pub struct Backup {
     #[arg(long, value_name = "TAG", help_heading = "The snapshot")]
     tag: Vec<String>,
     /// The host that the snapshot names
-    #[arg(short = 'H', long, alias = "hostname", env = "RESTIC_HOST", value_name = "NAME", help_heading = "The snapshot")]
+    #[arg(
+        short = 'H',
+        long,
+        alias = "hostname",
+        env = "RESTIC_HOST",
+        value_name = "NAME",
+        help_heading = "The snapshot"
+    )]
     host: Option<String>,
     /// The time that the snapshot names, as `2026-11-21 03:00:00`
     #[arg(long, value_name = "TIME", help_heading = "The snapshot")]
@@ -76,13 +94,24 @@ pub struct Backup {
     #[arg(long, help_heading = "The snapshot")]
     skip_if_unchanged: bool,
     /// Read every file, whether it changed or not
-    #[arg(short, long, conflicts_with = "parent", help_heading = "What counts as changed")]
+    #[arg(
+        short,
+        long,
+        conflicts_with = "parent",
+        help_heading = "What counts as changed"
+    )]
     force: bool,
     /// Compare with this snapshot instead of the newest of the same host and paths
     #[arg(long, value_name = "SNAPSHOT", help_heading = "What counts as changed")]
     parent: Option<String>,
     /// What the parent must have in common: host, paths, tags, or nothing
-    #[arg(short, long, value_name = "GROUP", default_value = "host,paths", help_heading = "What counts as changed")]
+    #[arg(
+        short,
+        long,
+        value_name = "GROUP",
+        default_value = "host,paths",
+        help_heading = "What counts as changed"
+    )]
     group_by: String,
     /// Take a file with another inode number or change time for the same
     #[arg(long, help_heading = "What counts as changed")]
@@ -91,13 +120,29 @@ pub struct Backup {
     #[arg(long, help_heading = "What counts as changed")]
     ignore_ctime: bool,
     /// How hard to compress: auto, off, fastest, better, max
-    #[arg(long, env = "RESTIC_COMPRESSION", value_name = "MODE", default_value = "auto", help_heading = "How to store")]
+    #[arg(
+        long,
+        env = "RESTIC_COMPRESSION",
+        value_name = "MODE",
+        default_value = "auto",
+        help_heading = "How to store"
+    )]
     compression: String,
     /// Size of packs in MiB, 4 to 128
-    #[arg(long, env = "RESTIC_PACK_SIZE", value_name = "MIB", help_heading = "How to store")]
+    #[arg(
+        long,
+        env = "RESTIC_PACK_SIZE",
+        value_name = "MIB",
+        help_heading = "How to store"
+    )]
     pack_size: Option<usize>,
     /// Files to read at once
-    #[arg(long, env = "RESTIC_READ_CONCURRENCY", value_name = "N", help_heading = "How to store")]
+    #[arg(
+        long,
+        env = "RESTIC_READ_CONCURRENCY",
+        value_name = "N",
+        help_heading = "How to store"
+    )]
     read_concurrency: Option<usize>,
     /// Do not count what there is, which the estimate of the time left needs
     #[arg(long, help_heading = "How to store")]
@@ -113,26 +158,63 @@ impl Backup {
         let now = lifeboat_repo::now();
         let time = match &self.time {
             None => now,
-            Some(text) => parse_time(text, &zone, now).map_err(|error| Failure::from_error(&error).while_doing("--time"))?,
+            Some(text) => parse_time(text, now, &zone)
+                .map_err(|error| Failure::from_error(&error).while_doing("--time"))?,
         };
         let ingest = self.ingest_options()?;
-        let group_by: GroupBy = self.group_by.parse().map_err(|error| Failure::from_error(&error).while_doing("--group-by"))?;
+        let group_by: GroupBy = self
+            .group_by
+            .parse()
+            .map_err(|error| Failure::from_error(&error).while_doing("--group-by"))?;
         let who = Identity::of_this_process();
-        let hostname = self.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| who.hostname.clone());
+        let hostname = self
+            .host
+            .clone()
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| who.hostname.clone());
         let input = self.input(now, ui)?;
-        let session = Session::open(global, ui, if self.dry_run { Locking::None } else { Locking::Shared })?;
-        *ui.during.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = "archival";
-        let tags = self.tags();
-        let query = ParentQuery { time, hostname: &hostname, paths: &input.paths, tags: &tags, group_by };
+        let session = Session::open(
+            global,
+            ui,
+            if self.dry_run {
+                Locking::None
+            } else {
+                Locking::Shared
+            },
+        )?;
+        *ui.during
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = "archival";
+        let tag_lists: Vec<TagList> = self
+            .tag
+            .iter()
+            .map(|list| list.parse().unwrap_or_default())
+            .collect();
+        let tags = TagList::flatten(&tag_lists);
+        let query = ParentQuery {
+            time,
+            hostname: &hostname,
+            paths: &input.paths,
+            tags: &tag_lists,
+            group_by,
+        };
         let parent = self.find_parent(&session, ui, &query)?;
         let (index, _) = session.index(ui, PackListing::Compare)?;
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
-        let readers = self.read_concurrency.unwrap_or_else(|| workers().max(READERS_MIN));
+        let readers = self
+            .read_concurrency
+            .unwrap_or_else(|| workers().max(READERS_MIN));
         let options = BackupOptions {
-            parent: parent.as_ref().map(|(id, snapshot)| Parent { id: *id, tree: snapshot.tree }),
-            change_rule: ChangeRule { ignore_inode: self.ignore_inode, ignore_ctime: self.ignore_ctime || self.ignore_inode },
+            parent: parent.as_ref().map(|(id, snapshot)| Parent {
+                id: *id,
+                tree: snapshot.tree,
+            }),
+            change_rule: ChangeRule {
+                ignore_inode: self.ignore_inode,
+                ignore_ctime: self.ignore_ctime || self.ignore_inode,
+            },
             skip_if_unchanged: self.skip_if_unchanged,
             workers: workers().max(self.read_concurrency.unwrap_or(1)),
             readers,
@@ -171,78 +253,125 @@ impl Backup {
             cancel: &session.cancel,
         };
         let began = Instant::now();
-        let shown = Shown { noun: "files", stored: true, totals_known };
-        let outcome = progress::during(ui, &counters, shown, || backup.run(draft, lifeboat_repo::now))?;
+        let shown = Shown {
+            noun: "files",
+            stored: true,
+            totals_known,
+        };
+        let outcome = progress::during(ui, &counters, shown, || {
+            backup.run(draft, lifeboat_repo::now)
+        })?;
         self.report(ui, &outcome, began.elapsed());
-        Ok(if outcome.problems > 0 { Exit::Incomplete } else { Exit::Done })
+        Ok(if outcome.problems > 0 {
+            Exit::Incomplete
+        } else {
+            Exit::Done
+        })
     }
 
     fn ingest_options(&self) -> Result<IngestOptions, Failure> {
-        let compression: CompressionMode = self.compression.parse().map_err(|error| Failure::from_error(&error).while_doing("--compression"))?;
+        let compression: CompressionMode = self
+            .compression
+            .parse()
+            .map_err(|error| Failure::from_error(&error).while_doing("--compression"))?;
         let pack_size_bytes = match self.pack_size {
             None | Some(0) => PACK_SIZE_DEFAULT_BYTES,
             Some(mib) => mib.saturating_mul(MIB),
         };
         if !(PACK_SIZE_MIN_BYTES..=PACK_SIZE_MAX_BYTES).contains(&pack_size_bytes) {
             let given = self.pack_size.unwrap_or_default();
-            return Err(Failure::new(format!("--pack-size {given} is outside {} to {} MiB", PACK_SIZE_MIN_BYTES / MIB, PACK_SIZE_MAX_BYTES / MIB)));
+            return Err(Failure::new(format!(
+                "--pack-size {given} is outside {} to {} MiB",
+                PACK_SIZE_MIN_BYTES / MIB,
+                PACK_SIZE_MAX_BYTES / MIB
+            )));
         }
         if self.read_concurrency == Some(0) {
             return Err(Failure::new("--read-concurrency 0 would read nothing"));
         }
-        Ok(IngestOptions { compression, pack_size_bytes, dry_run: self.dry_run, ..IngestOptions::default() })
+        Ok(IngestOptions {
+            compression,
+            pack_size_bytes,
+            dry_run: self.dry_run,
+            ..IngestOptions::default()
+        })
     }
 
     /// Where the content comes from.
     fn input(&self, now: Timestamp, ui: &Ui) -> Result<Input, Failure> {
         let name = self.stdin_filename.as_bytes();
-        let stream = |source: Box<dyn Source>| Input { source, paths: vec![targets::path_of_stream(name)], missing: Vec::new(), is_stream: true };
+        let stream = |source: Box<dyn Source>| Input {
+            source,
+            paths: vec![targets::path_of_stream(name)],
+            missing: Vec::new(),
+            is_stream: true,
+        };
         if self.stdin_from_command {
             if self.paths.is_empty() {
                 return Err(Failure::new("--stdin-from-command needs the command").hint("lifeboat repo backup --stdin-from-command --stdin-filename db.sql -- pg_dump app"));
             }
-            let source = CommandSource::new(name, now, self.paths.clone(), None).map_err(|error| Failure::from_error(&error))?;
+            let source = CommandSource::new(name, now, self.paths.clone(), None)
+                .map_err(|error| Failure::from_error(&error))?;
             return Ok(stream(Box::new(source)));
         }
         if self.stdin {
             if !self.paths.is_empty() {
-                return Err(Failure::new("--stdin backs up standard input and takes no paths"));
+                return Err(Failure::new(
+                    "--stdin backs up standard input and takes no paths",
+                ));
             }
-            let source = StreamSource::new(name, now, Box::new(std::io::stdin())).map_err(|error| Failure::from_error(&error).while_doing("--stdin-filename"))?;
+            let source = StreamSource::new(name, now, Box::new(std::io::stdin()))
+                .map_err(|error| Failure::from_error(&error).while_doing("--stdin-filename"))?;
             return Ok(stream(Box::new(source)));
         }
-        let targets = targets::collect(&self.files_from, &self.files_from_verbatim, &self.files_from_raw, &self.paths, ui)?;
+        let targets = targets::collect(
+            &self.files_from,
+            &self.files_from_verbatim,
+            &self.files_from_raw,
+            &self.paths,
+            ui,
+        )?;
         let paths = targets::absolute(&targets)?;
-        let source = lifeboat_state::VolumeSource::new(targets, self.excludes.volume_options(self.with_atime)?);
+        let source = lifeboat_state::VolumeSource::new(
+            targets,
+            self.excludes.volume_options(self.with_atime)?,
+        );
         let source = source.map_err(|error| Failure::from_error(&error))?;
         let missing = source.missing().to_vec();
-        Ok(Input { source: Box::new(source), paths, missing, is_stream: false })
+        Ok(Input {
+            source: Box::new(source),
+            paths,
+            missing,
+            is_stream: false,
+        })
     }
 
-    fn tags(&self) -> Vec<String> {
-        let mut tags: Vec<String> = Vec::new();
-        for tag in self.tag.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|tag| !tag.is_empty()) {
-            if !tags.iter().any(|known| known == tag) {
-                tags.push(tag.to_owned());
-            }
-        }
-        tags
-    }
-
-    fn find_parent(&self, session: &Session, ui: &Ui, query: &ParentQuery<'_>) -> Result<Option<(Id, Snapshot)>, Failure> {
+    fn find_parent(
+        &self,
+        session: &Session,
+        ui: &Ui,
+        query: &ParentQuery<'_>,
+    ) -> Result<Option<(Id, Snapshot)>, Failure> {
         if self.force {
             return Ok(None);
         }
         if let Some(name) = &self.parent {
-            return super::select::one(session, ui, name, &super::select::Filter::default()).map(|found| Some((found.id, found.snapshot)));
+            return super::select::one(session, ui, name, &super::select::Filter::default())
+                .map(|found| Some((found.id, found.snapshot)));
         }
         let snapshots = session.snapshots(ui)?;
-        Ok(find_parent(&snapshots, query).cloned())
+        let facts = super::select::facts(&snapshots);
+        let chosen = find_parent(query, &facts).map(|parent| parent.id);
+        Ok(snapshots.into_iter().find(|(id, _)| Some(*id) == chosen))
     }
 
     fn say_parent(&self, ui: &Ui, parent: Option<&(Id, Snapshot)>) {
         match parent {
-            Some((id, snapshot)) => ui.say(format_args!("comparing with snapshot {} of {}", id.short(), snapshot.time)),
+            Some((id, snapshot)) => ui.say(format_args!(
+                "comparing with snapshot {} of {}",
+                id.short(),
+                snapshot.time
+            )),
             None if self.force => ui.say("reading everything, as asked"),
             None => ui.say("no snapshot to compare with: reading everything"),
         }
@@ -256,7 +385,10 @@ impl Backup {
                 for (name, number) in s.numbers() {
                     map.insert(name.into(), u64::try_from(number).unwrap_or(0).into());
                 }
-                for (name, time) in [("backup_start", s.backup_start), ("backup_end", s.backup_end)] {
+                for (name, time) in [
+                    ("backup_start", s.backup_start),
+                    ("backup_end", s.backup_end),
+                ] {
                     map.insert(name.into(), time.unwrap_or_default().to_string().into());
                 }
                 if let Some(id) = outcome.snapshot {
@@ -267,10 +399,24 @@ impl Backup {
             return;
         }
         ui.say("");
-        ui.say(format_args!("files:       {:>7} new, {:>7} changed, {:>7} unchanged", s.files_new, s.files_changed, s.files_unmodified));
-        ui.say(format_args!("directories: {:>7} new, {:>7} changed, {:>7} unchanged", s.dirs_new, s.dirs_changed, s.dirs_unmodified));
-        let would = if self.dry_run { "would store" } else { "stored" };
-        ui.say(format_args!("{would}:      {} of new data in {}", format::bytes(s.data_added), format::bytes(s.data_added_packed)));
+        ui.say(format_args!(
+            "files:       {:>7} new, {:>7} changed, {:>7} unchanged",
+            s.files_new, s.files_changed, s.files_unmodified
+        ));
+        ui.say(format_args!(
+            "directories: {:>7} new, {:>7} changed, {:>7} unchanged",
+            s.dirs_new, s.dirs_changed, s.dirs_unmodified
+        ));
+        let would = if self.dry_run {
+            "would store"
+        } else {
+            "stored"
+        };
+        ui.say(format_args!(
+            "{would}:      {} of new data in {}",
+            format::bytes(s.data_added),
+            format::bytes(s.data_added_packed)
+        ));
         ui.say(format_args!(
             "processed:   {}, {} in {} ({})",
             format::count(s.total_files_processed, "file"),
@@ -279,7 +425,10 @@ impl Backup {
             format::rate(s.total_bytes_processed, elapsed)
         ));
         if outcome.problems > 0 {
-            ui.warn(format_args!("{} could not be saved completely; they are named above", format::count(outcome.problems, "entry")));
+            ui.warn(format_args!(
+                "{} could not be saved completely; they are named above",
+                format::count(outcome.problems, "entry")
+            ));
         }
         match outcome.snapshot {
             Some(id) => ui.say(format_args!("snapshot {} saved", id.short())),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::Id;
-use lifeboat_plan::Subset;
+use lifeboat_plan::PackSubset;
 use lifeboat_repo::{CheckOptions, Repository};
 use serde_json::json;
 
@@ -34,24 +34,44 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let subset = self.read_data_subset.as_deref().map(str::parse::<Subset>).transpose();
-        let subset = subset.map_err(|error| Failure::from_error(&error).while_doing("--read-data-subset"))?;
+        let subset = self
+            .read_data_subset
+            .as_deref()
+            .map(str::parse::<PackSubset>)
+            .transpose();
+        let subset = subset
+            .map_err(|error| Failure::from_error(&error).while_doing("--read-data-subset"))?;
         let session = Session::open(global, ui, Locking::Read)?;
         let read_packs = match (self.read_data, subset) {
             (false, None) => None,
             (true, _) => Some(session.repository.packs()?.into_keys().collect()),
             (false, Some(subset)) => Some(choose(&session.repository, subset)?),
         };
-        let options = CheckOptions { read_packs, threads: workers() };
+        let options = CheckOptions {
+            read_packs,
+            threads: workers(),
+        };
         let counters = Counters::default();
         let began = Instant::now();
-        let shown = Shown { noun: "packs", stored: false, totals_known: true };
-        let report = progress::during(ui, &counters, shown, || session.repository.check(&options, &counters, &session.cancel))?;
+        let shown = Shown {
+            noun: "packs",
+            stored: false,
+            totals_known: true,
+        };
+        let report = progress::during(ui, &counters, shown, || {
+            session
+                .repository
+                .check(&options, &counters, &session.cancel)
+        })?;
         let elapsed = began.elapsed();
-        let untidy = report.findings.iter().filter(|finding| !finding.serious).count();
+        let untidy = report
+            .findings
+            .iter()
+            .filter(|finding| !finding.serious)
+            .count();
         for finding in &report.findings {
             if finding.serious {
-                ui.finding(&finding.what, &finding.why);
+                ui.finding(finding);
             } else if ui.verbose > 0 {
                 ui.warn(finding);
             }
@@ -72,26 +92,38 @@ impl Check {
             ));
             if options.read_packs.is_some() {
                 let bytes = counters.bytes_done.load(Ordering::Relaxed);
-                ui.say(format_args!("read {} ({}, {})", format::count(report.packs_read, "pack"), format::bytes(bytes), format::rate(bytes, elapsed)));
+                ui.say(format_args!(
+                    "read {} ({}, {})",
+                    format::count(report.packs_read, "pack"),
+                    format::bytes(bytes),
+                    format::rate(bytes, elapsed)
+                ));
             }
             if untidy > 0 {
-                ui.say(format_args!("{} in no index file, left by an interrupted backup: harmless", format::count(untidy as u64, "pack")));
+                ui.say(format_args!(
+                    "{} in no index file, left by an interrupted backup: harmless",
+                    format::count(untidy as u64, "pack")
+                ));
             }
         }
         if serious > 0 {
-            let failure = Failure::new(format!("the repository has {}", format::count(serious as u64, "error")));
+            let failure = Failure::new(format!(
+                "the repository has {}",
+                format::count(serious as u64, "error")
+            ));
             return Err(failure.hint("restore still works for everything that is not named above; keep the repository as it is until it is repaired"));
         }
         match options.read_packs {
             Some(_) => ui.say("no errors were found"),
-            None => ui.say("no errors were found; the content of packs was not read, see --read-data"),
+            None => {
+                ui.say("no errors were found; the content of packs was not read, see --read-data")
+            }
         }
         Ok(Exit::Done)
     }
 }
 
-
-fn choose(repository: &Repository, subset: Subset) -> Result<Vec<Id>, Failure> {
+fn choose(repository: &Repository, subset: PackSubset) -> Result<Vec<Id>, Failure> {
     let packs: Vec<(Id, u64)> = repository.packs()?.into_iter().collect();
     // A sample that is drawn anew each time reads everything in the end.
     let seed = lifeboat_repo::now().unix_nanoseconds() as u64;

@@ -26,14 +26,26 @@ impl Init {
         let version = match self.repository_version.as_str() {
             "1" => 1,
             "2" | "latest" | "stable" => 2,
-            other => return Err(Failure::new(format!("--repository-version {other:?} is none of 1, 2, latest, stable"))),
+            other => {
+                return Err(Failure::new(format!(
+                    "--repository-version {other:?} is none of 1, 2, latest, stable"
+                )));
+            }
         };
         let backend = backend(global)?;
         let password = new_password(global, "new password for the repository: ")?;
         if password.is_empty() {
-            return Err(Failure::new("an empty password protects nothing").hint("choose one, and keep it where it survives this machine"));
+            return Err(Failure::new("an empty password protects nothing")
+                .hint("choose one, and keep it where it survives this machine"));
         }
-        let repository = Repository::init(backend, password.as_bytes(), version, None, &Identity::of_this_process(), KeyCost::Calibrated)?;
+        let repository = Repository::init(
+            backend,
+            password.as_bytes(),
+            version,
+            None,
+            &Identity::of_this_process(),
+            KeyCost::Calibrated,
+        )?;
         let (id, location) = (&repository.config().id, repository.backend().location());
         if ui.json {
             ui.object(&json!({"message_type": "initialized", "id": id, "repository": location}));

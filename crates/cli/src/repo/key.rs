@@ -57,9 +57,14 @@ impl NewKey {
             Some(file) => session::password_of_file(file)?,
             None => {
                 if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                    return Err(Failure::new("nothing says what the new password is, and nobody is there to type it").hint("give it with --new-password-file"));
+                    return Err(Failure::new(
+                        "nothing says what the new password is, and nobody is there to type it",
+                    )
+                    .hint("give it with --new-password-file"));
                 }
-                let typed = rpassword::prompt_password("new password: ").map_err(|error| Failure::from_error(&error).while_doing("read the new password"))?;
+                let typed = rpassword::prompt_password("new password: ").map_err(|error| {
+                    Failure::from_error(&error).while_doing("read the new password")
+                })?;
                 session::typed_again(&typed)?;
                 typed
             }
@@ -88,7 +93,11 @@ impl Key {
             KeyCommand::List => list(&Session::open(global, ui, Locking::Read)?, ui),
             KeyCommand::Add(new) => {
                 let session = Session::open(global, ui, Locking::Shared)?;
-                let id = session.repository.add_key(new.password()?.as_bytes(), &new.who(), KeyCost::Calibrated)?;
+                let id = session.repository.add_key(
+                    new.password()?.as_bytes(),
+                    &new.who(),
+                    KeyCost::Calibrated,
+                )?;
                 ui.say(format_args!("saved new key {}", id.short()));
                 Ok(Exit::Done)
             }
@@ -103,11 +112,23 @@ impl Key {
                 let session = Session::open(global, ui, Locking::Exclusive)?;
                 let password = new.password()?;
                 let old = session.repository.key_id();
-                let id = session.repository.add_key(password.as_bytes(), &new.who(), KeyCost::Calibrated)?;
+                let id = session.repository.add_key(
+                    password.as_bytes(),
+                    &new.who(),
+                    KeyCost::Calibrated,
+                )?;
                 // Only a key that was seen to open the repository may replace another.
-                let opened = lifeboat_repo::Repository::open(session.repository.backend().clone(), password.as_bytes(), Some(&id.to_string()))?;
+                let opened = lifeboat_repo::Repository::open(
+                    session.repository.backend().clone(),
+                    password.as_bytes(),
+                    Some(&id.to_string()),
+                )?;
                 opened.remove_key(old)?;
-                ui.say(format_args!("saved new key {} and removed {}", id.short(), old.short()));
+                ui.say(format_args!(
+                    "saved new key {} and removed {}",
+                    id.short(),
+                    old.short()
+                ));
                 Ok(Exit::Done)
             }
         }
@@ -125,10 +146,19 @@ fn list(session: &Session, ui: &Ui) -> Outcome {
         ui.object(&Value::Array(list));
         return Ok(Exit::Done);
     }
-    ui.say(format_args!(" {:8}  {:12}  {:20}  Created", "ID", "User", "Host"));
+    ui.say(format_args!(
+        " {:8}  {:12}  {:20}  Created",
+        "ID", "User", "Host"
+    ));
     for (id, key) in keys {
         let star = if id == current { '*' } else { ' ' };
-        ui.say(format_args!("{star}{:8}  {:12}  {:20}  {}", id.short(), key.username, key.hostname, key.created));
+        ui.say(format_args!(
+            "{star}{:8}  {:12}  {:20}  {}",
+            id.short(),
+            key.username,
+            key.hostname,
+            key.created
+        ));
     }
     Ok(Exit::Done)
 }

@@ -3,9 +3,15 @@
 
 mod backup;
 mod check;
+mod forget;
 mod init;
+mod key;
 mod restore;
+mod select;
 mod session;
+mod snapshots;
+mod tag;
+mod unlock;
 
 use clap::Subcommand;
 
@@ -22,8 +28,18 @@ pub enum RepoCommand {
     Backup(Box<backup::Backup>),
     /// Restore a snapshot into a directory
     Restore(Box<restore::Restore>),
+    /// List snapshots
+    Snapshots(snapshots::Snapshots),
     /// Check that everything is there that snapshots need
     Check(check::Check),
+    /// Remove snapshots by a policy
+    Forget(Box<forget::Forget>),
+    /// Change the tags of snapshots
+    Tag(tag::Tag),
+    /// List, add and remove passwords
+    Key(key::Key),
+    /// Remove locks whose holders are gone
+    Unlock(unlock::Unlock),
 }
 
 /// Runs a command.
@@ -33,6 +49,11 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Init(command) => command.run(&global, ui),
         RepoCommand::Backup(command) => command.run(&global, ui),
         RepoCommand::Restore(command) => command.run(&global, ui),
+        RepoCommand::Snapshots(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
+        RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Tag(command) => command.run(&global, ui),
+        RepoCommand::Key(command) => command.run(&global, ui),
+        RepoCommand::Unlock(command) => command.run(&global, ui),
     }
 }

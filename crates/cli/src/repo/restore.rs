@@ -80,13 +80,31 @@ pub struct Restore {
 
 impl Restore {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let includes = patterns(&self.include, &self.iinclude, &self.include_file, &self.iinclude_file, "include")?;
-        let excludes = patterns(&self.exclude, &self.iexclude, &self.exclude_file, &self.iexclude_file, "exclude")?;
+        let includes = patterns(
+            &self.include,
+            &self.iinclude,
+            &self.include_file,
+            &self.iinclude_file,
+            "include",
+        )?;
+        let excludes = patterns(
+            &self.exclude,
+            &self.iexclude,
+            &self.exclude_file,
+            &self.iexclude_file,
+            "exclude",
+        )?;
         let session = Session::open(global, ui, Locking::Read)?;
-        *ui.during.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = "restore";
+        *ui.during
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = "restore";
         let found = select::one(&session, ui, &self.snapshot, &self.filter.filter())?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
-        let tree = subfolder(&BlobReader::new(&session.repository, &index), found.snapshot.tree, &found.subfolder)?;
+        let tree = subfolder(
+            &BlobReader::new(&session.repository, &index),
+            found.snapshot.tree,
+            &found.subfolder,
+        )?;
         if self.dry_run && !self.target.exists() {
             ui.say(format_args!("{} would be made", self.target.display()));
         }
@@ -94,11 +112,15 @@ impl Restore {
         let scratch;
         let target: &dyn lifeboat_flow::Target = if self.dry_run && !self.target.exists() {
             // A dry run makes nothing: an empty directory stands for the one that would be made.
-            nowhere = tempfile::tempdir().map_err(|error| Failure::from_error(&error).while_doing("make an empty directory"))?;
-            scratch = VolumeTarget::create(nowhere.path(), &TargetOptions::default()).map_err(|error| Failure::from_error(&error))?;
+            nowhere = tempfile::tempdir().map_err(|error| {
+                Failure::from_error(&error).while_doing("make an empty directory")
+            })?;
+            scratch = VolumeTarget::create(nowhere.path(), &TargetOptions::default())
+                .map_err(|error| Failure::from_error(&error))?;
             &scratch
         } else {
-            scratch = VolumeTarget::create(&self.target, &TargetOptions::default()).map_err(|error| Failure::from_error(&error))?;
+            scratch = VolumeTarget::create(&self.target, &TargetOptions::default())
+                .map_err(|error| Failure::from_error(&error))?;
             &scratch
         };
         let select = |path: &EntryPath, is_dir: bool| {
@@ -107,10 +129,16 @@ impl Restore {
             full.extend_from_slice(&path.0);
             if !includes.is_empty() {
                 let decided = includes.decide(&full);
-                return Selected { restore: decided.matched, descend: is_dir && (decided.matched || decided.child_may_match) };
+                return Selected {
+                    restore: decided.matched,
+                    descend: is_dir && (decided.matched || decided.child_may_match),
+                };
             }
             let matched = excludes.decide(&full).matched;
-            Selected { restore: !matched, descend: is_dir && !matched }
+            Selected {
+                restore: !matched,
+                descend: is_dir && !matched,
+            }
         };
         let selects = !includes.is_empty() || !excludes.is_empty();
         let options = RestoreOptions {
@@ -127,7 +155,13 @@ impl Restore {
             workers: workers(),
         };
         let counters = Counters::default();
-        ui.say(format_args!("restoring snapshot {} of {} by {} to {}", found.id.short(), found.snapshot.time, found.snapshot.hostname, self.target.display()));
+        ui.say(format_args!(
+            "restoring snapshot {} of {} by {} to {}",
+            found.id.short(),
+            found.snapshot.time,
+            found.snapshot.hostname,
+            self.target.display()
+        ));
         let restore = lifeboat_protect::Restore {
             repository: &session.repository,
             index: &index,
@@ -138,10 +172,18 @@ impl Restore {
             cancel: &session.cancel,
         };
         let began = Instant::now();
-        let shown = Shown { noun: "files", stored: false, totals_known: true };
+        let shown = Shown {
+            noun: "files",
+            stored: false,
+            totals_known: true,
+        };
         let outcome = progress::during(ui, &counters, shown, || restore.run(tree))?;
         self.report(ui, &outcome, began.elapsed());
-        if outcome.problems == 0 { Ok(Exit::Done) } else { Ok(Exit::Incomplete) }
+        Ok(if outcome.problems == 0 {
+            Exit::Done
+        } else {
+            Exit::Failed
+        })
     }
 
     fn report(&self, ui: &Ui, outcome: &RestoreOutcome, elapsed: std::time::Duration) {
@@ -154,7 +196,11 @@ impl Restore {
             }));
             return;
         }
-        let would = if self.dry_run { "would restore" } else { "restored" };
+        let would = if self.dry_run {
+            "would restore"
+        } else {
+            "restored"
+        };
         ui.say(format_args!(
             "{would} {}, {} in {} ({})",
             format::count(outcome.entries_restored, "entry"),
@@ -163,10 +209,22 @@ impl Restore {
             format::rate(outcome.bytes_restored, elapsed)
         ));
         if outcome.files_skipped > 0 {
-            ui.say(format_args!("left {} as they are ({})", format::count(outcome.files_skipped, "file"), format::bytes(outcome.bytes_skipped)));
+            ui.say(format_args!(
+                "left {} as they are ({})",
+                format::count(outcome.files_skipped, "file"),
+                format::bytes(outcome.bytes_skipped)
+            ));
         }
         if outcome.deleted > 0 {
-            ui.say(format_args!("{} {}", if self.dry_run { "would delete" } else { "deleted" }, format::count(outcome.deleted, "entry")));
+            ui.say(format_args!(
+                "{} {}",
+                if self.dry_run {
+                    "would delete"
+                } else {
+                    "deleted"
+                },
+                format::count(outcome.deleted, "entry")
+            ));
         }
         if self.verify && !self.dry_run {
             ui.say(format_args!("read {} again: the content of each that is not named above is that of the snapshot", format::count(outcome.files_verified, "file")));

@@ -3,7 +3,9 @@
 
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_plan::{SnapshotFacts, SnapshotFilter, SnapshotName, SnapshotPath, TagList};
+use lifeboat_plan::{
+    SelectError, SnapshotFacts, SnapshotFilter, SnapshotPath, TagList, select, select_one,
+};
 
 use super::session::Session;
 use crate::failure::Failure;
@@ -30,12 +32,17 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// The filter.
     pub fn filter(&self) -> Filter {
-        Filter {
-            hosts: self.host.iter().filter(|host| !host.is_empty()).cloned().collect(),
-            tags: self.tag.iter().map(|list| TagList::parse(list)).collect(),
-            paths: self.path.clone(),
-            ..Filter::default()
-        }
+        let tags = self
+            .tag
+            .iter()
+            .map(|list| list.parse::<TagList>().unwrap_or_default())
+            .collect();
+        let paths = self
+            .path
+            .iter()
+            .map(|path| super::backup::absolute_text(path))
+            .collect();
+        Filter::new(self.host.clone(), tags, paths)
     }
 }
 
@@ -47,4 +54,63 @@ pub struct Found {
     pub snapshot: Snapshot,
     /// The directory, empty for all.
     pub subfolder: Vec<u8>,
+}
+
+/// The snapshot of a name.
+pub fn one(session: &Session, ui: &Ui, name: &str, filter: &Filter) -> Result<Found, Failure> {
+    let path = parse(name)?;
+    let snapshots = session.snapshots(ui)?;
+    let facts = facts(&snapshots);
+    let chosen = select_one(&path.name, filter, &facts)
+        .map_err(|error| Failure::from_error(&error))?
+        .id;
+    let found = snapshots.into_iter().find(|(id, _)| *id == chosen);
+    let (id, snapshot) = found.ok_or_else(|| {
+        Failure::new(format!("snapshot {chosen} vanished while it was looked up"))
+    })?;
+    Ok(Found {
+        id,
+        snapshot,
+        subfolder: path.subfolder,
+    })
+}
+
+/// The snapshots of names; without names all that pass the filter, from old to new. A wrong name is an error.
+pub fn many(
+    session: &Session,
+    ui: &Ui,
+    names: &[String],
+    filter: &Filter,
+) -> Result<Vec<(Id, Snapshot)>, Failure> {
+    let paths = names
+        .iter()
+        .map(|name| parse(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let snapshots = session.snapshots(ui)?;
+    let facts = facts(&snapshots);
+    let selection = select(&paths, filter, &facts);
+    for problem in &selection.problems {
+        match problem {
+            SelectError::FilterUnused => ui.warn(problem),
+            other => return Err(Failure::from_error(other)),
+        }
+    }
+    let find = |id: Id| snapshots.iter().find(|(known, _)| *known == id).cloned();
+    Ok(selection
+        .chosen
+        .iter()
+        .filter_map(|chosen| find(chosen.id))
+        .collect())
+}
+
+/// What decisions look at in these snapshots.
+pub fn facts(snapshots: &[(Id, Snapshot)]) -> Vec<SnapshotFacts> {
+    snapshots
+        .iter()
+        .map(|(id, snapshot)| SnapshotFacts::of(*id, snapshot))
+        .collect()
+}
+
+fn parse(name: &str) -> Result<SnapshotPath, Failure> {
+    SnapshotPath::parse(name.as_bytes()).map_err(|error| Failure::from_error(&error))
 }

@@ -3,7 +3,7 @@
 
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_plan::{GroupBy, SnapshotFacts, group};
+use lifeboat_plan::{GroupBy, group};
 use serde_json::{Value, json};
 
 use super::select::{self, FilterArgs};
@@ -37,8 +37,13 @@ pub struct Snapshots {
 
 impl Snapshots {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let group_by = self.group_by.as_deref().map(str::parse::<GroupBy>).transpose();
-        let group_by = group_by.map_err(|error| Failure::from_error(&error).while_doing("--group-by"))?;
+        let group_by = self
+            .group_by
+            .as_deref()
+            .map(str::parse::<GroupBy>)
+            .transpose();
+        let group_by =
+            group_by.map_err(|error| Failure::from_error(&error).while_doing("--group-by"))?;
         let session = Session::open(global, ui, Locking::Read)?;
         let mut all = select::many(&session, ui, &self.ids, &self.filter.filter())?;
         if let Some(newest) = self.latest {
@@ -46,21 +51,32 @@ impl Snapshots {
         }
         let Some(group_by) = group_by else {
             if ui.json {
-                ui.object(&Value::Array(all.iter().map(|(id, snapshot)| to_json(*id, snapshot)).collect()));
+                ui.object(&Value::Array(
+                    all.iter()
+                        .map(|(id, snapshot)| to_json(*id, snapshot))
+                        .collect(),
+                ));
             } else {
                 table(ui, &all, self.compact);
             }
             return Ok(Exit::Done);
         };
-        let facts: Vec<SnapshotFacts> = all.iter().map(|(id, snapshot)| SnapshotFacts::of(*id, snapshot)).collect();
+        let facts = select::facts(&all);
         let mut objects = Vec::new();
-        for part in group(facts, group_by) {
-            let members: Vec<_> = all.iter().filter(|(id, _)| part.members.iter().any(|member| member.id == *id)).cloned().collect();
+        for part in group(&facts, group_by) {
+            let members: Vec<_> = all
+                .iter()
+                .filter(|(id, _)| part.snapshots.iter().any(|member| member.id == *id))
+                .cloned()
+                .collect();
             if ui.json {
-                let list: Vec<Value> = members.iter().map(|(id, snapshot)| to_json(*id, snapshot)).collect();
-                objects.push(json!({"group_key": group_key(&part.key), "snapshots": list}));
+                let list: Vec<Value> = members
+                    .iter()
+                    .map(|(id, snapshot)| to_json(*id, snapshot))
+                    .collect();
+                objects.push(json!({"group_key": part.key, "snapshots": list}));
             } else {
-                ui.say(format_args!("snapshots {}:", part.key));
+                ui.say(format_args!("snapshots of {}:", part.key));
                 table(ui, &members, self.compact);
                 ui.say("");
             }
@@ -72,19 +88,17 @@ impl Snapshots {
     }
 }
 
-/// The key of a group as restic's JSON has it.
-pub fn group_key(key: &lifeboat_plan::GroupKey) -> Value {
-    json!({"hostname": key.hostname.clone().unwrap_or_default(), "paths": key.paths, "tags": key.tags})
-}
-
 /// The newest of each host and set of paths, as restic's `--latest` takes them.
 fn latest(all: Vec<(Id, Snapshot)>, newest: usize) -> Vec<(Id, Snapshot)> {
-    let mut seen: std::collections::HashMap<(String, Vec<String>), usize> = std::collections::HashMap::new();
+    let mut seen: std::collections::HashMap<(String, Vec<String>), usize> =
+        std::collections::HashMap::new();
     let mut kept: Vec<_> = all
         .into_iter()
         .rev()
         .filter(|(_, snapshot)| {
-            let count = seen.entry((snapshot.hostname.clone(), snapshot.paths.clone())).or_default();
+            let count = seen
+                .entry((snapshot.hostname.clone(), snapshot.paths.clone()))
+                .or_default();
             *count += 1;
             *count <= newest
         })
@@ -105,20 +119,54 @@ pub fn to_json(id: Id, snapshot: &Snapshot) -> Value {
 
 /// Snapshots for people.
 pub fn table(ui: &Ui, all: &[(Id, Snapshot)], compact: bool) {
-    let shown_time = |snapshot: &Snapshot| snapshot.time.to_string().get(..19).unwrap_or_default().replace('T', " ");
-    let host_width = all.iter().map(|(_, s)| s.hostname.chars().count()).max().unwrap_or(0).max(4);
-    let tag_width = all.iter().map(|(_, s)| s.tags.join(",").chars().count()).max().unwrap_or(0).max(4);
-    ui.say(format_args!("{:8}  {:19}  {:host_width$}  {:tag_width$}  {:>11}  Paths", "ID", "Time", "Host", "Tags", "Size"));
+    let shown_time = |snapshot: &Snapshot| {
+        snapshot
+            .time
+            .to_string()
+            .get(..19)
+            .unwrap_or_default()
+            .replace('T', " ")
+    };
+    let host_width = all
+        .iter()
+        .map(|(_, s)| s.hostname.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    let tag_width = all
+        .iter()
+        .map(|(_, s)| s.tags.join(",").chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    ui.say(format_args!(
+        "{:8}  {:19}  {:host_width$}  {:tag_width$}  {:>11}  Paths",
+        "ID", "Time", "Host", "Tags", "Size"
+    ));
     for (id, snapshot) in all {
-        let size = snapshot.summary.as_ref().map_or_else(String::new, |summary| format::bytes(summary.total_bytes_processed));
-        let head = format!("{:8}  {:19}  {:host_width$}  {:tag_width$}  {size:>11}", id.short(), shown_time(snapshot), snapshot.hostname, snapshot.tags.join(","));
+        let size = snapshot
+            .summary
+            .as_ref()
+            .map_or_else(String::new, |summary| {
+                format::bytes(summary.total_bytes_processed)
+            });
+        let head = format!(
+            "{:8}  {:19}  {:host_width$}  {:tag_width$}  {size:>11}",
+            id.short(),
+            shown_time(snapshot),
+            snapshot.hostname,
+            snapshot.tags.join(",")
+        );
         let indent = head.chars().count();
         let paths: Vec<&str> = snapshot.paths.iter().map(String::as_str).collect();
         if compact {
             ui.say(format_args!("{head}  {}", paths.join(", ")));
             continue;
         }
-        ui.say(format_args!("{head}  {}", paths.first().copied().unwrap_or_default()));
+        ui.say(format_args!(
+            "{head}  {}",
+            paths.first().copied().unwrap_or_default()
+        ));
         for path in paths.iter().skip(1) {
             ui.say(format_args!("{:indent$}  {path}", ""));
         }

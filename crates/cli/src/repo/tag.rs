@@ -37,7 +37,9 @@ pub struct Tag {
 impl Tag {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         if self.set.is_empty() && self.add.is_empty() && self.remove.is_empty() {
-            return Err(Failure::new("nothing says what to change").hint("give --set, --add or --remove"));
+            return Err(
+                Failure::new("nothing says what to change").hint("give --set, --add or --remove")
+            );
         }
         let session = Session::open(global, ui, Locking::Exclusive)?;
         let mut changed = 0;
@@ -56,18 +58,31 @@ impl Tag {
             if ui.json {
                 ui.object(&json!({"message_type": "changed", "old_snapshot_id": id.to_string(), "new_snapshot_id": new.to_string()}));
             } else if ui.verbose > 0 {
-                ui.say(format_args!("snapshot {} is now {}", id.short(), new.short()));
+                ui.say(format_args!(
+                    "snapshot {} is now {}",
+                    id.short(),
+                    new.short()
+                ));
             }
         }
         if ui.json {
             ui.object(&json!({"message_type": "summary", "changed_snapshots": changed}));
         }
-        ui.say(format_args!("changed the tags of {}", format::count(changed, "snapshot")));
+        ui.say(format_args!(
+            "changed the tags of {}",
+            format::count(changed, "snapshot")
+        ));
         Ok(Exit::Done)
     }
 
     fn apply(&self, tags: &mut Vec<String>) {
-        let names = |lists: &[String]| -> Vec<String> { lists.iter().flat_map(|list| TagList::parse(list).names().to_vec()).collect() };
+        let names = |lists: &[String]| -> Vec<String> {
+            let lists: Vec<TagList> = lists
+                .iter()
+                .map(|list| list.parse().unwrap_or_default())
+                .collect();
+            TagList::flatten(&lists)
+        };
         if !self.set.is_empty() {
             tags.clear();
         }

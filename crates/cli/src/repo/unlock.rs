@@ -26,11 +26,23 @@ impl Unlock {
         if ui.json {
             ui.object(&json!({"message_type": "summary", "locks_removed": removed}));
         }
-        ui.say(format_args!("removed {}", format::count(removed as u64, "lock")));
+        ui.say(format_args!(
+            "removed {}",
+            format::count(removed as u64, "lock")
+        ));
         for (id, lock) in lifeboat_repo::all_locks(&session.repository)? {
             match lock {
-                Ok(lock) => ui.say(format_args!("lock {} of PID {} on {} stays: its holder may still work", id.short(), lock.pid, lock.hostname)),
-                Err(error) => ui.warn(format_args!("lock {} can't be read and stays: {}", id.short(), lifeboat_repo::chain(&error))),
+                Ok(lock) => ui.say(format_args!(
+                    "lock {} of PID {} on {} stays: its holder may still work",
+                    id.short(),
+                    lock.pid,
+                    lock.hostname
+                )),
+                Err(error) => ui.warn(format_args!(
+                    "lock {} can't be read and stays: {}",
+                    id.short(),
+                    lifeboat_repo::chain(&error)
+                )),
             }
         }
         Ok(Exit::Done)

@@ -25,7 +25,10 @@ pub(super) struct Tools {
 
 impl Tools {
     pub(super) fn new(ingest: &Ingest<'_>) -> Result<Self, RepoError> {
-        Ok(Self { sealer: ingest.sealer()?, buffer: Vec::new() })
+        Ok(Self {
+            sealer: ingest.sealer()?,
+            buffer: Vec::new(),
+        })
     }
 }
 
@@ -50,10 +53,25 @@ pub(super) struct BlobJob {
 
 impl Run<'_> {
     /// Reads the file in a slot of a directory.
-    pub(super) fn read_file(&self, frame: &Arc<Frame>, slot: usize, is_new: bool, tools: &mut Tools) -> Result<(), ProtectError> {
-        let Some(name) = frame.get(slot, |node| node.name.clone()) else { return Ok(()) };
+    pub(super) fn read_file(
+        &self,
+        frame: &Arc<Frame>,
+        slot: usize,
+        is_new: bool,
+        tools: &mut Tools,
+    ) -> Result<(), ProtectError> {
+        let Some(name) = frame.get(slot, |node| node.name.clone()) else {
+            return Ok(());
+        };
         let path = frame.path.join(&name);
-        let file = Arc::new(OpenFile { frame: frame.clone(), slot, is_new, ids: Mutex::default(), waiting: AtomicUsize::new(1), left_out: AtomicBool::new(false) });
+        let file = Arc::new(OpenFile {
+            frame: frame.clone(),
+            slot,
+            is_new,
+            ids: Mutex::default(),
+            waiting: AtomicUsize::new(1),
+            left_out: AtomicBool::new(false),
+        });
         if let Err(error) = self.read_content(&file, &path, tools) {
             match error {
                 ReadError::Backup(error) => return Err(error),
@@ -69,7 +87,12 @@ impl Run<'_> {
         self.finish_chunk(&file, tools)
     }
 
-    fn read_content(&self, file: &Arc<OpenFile>, path: &lifeboat_flow::EntryPath, tools: &mut Tools) -> Result<(), ReadError> {
+    fn read_content(
+        &self,
+        file: &Arc<OpenFile>,
+        path: &lifeboat_flow::EntryPath,
+        tools: &mut Tools,
+    ) -> Result<(), ReadError> {
         let backup = self.backup;
         let mut content = backup.source.open(path).map_err(ReadError::Source)?;
         let mut buffer = std::mem::take(&mut tools.buffer);
@@ -93,27 +116,48 @@ impl Run<'_> {
             }
         });
         if changed {
-            backup.problem(Problem { path: path.display(), doing: "read file".into(), why: "it changed while it was read; what was read is saved".into() });
+            backup.problem(Problem {
+                path: path.display(),
+                doing: "read file".into(),
+                why: "it changed while it was read; what was read is saved".into(),
+            });
         }
         Ok(())
     }
 
     /// Reads to the end, chunk by chunk, and gives the number of bytes.
-    fn cut_all(&self, file: &Arc<OpenFile>, path: &lifeboat_flow::EntryPath, content: &mut dyn lifeboat_flow::Content, buffer: &mut Vec<u8>, tools: &mut Tools) -> Result<u64, ReadError> {
+    fn cut_all(
+        &self,
+        file: &Arc<OpenFile>,
+        path: &lifeboat_flow::EntryPath,
+        content: &mut dyn lifeboat_flow::Content,
+        buffer: &mut Vec<u8>,
+        tools: &mut Tools,
+    ) -> Result<u64, ReadError> {
         let chunker = self.backup.repository.chunker();
         let (mut filled, mut searched, mut total, mut ended) = (0usize, 0usize, 0u64, false);
         // The first read asks for the size that the listing gave and one byte, so that a small file takes two calls.
-        let expected = file.frame.get(file.slot, |node| node.size_bytes).unwrap_or(0);
-        let mut ask = usize::try_from(expected).unwrap_or(READ_BYTES).saturating_add(1).clamp(4096, READ_BYTES);
+        let expected = file
+            .frame
+            .get(file.slot, |node| node.size_bytes)
+            .unwrap_or(0);
+        let mut ask = usize::try_from(expected)
+            .unwrap_or(READ_BYTES)
+            .saturating_add(1)
+            .clamp(4096, READ_BYTES);
         loop {
-            self.backup.cancel.check().map_err(|e| ReadError::Backup(e.into()))?;
+            self.backup
+                .cancel
+                .check()
+                .map_err(|e| ReadError::Backup(e.into()))?;
             if filled > searched || ended {
                 let data = buffer.get(..filled).unwrap_or_default();
                 match chunker.cut(data, searched, ended) {
                     Some(end) => {
                         let chunk = data.get(..end).unwrap_or_default();
                         total += end as u64;
-                        self.take_chunk(file, chunk, tools).map_err(ReadError::Backup)?;
+                        self.take_chunk(file, chunk, tools)
+                            .map_err(ReadError::Backup)?;
                         buffer.copy_within(end..filled, 0);
                         filled -= end;
                         searched = 0;
@@ -130,17 +174,31 @@ impl Run<'_> {
                 Ok(0) => ended = true,
                 Ok(got) => {
                     filled += got;
-                    self.backup.counters.bytes_done.fetch_add(got as u64, Ordering::Relaxed);
+                    self.backup
+                        .counters
+                        .bytes_done
+                        .fetch_add(got as u64, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(ReadError::Source(SourceError::Unreadable { doing: "read", path: path.display(), cause })),
+                Err(cause) => {
+                    return Err(ReadError::Source(SourceError::Unreadable {
+                        doing: "read",
+                        path: path.display(),
+                        cause,
+                    }));
+                }
             }
             ask = READ_BYTES;
         }
     }
 
     /// Stores a chunk, or gives it to another worker that has nothing better to do.
-    fn take_chunk(&self, file: &Arc<OpenFile>, chunk: &[u8], tools: &mut Tools) -> Result<(), ProtectError> {
+    fn take_chunk(
+        &self,
+        file: &Arc<OpenFile>,
+        chunk: &[u8],
+        tools: &mut Tools,
+    ) -> Result<(), ProtectError> {
         let number = {
             let mut ids = file.ids.lock().unwrap_or_else(PoisonError::into_inner);
             ids.push(Id::default());
@@ -150,11 +208,26 @@ impl Run<'_> {
         if self.queue.wants_blob(others)
             && let Some(share) = self.budget.try_take(chunk.len())
         {
-            let mut data = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let mut data = self
+                .spare
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+                .unwrap_or_default();
             data.clear();
             data.extend_from_slice(chunk);
             file.waiting.fetch_add(1, Ordering::AcqRel);
-            let Some(job) = self.queue.offer_blob(BlobJob { file: file.clone(), number, data, _share: share }, others) else { return Ok(()) };
+            let Some(job) = self.queue.offer_blob(
+                BlobJob {
+                    file: file.clone(),
+                    number,
+                    data,
+                    _share: share,
+                },
+                others,
+            ) else {
+                return Ok(());
+            };
             return self.seal_blob(job, tools);
         }
         self.store_chunk(file, number, chunk, tools)
@@ -171,11 +244,26 @@ impl Run<'_> {
         self.finish_chunk(&job.file, tools)
     }
 
-    fn store_chunk(&self, file: &OpenFile, number: usize, chunk: &[u8], tools: &mut Tools) -> Result<(), ProtectError> {
+    fn store_chunk(
+        &self,
+        file: &OpenFile,
+        number: usize,
+        chunk: &[u8],
+        tools: &mut Tools,
+    ) -> Result<(), ProtectError> {
         let id = Id::of(chunk);
-        self.ingest.add(BlobKind::Data, id, chunk, &mut tools.sealer)?;
-        self.backup.counters.bytes_stored.store(self.ingest.stored_bytes(), Ordering::Relaxed);
-        if let Some(slot) = file.ids.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+        self.ingest
+            .add(BlobKind::Data, id, chunk, &mut tools.sealer)?;
+        self.backup
+            .counters
+            .bytes_stored
+            .store(self.ingest.stored_bytes(), Ordering::Relaxed);
+        if let Some(slot) = file
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(number)
+        {
             *slot = id;
         }
         Ok(())
@@ -194,7 +282,11 @@ impl Run<'_> {
                 done = Some(node.clone());
             });
             if let Some(node) = done {
-                let (counter, action) = if file.is_new { (&self.stats.files_new, "new") } else { (&self.stats.files_changed, "modified") };
+                let (counter, action) = if file.is_new {
+                    (&self.stats.files_new, "new")
+                } else {
+                    (&self.stats.files_changed, "modified")
+                };
                 self.count_file(counter, action, &file.frame, &node);
             }
         }

@@ -26,8 +26,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Frame {
-    fn new(path: EntryPath, parent_tree: Option<Id>, above: Option<(Arc<Frame>, usize)>, error: String) -> Self {
-        Self { path, parent_tree, above: Mutex::new(above), nodes: Mutex::default(), waiting: AtomicUsize::new(1), error: Mutex::new(error) }
+    fn new(
+        path: EntryPath,
+        parent_tree: Option<Id>,
+        above: Option<(Arc<Frame>, usize)>,
+        error: String,
+    ) -> Self {
+        Self {
+            path,
+            parent_tree,
+            above: Mutex::new(above),
+            nodes: Mutex::default(),
+            waiting: AtomicUsize::new(1),
+            error: Mutex::new(error),
+        }
     }
 
     /// The top.
@@ -37,8 +49,15 @@ impl Frame {
 
     /// The directory of a node of this frame.
     pub(super) fn below(above: &Arc<Self>, slot: usize, parent_tree: Option<Id>) -> Arc<Self> {
-        let (name, error) = above.get(slot, |node| (node.name.clone(), node.error.clone())).unwrap_or_default();
-        Arc::new(Self::new(above.path.join(&name), parent_tree, Some((above.clone(), slot)), error))
+        let (name, error) = above
+            .get(slot, |node| (node.name.clone(), node.error.clone()))
+            .unwrap_or_default();
+        Arc::new(Self::new(
+            above.path.join(&name),
+            parent_tree,
+            Some((above.clone(), slot)),
+            error,
+        ))
     }
 
     /// Takes the listing, of which so many nodes are to be completed.
@@ -90,7 +109,12 @@ impl Frame {
 
     /// The complete tree.
     pub(super) fn take_tree(&self) -> Tree {
-        Tree { nodes: std::mem::take(&mut *locked(&self.nodes)).into_iter().flatten().collect() }
+        Tree {
+            nodes: std::mem::take(&mut *locked(&self.nodes))
+                .into_iter()
+                .flatten()
+                .collect(),
+        }
     }
 
     /// The directory above, once: so that a deep tree is not dropped recursively.

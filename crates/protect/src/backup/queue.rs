@@ -41,7 +41,11 @@ pub(super) struct Queue {
 impl Queue {
     /// A queue that hands out at most so many files at a time.
     pub(super) fn new(readers: usize) -> Self {
-        Self { jobs: Mutex::default(), changed: Condvar::new(), readers }
+        Self {
+            jobs: Mutex::default(),
+            changed: Condvar::new(),
+            readers,
+        }
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
@@ -67,7 +71,11 @@ impl Queue {
             if let Some(frame) = jobs.dirs.pop() {
                 return Some(Job::Dir(frame));
             }
-            jobs = self.changed.wait_timeout(jobs, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
+            jobs = self
+                .changed
+                .wait_timeout(jobs, CANCEL_POLL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -78,13 +86,23 @@ impl Queue {
     }
 
     /// Adds the files and subdirectories of a directory; they come out in the order given.
-    pub(super) fn push_all(&self, frame: &Arc<Frame>, dirs: Vec<Arc<Frame>>, files: Vec<(usize, bool)>) {
+    pub(super) fn push_all(
+        &self,
+        frame: &Arc<Frame>,
+        dirs: Vec<Arc<Frame>>,
+        files: Vec<(usize, bool)>,
+    ) {
         if dirs.is_empty() && files.is_empty() {
             return;
         }
         let mut jobs = self.jobs();
         jobs.dirs.extend(dirs.into_iter().rev());
-        jobs.files.extend(files.into_iter().rev().map(|(slot, is_new)| (frame.clone(), slot, is_new)));
+        jobs.files.extend(
+            files
+                .into_iter()
+                .rev()
+                .map(|(slot, is_new)| (frame.clone(), slot, is_new)),
+        );
         drop(jobs);
         self.changed.notify_all();
     }

@@ -15,13 +15,18 @@ pub(super) fn count(backup: &Backup<'_>, queue: &Queue) {
         if queue.is_stopped() || backup.cancel.is_cancelled() {
             return;
         }
-        let Ok(listing) = backup.source.list(&dir) else { continue };
+        let Ok(listing) = backup.source.list(&dir) else {
+            continue;
+        };
         for entry in listing.entries {
             match entry.kind {
                 EntryKind::Dir => dirs.push(dir.join(&entry.name)),
                 EntryKind::File => {
                     backup.counters.files_total.fetch_add(1, Ordering::Relaxed);
-                    backup.counters.bytes_total.fetch_add(entry.size_bytes, Ordering::Relaxed);
+                    backup
+                        .counters
+                        .bytes_total
+                        .fetch_add(entry.size_bytes, Ordering::Relaxed);
                 }
                 _ => {}
             }

@@ -46,7 +46,12 @@ impl Run<'_> {
             batch.flush()?;
             Ok(left)
         });
-        if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(error) = self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Err(error);
         }
         self.restore.cancel.check()?;
@@ -56,7 +61,12 @@ impl Run<'_> {
     /// Whether to go on.
     pub(super) fn check(&self) -> Result<(), ProtectError> {
         self.restore.cancel.check()?;
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        match self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             // The first error is reported; this one only ends the walk.
             true => Err(lifeboat_flow::Cancelled.into()),
             false => Ok(()),
@@ -75,7 +85,10 @@ impl Run<'_> {
                 }
             });
             if let Err(error) = done {
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error);
                 // Receiving goes on in a drain, so that the walk is never left waiting.
                 tasks.iter().for_each(drop);
                 return;
@@ -85,24 +98,55 @@ impl Run<'_> {
 
     /// Fetches a part of a pack and writes its blobs.
     fn fetch(&self, range: Vec<Wanted>, buffers: &mut Buffers) -> Result<(), ProtectError> {
-        let (Some(first), Some(last)) = (range.first(), range.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (range.first(), range.last()) else {
+            return Ok(());
+        };
         let start = first.at.offset_bytes;
-        let len = last.at.offset_bytes.saturating_add(last.at.length_bytes).saturating_sub(start);
+        let len = last
+            .at
+            .offset_bytes
+            .saturating_add(last.at.length_bytes)
+            .saturating_sub(start);
         let mut sealed = std::mem::take(&mut buffers.range);
         sealed.clear();
         sealed.resize(len as usize, 0);
         let name = FileName::new(FileKind::Pack, first.at.pack);
-        let fetched = self.restore.repository.backend().load_at(name, u64::from(start), &mut sealed).map_err(RepoError::from);
+        let fetched = self
+            .restore
+            .repository
+            .backend()
+            .load_at(name, u64::from(start), &mut sealed)
+            .map_err(RepoError::from);
         let is_fetched = fetched.is_ok();
         for wanted in range {
             self.check()?;
             let from = (wanted.at.offset_bytes - start) as usize;
             let opened = match sealed.get_mut(from..from + wanted.at.length_bytes as usize) {
-                Some(sealed) if is_fetched => open_blob(self.restore.repository, wanted.id, wanted.at, sealed, &mut buffers.opener, &mut buffers.plain).map_err(RepoError::from),
-                _ => Err(RepoError::BlobUnknown { kind: BlobKind::Data, id: wanted.id }),
+                Some(sealed) if is_fetched => open_blob(
+                    self.restore.repository,
+                    wanted.id,
+                    wanted.at,
+                    sealed,
+                    &mut buffers.opener,
+                    &mut buffers.plain,
+                )
+                .map_err(RepoError::from),
+                _ => Err(RepoError::BlobUnknown {
+                    kind: BlobKind::Data,
+                    id: wanted.id,
+                }),
             };
             // A second look, blob by blob: it may lie in another pack too, and the error names the pack.
-            let opened = opened.or_else(|_| read_blob(self.restore.repository, self.restore.index, BlobKind::Data, wanted.id, &mut buffers.opener, &mut buffers.plain));
+            let opened = opened.or_else(|_| {
+                read_blob(
+                    self.restore.repository,
+                    self.restore.index,
+                    BlobKind::Data,
+                    wanted.id,
+                    &mut buffers.opener,
+                    &mut buffers.plain,
+                )
+            });
             for place in wanted.places {
                 match &opened {
                     Ok(()) => self.put(&place, &buffers.plain)?,
@@ -121,9 +165,12 @@ impl Run<'_> {
             let mut at = 0;
             // Runs of zeros stay holes: the file has its full length already.
             while at < plain.len() {
-                let aligned = HOLE_BYTES - ((place.offset + at as u64) % HOLE_BYTES as u64) as usize;
+                let aligned =
+                    HOLE_BYTES - ((place.offset + at as u64) % HOLE_BYTES as u64) as usize;
                 let mut end = (at + aligned).min(plain.len());
-                let is_hole = |from: usize, to: usize| to - from == HOLE_BYTES && plain.get(from..to) == Some(&ZEROS[..]);
+                let is_hole = |from: usize, to: usize| {
+                    to - from == HOLE_BYTES && plain.get(from..to) == Some(&ZEROS[..])
+                };
                 if is_hole(at, end) {
                     at = end;
                     continue;
@@ -131,16 +178,26 @@ impl Run<'_> {
                 while end < plain.len() && !is_hole(end, (end + HOLE_BYTES).min(plain.len())) {
                     end = (end + HOLE_BYTES).min(plain.len());
                 }
-                file.write_at(plain.get(at..end).unwrap_or_default(), place.offset + at as u64)?;
+                file.write_at(
+                    plain.get(at..end).unwrap_or_default(),
+                    place.offset + at as u64,
+                )?;
                 at = end;
             }
             Ok(())
         });
-        self.restore.counters.bytes_done.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.restore
+            .counters
+            .bytes_done
+            .fetch_add(plain.len() as u64, Ordering::Relaxed);
         self.written(&place.file, written)
     }
 
-    fn written(&self, file: &FileTask, result: Result<(), TargetError>) -> Result<(), ProtectError> {
+    fn written(
+        &self,
+        file: &FileTask,
+        result: Result<(), TargetError>,
+    ) -> Result<(), ProtectError> {
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.is_full() => Err(error.into()),
@@ -152,7 +209,14 @@ impl Run<'_> {
     }
 
     /// Compares a part of a file that is there, and fetches and writes only what differs.
-    fn delta(&self, file: &std::sync::Arc<FileTask>, from: usize, to: usize, offset: u64, buffers: &mut Buffers) -> Result<(), ProtectError> {
+    fn delta(
+        &self,
+        file: &std::sync::Arc<FileTask>,
+        from: usize,
+        to: usize,
+        offset: u64,
+        buffers: &mut Buffers,
+    ) -> Result<(), ProtectError> {
         let open = match self.open(file) {
             Ok(open) => open,
             Err(error) => return self.written(file, Err(error)),
@@ -161,7 +225,9 @@ impl Run<'_> {
         let mut at_offset = offset;
         for id in file.content.get(from..to).unwrap_or_default() {
             self.check()?;
-            let Some(at) = self.restore.index.find(BlobKind::Data, id) else { continue };
+            let Some(at) = self.restore.index.find(BlobKind::Data, id) else {
+                continue;
+            };
             let len = usize::try_from(at.plain_bytes()).unwrap_or(usize::MAX);
             buffers.existing.resize(len, 0);
             let is_same = match open.read_at(&mut buffers.existing, at_offset) {
@@ -169,23 +235,46 @@ impl Run<'_> {
                 Err(error) => return self.written(file, Err(error)),
             };
             if is_same {
-                self.restore.counters.bytes_done.fetch_add(len as u64, Ordering::Relaxed);
+                self.restore
+                    .counters
+                    .bytes_done
+                    .fetch_add(len as u64, Ordering::Relaxed);
             } else {
-                differing.push(Wanted { id: *id, at, places: vec![Place { file: file.clone(), offset: at_offset }] });
+                differing.push(Wanted {
+                    id: *id,
+                    at,
+                    places: vec![Place {
+                        file: file.clone(),
+                        offset: at_offset,
+                    }],
+                });
             }
             at_offset += len as u64;
         }
         differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
         for range in ranges(differing) {
             for wanted in range {
-                match read_blob(self.restore.repository, self.restore.index, BlobKind::Data, wanted.id, &mut buffers.opener, &mut buffers.plain) {
+                match read_blob(
+                    self.restore.repository,
+                    self.restore.index,
+                    BlobKind::Data,
+                    wanted.id,
+                    &mut buffers.opener,
+                    &mut buffers.plain,
+                ) {
                     Ok(()) => {
                         for place in &wanted.places {
                             // No holes here: what is there now is not zero.
                             self.written(file, open.write_at(&buffers.plain, place.offset))?;
                         }
-                        self.restore.counters.bytes_done.fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
-                        self.restore.counters.bytes_stored.fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
+                        self.restore
+                            .counters
+                            .bytes_done
+                            .fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
+                        self.restore
+                            .counters
+                            .bytes_stored
+                            .fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
                     }
                     Err(error) => self.damaged(file, &error),
                 }

@@ -41,8 +41,23 @@ struct FileState {
 }
 
 impl FileTask {
-    pub(super) fn new(path: EntryPath, entry: Entry, content: Vec<Id>, is_delta: bool, is_same: bool) -> Self {
-        Self { path, entry, content, is_delta, is_same, state: Mutex::default(), waiting: AtomicU64::new(0), is_damaged: AtomicBool::new(false) }
+    pub(super) fn new(
+        path: EntryPath,
+        entry: Entry,
+        content: Vec<Id>,
+        is_delta: bool,
+        is_same: bool,
+    ) -> Self {
+        Self {
+            path,
+            entry,
+            content,
+            is_delta,
+            is_same,
+            state: Mutex::default(),
+            waiting: AtomicU64::new(0),
+            is_damaged: AtomicBool::new(false),
+        }
     }
 
     /// Says how many parts it waits for; to be called before any of them is worked on.
@@ -97,7 +112,11 @@ impl Run<'_> {
         if task.waiting.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let result = if task.is_damaged.load(Ordering::Acquire) { Ok(()) } else { self.complete(task) };
+        let result = if task.is_damaged.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            self.complete(task)
+        };
         let mut state = task.state();
         if state.file.take().is_some() {
             self.open_files.fetch_sub(1, Ordering::Relaxed);
@@ -110,7 +129,10 @@ impl Run<'_> {
             self.restore.problem(Problem {
                 path: task.path.display(),
                 doing: "restore file".into(),
-                why: format!("what could be read of it is in {}, with zeros for the rest", partial.display()),
+                why: format!(
+                    "what could be read of it is in {}, with zeros for the rest",
+                    partial.display()
+                ),
             });
         }
         match result {
@@ -130,31 +152,49 @@ impl Run<'_> {
             self.restore.target.rename(&partial, &task.path)?;
         }
         self.done.entries.fetch_add(1, Ordering::Relaxed);
-        self.done.bytes.fetch_add(task.entry.size_bytes, Ordering::Relaxed);
-        self.restore.counters.files_done.fetch_add(1, Ordering::Relaxed);
+        self.done
+            .bytes
+            .fetch_add(task.entry.size_bytes, Ordering::Relaxed);
+        self.restore
+            .counters
+            .files_done
+            .fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Names a file that can't be restored, once.
     pub(super) fn damaged(&self, task: &FileTask, error: &dyn std::error::Error) {
         if task.damage() {
-            self.restore.problem(Problem::from_error(&task.path.display(), "restore file", error));
+            self.restore.problem(Problem::from_error(
+                &task.path.display(),
+                "restore file",
+                error,
+            ));
         }
     }
 
     /// A failure of the target: a full disk ends the restore, anything else concerns one entry.
-    pub(super) fn target_problem(&self, path: &EntryPath, error: TargetError) -> Result<(), ProtectError> {
+    pub(super) fn target_problem(
+        &self,
+        path: &EntryPath,
+        error: TargetError,
+    ) -> Result<(), ProtectError> {
         if error.is_full() {
             return Err(error.into());
         }
-        self.restore.problem(Problem::from_error(&path.display(), "restore", &error));
+        self.restore
+            .problem(Problem::from_error(&path.display(), "restore", &error));
         Ok(())
     }
 
     /// What could not be set of an entry's metadata.
     pub(super) fn finish_problems(&self, path: &EntryPath, result: Result<(), Vec<TargetError>>) {
         for error in result.err().unwrap_or_default() {
-            self.restore.problem(Problem::from_error(&path.display(), "restore metadata", &error));
+            self.restore.problem(Problem::from_error(
+                &path.display(),
+                "restore metadata",
+                &error,
+            ));
         }
     }
 }

@@ -36,7 +36,11 @@ impl Run<'_> {
             return Ok(());
         }
         self.restore.target.sync()?;
-        if options.verify { self.verify(&left.files) } else { Ok(()) }
+        if options.verify {
+            self.verify(&left.files)
+        } else {
+            Ok(())
+        }
     }
 
     fn delete(&self, left: &Leftovers) -> Result<(), ProtectError> {
@@ -44,7 +48,9 @@ impl Run<'_> {
             return Ok(());
         }
         if self.restore.counters.problems.load(Ordering::Relaxed) > 0 {
-            self.restore.events.event(Event::Note("nothing is deleted, because not everything could be restored".into()));
+            self.restore.events.event(Event::Note(
+                "nothing is deleted, because not everything could be restored".into(),
+            ));
             return Ok(());
         }
         for (dir, names) in &left.existing {
@@ -67,7 +73,13 @@ impl Run<'_> {
 
     fn delete_one(&self, path: &EntryPath) -> Result<(), ProtectError> {
         self.check()?;
-        let selected = self.restore.options.select.map_or(Selected { restore: true, descend: true }, |select| select(path, false));
+        let selected = self.restore.options.select.map_or(
+            Selected {
+                restore: true,
+                descend: true,
+            },
+            |select| select(path, false),
+        );
         if !selected.restore {
             return Ok(());
         }

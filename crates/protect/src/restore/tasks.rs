@@ -54,7 +54,12 @@ pub(super) struct Batch<'r, 'a> {
 
 impl<'r, 'a> Batch<'r, 'a> {
     pub(super) fn new(run: &'r Run<'a>, tasks: Sender<Task>) -> Self {
-        Self { run, wanted: HashMap::new(), blobs: 0, tasks }
+        Self {
+            run,
+            wanted: HashMap::new(),
+            blobs: 0,
+            tasks,
+        }
     }
 
     /// Takes a file.
@@ -69,15 +74,26 @@ impl<'r, 'a> Batch<'r, 'a> {
         for id in &file.content {
             let Some(at) = self.run.reader.index().find(BlobKind::Data, id) else {
                 let why = format!("data blob {id} is in no index file of the repository");
-                self.run.restore.problem(Problem { path: file.path.display(), doing: "restore file".into(), why });
+                self.run.restore.problem(Problem {
+                    path: file.path.display(),
+                    doing: "restore file".into(),
+                    why,
+                });
                 return Ok(());
             };
             places.push((*id, at, offset));
             offset += at.plain_bytes();
         }
         if offset != file.entry.size_bytes {
-            let why = format!("the snapshot gives its size as {} bytes, its blobs have {offset}", file.entry.size_bytes);
-            self.run.restore.problem(Problem { path: file.path.display(), doing: "restore file".into(), why });
+            let why = format!(
+                "the snapshot gives its size as {} bytes, its blobs have {offset}",
+                file.entry.size_bytes
+            );
+            self.run.restore.problem(Problem {
+                path: file.path.display(),
+                doing: "restore file".into(),
+                why,
+            });
             return Ok(());
         }
         if file.is_delta {
@@ -94,10 +110,21 @@ impl<'r, 'a> Batch<'r, 'a> {
         file.wait_for(places.len() as u64);
         self.blobs += places.len();
         for (id, at, offset) in places {
-            let wanted = self.wanted.entry(id).or_insert_with(|| Wanted { id, at, places: Vec::new() });
-            wanted.places.push(Place { file: file.clone(), offset });
+            let wanted = self.wanted.entry(id).or_insert_with(|| Wanted {
+                id,
+                at,
+                places: Vec::new(),
+            });
+            wanted.places.push(Place {
+                file: file.clone(),
+                offset,
+            });
         }
-        if self.blobs >= BATCH_MAX_BLOBS { self.flush() } else { Ok(()) }
+        if self.blobs >= BATCH_MAX_BLOBS {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends what was collected, pack by pack.
@@ -124,13 +151,21 @@ impl<'r, 'a> Batch<'r, 'a> {
 pub(super) fn ranges(sorted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
     let mut ranges: Vec<Vec<Wanted>> = Vec::new();
     for wanted in sorted {
-        let joins = ranges.last().and_then(|range| Some((range.first()?.at, range.last()?.at))).is_some_and(|(first, last)| {
-            let end = last.offset_bytes.saturating_add(last.length_bytes);
-            first.pack == wanted.at.pack
-                && wanted.at.offset_bytes >= end
-                && wanted.at.offset_bytes - end <= GAP_MAX_BYTES
-                && wanted.at.offset_bytes.saturating_add(wanted.at.length_bytes) - first.offset_bytes <= RANGE_MAX_BYTES
-        });
+        let joins = ranges
+            .last()
+            .and_then(|range| Some((range.first()?.at, range.last()?.at)))
+            .is_some_and(|(first, last)| {
+                let end = last.offset_bytes.saturating_add(last.length_bytes);
+                first.pack == wanted.at.pack
+                    && wanted.at.offset_bytes >= end
+                    && wanted.at.offset_bytes - end <= GAP_MAX_BYTES
+                    && wanted
+                        .at
+                        .offset_bytes
+                        .saturating_add(wanted.at.length_bytes)
+                        - first.offset_bytes
+                        <= RANGE_MAX_BYTES
+            });
         match ranges.last_mut() {
             Some(range) if joins => range.push(wanted),
             _ => ranges.push(vec![wanted]),

@@ -18,29 +18,52 @@ impl Run<'_> {
             for _ in 0..self.restore.options.workers.max(1) {
                 scope.spawn(|| {
                     let mut buffer = Vec::new();
-                    while let Some((path, content)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some((path, content)) =
+                        files.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
                         if let Err(error) = self.check() {
-                            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            self.failed
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .get_or_insert(error);
                             return;
                         }
                         match self.verify_one(path, content, &mut buffer) {
                             Ok(None) => {
                                 self.done.verified.fetch_add(1, Ordering::Relaxed);
                             }
-                            Ok(Some(why)) => self.restore.problem(Problem { path: path.display(), doing: "verify".into(), why }),
-                            Err(error) => self.restore.problem(Problem::from_error(&path.display(), "verify", &error)),
+                            Ok(Some(why)) => self.restore.problem(Problem {
+                                path: path.display(),
+                                doing: "verify".into(),
+                                why,
+                            }),
+                            Err(error) => self.restore.problem(Problem::from_error(
+                                &path.display(),
+                                "verify",
+                                &error,
+                            )),
                         }
                     }
                 });
             }
         });
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
-    fn verify_one(&self, path: &EntryPath, content: &[Id], buffer: &mut Vec<u8>) -> Result<Option<String>, lifeboat_flow::TargetError> {
+    fn verify_one(
+        &self,
+        path: &EntryPath,
+        content: &[Id],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<String>, lifeboat_flow::TargetError> {
         let file = self.restore.target.read_file(path)?;
         let mut offset = 0;
         for id in content {
@@ -50,7 +73,9 @@ impl Run<'_> {
             buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
             let got = file.read_at(buffer, offset)?;
             if got != buffer.len() || Id::of(buffer) != *id {
-                return Ok(Some(format!("its content differs from the snapshot in the {len} bytes from {offset} on")));
+                return Ok(Some(format!(
+                    "its content differs from the snapshot in the {len} bytes from {offset} on"
+                )));
             }
             offset += len;
         }

@@ -33,7 +33,12 @@ pub(super) fn of_this_process(lease: Duration) -> Option<LockOrigin> {
 }
 
 fn boot_id() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+    Some(
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
 }
 
 fn pid_namespace() -> Option<u64> {
@@ -43,11 +48,18 @@ fn pid_namespace() -> Option<u64> {
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold anything, so counting starts after its closing bracket.
 fn started_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 fn is_running(pid: i64) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
     // No permission to signal it means that it is there.
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
@@ -61,20 +73,26 @@ fn is_running(pid: i64) -> bool {
 ///   whole host: not in a container, where other containers may carry the same host name.
 #[must_use]
 pub fn staleness(lock: &Lock, now: Timestamp) -> Staleness {
-    let lease = lock.origin.as_ref().map_or(RESTIC_LEASE_SECONDS, |origin| i64::from(origin.lease_seconds).min(RESTIC_LEASE_SECONDS));
+    let lease = lock.origin.as_ref().map_or(RESTIC_LEASE_SECONDS, |origin| {
+        i64::from(origin.lease_seconds).min(RESTIC_LEASE_SECONDS)
+    });
     let age = now.seconds.saturating_sub(lock.time.seconds);
     if age > lease {
         return Staleness::Stale(format!("it was not refreshed for {} minutes", age / 60));
     }
     let gone = |what: &str| Staleness::Stale(format!("{what}, process {}", lock.pid));
     if let Some(origin) = &lock.origin {
-        if boot_id().as_deref() != Some(&origin.boot_id) || pid_namespace() != Some(origin.pid_namespace) {
+        if boot_id().as_deref() != Some(&origin.boot_id)
+            || pid_namespace() != Some(origin.pid_namespace)
+        {
             return Staleness::Live;
         }
         let started = u32::try_from(lock.pid).ok().and_then(started_ticks);
         return match started {
             None if !is_running(lock.pid) => gone("its process is gone"),
-            Some(ticks) if ticks != origin.started_ticks => gone("its process is gone and another has its number"),
+            Some(ticks) if ticks != origin.started_ticks => {
+                gone("its process is gone and another has its number")
+            }
             _ => Staleness::Live,
         };
     }
@@ -93,7 +111,10 @@ mod tests {
         Lock {
             time: crate::clock::now(),
             exclusive: false,
-            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             username: String::new(),
             pid: rustix::process::getpid().as_raw_pid().into(),
             uid: 0,
@@ -125,7 +146,10 @@ mod tests {
         if let Some(origin) = &mut lock.origin {
             origin.started_ticks += 1;
         }
-        assert!(is_stale(&lock), "as after a container restarted: same host name, same process number");
+        assert!(
+            is_stale(&lock),
+            "as after a container restarted: same host name, same process number"
+        );
     }
 
     #[test]
@@ -140,7 +164,10 @@ mod tests {
         if let Some(origin) = &mut lock.origin {
             origin.boot_id.push('x');
         }
-        assert!(!is_stale(&lock), "as seen from another machine with the same name");
+        assert!(
+            !is_stale(&lock),
+            "as seen from another machine with the same name"
+        );
     }
 
     #[test]
@@ -148,7 +175,10 @@ mod tests {
         let mut lock = ours();
         lock.origin = None;
         lock.pid = i64::from(i32::MAX);
-        assert_eq!(is_stale(&lock), pid_namespace() == Some(FIRST_PID_NAMESPACE));
+        assert_eq!(
+            is_stale(&lock),
+            pid_namespace() == Some(FIRST_PID_NAMESPACE)
+        );
         lock.hostname.push_str("-other");
         assert!(!is_stale(&lock));
     }

@@ -16,7 +16,8 @@ use super::xattrs::{self, Of};
 const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
 const OWNER_CAN_WRITE: u32 = 0o200;
-const MODE_BITS: u32 = 0o7777;
+/// What of a mode is not the kind of file.
+pub(crate) const MODE_BITS: u32 = 0o7777;
 const NANOSECONDS_MAX: u32 = 999_999_999;
 
 /// What could not be set: what was being done, and why it failed.

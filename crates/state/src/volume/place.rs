@@ -10,13 +10,12 @@ use lifeboat_flow::EntryPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::apply::Handle;
+use super::apply::{Handle, MODE_BITS};
 use super::beneath::Beneath;
 use super::names_in::names_at;
 
 const OWNER_CAN_ALL: u32 = 0o700;
 const OWNER_CAN_READ_WRITE: u32 = 0o600;
-const SET_ID_BITS: u32 = 0o6000;
 /// Mode of files until they are finished: nobody else sees what may be secret.
 const UNFINISHED_FILE_MODE: u32 = 0o600;
 
@@ -92,7 +91,8 @@ impl Places {
         Ok(new)
     }
 
-    /// Opens a file that exists, made writable if only its mode is in the way, and without set-ID bits while it is half written.
+    /// Opens a file that exists, made writable if only its mode is in the way, and for its owner alone while it is half
+    /// written: what comes may be more secret than what was there.
     fn open_file(&self, dir: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -109,8 +109,8 @@ impl Places {
         {
             return Err(io::Error::other("it was replaced while it was opened"));
         }
-        if now.st_mode & SET_ID_BITS != 0 {
-            Handle::Open(fd.as_fd()).set_mode(now.st_mode & !SET_ID_BITS)?;
+        if now.st_mode & !OWNER_CAN_ALL & MODE_BITS != 0 {
+            Handle::Open(fd.as_fd()).set_mode(now.st_mode & OWNER_CAN_ALL)?;
         }
         Ok(File::from(fd))
     }

@@ -52,32 +52,73 @@ impl ExcludeArgs {
 
     /// What the source is told.
     pub fn volume_options(&self, with_atime: bool) -> Result<VolumeOptions, Failure> {
-        let patterns = patterns(&self.exclude, &self.iexclude, &self.exclude_file, &self.iexclude_file, "exclude")?;
+        let patterns = patterns(
+            &self.exclude,
+            &self.iexclude,
+            &self.exclude_file,
+            &self.iexclude_file,
+            "exclude",
+        )?;
         let select: Option<lifeboat_state::Select> = if patterns.is_empty() {
             None
         } else {
-            Some(Arc::new(move |path, _, _| !patterns.decide(path.as_os_str().as_bytes()).matched))
+            Some(Arc::new(move |path, _, _| {
+                !patterns.decide(path.as_os_str().as_bytes()).matched
+            }))
         };
-        let larger = self.exclude_larger_than.as_deref().map(parse_size).transpose();
-        let exclude_larger_than_bytes = larger.map_err(|error| Failure::from_error(&error).while_doing("--exclude-larger-than"))?;
-        let exclude_if_present = self.exclude_if_present.iter().map(|text| tag(text)).collect::<Result<_, _>>()?;
-        Ok(VolumeOptions { select, one_file_system: self.one_file_system, exclude_caches: self.exclude_caches, exclude_if_present, exclude_larger_than_bytes, with_atime })
+        let larger = self
+            .exclude_larger_than
+            .as_deref()
+            .map(parse_size)
+            .transpose();
+        let exclude_larger_than_bytes = larger
+            .map_err(|error| Failure::from_error(&error).while_doing("--exclude-larger-than"))?;
+        let exclude_if_present = self
+            .exclude_if_present
+            .iter()
+            .map(|text| tag(text))
+            .collect::<Result<_, _>>()?;
+        Ok(VolumeOptions {
+            select,
+            one_file_system: self.one_file_system,
+            exclude_caches: self.exclude_caches,
+            exclude_if_present,
+            exclude_larger_than_bytes,
+            with_atime,
+        })
     }
 }
 
 /// The patterns of four options; `what` is their common name.
-pub fn patterns(plain: &[String], folded: &[String], plain_files: &[PathBuf], folded_files: &[PathBuf], what: &str) -> Result<PatternSet, Failure> {
+pub fn patterns(
+    plain: &[String],
+    folded: &[String],
+    plain_files: &[PathBuf],
+    folded_files: &[PathBuf],
+    what: &str,
+) -> Result<PatternSet, Failure> {
     let mut all = Vec::new();
-    for (texts, files, case, option) in [(plain, plain_files, Case::Sensitive, what.to_owned()), (folded, folded_files, Case::Insensitive, format!("i{what}"))] {
+    for (texts, files, case, option) in [
+        (plain, plain_files, Case::Sensitive, what.to_owned()),
+        (folded, folded_files, Case::Insensitive, format!("i{what}")),
+    ] {
         for text in texts.iter().filter(|text| !text.is_empty()) {
-            all.push(Pattern::parse(text.as_bytes(), case).map_err(|error| Failure::from_error(&error).while_doing(format_args!("--{option}")))?);
+            all.push(Pattern::parse(text.as_bytes(), case).map_err(|error| {
+                Failure::from_error(&error).while_doing(format_args!("--{option}"))
+            })?);
         }
         for file in files {
             let doing = format!("--{option}-file {}", file.display());
-            let text = std::fs::read(file).map_err(|error| Failure::from_error(&error).while_doing(&doing))?;
-            let variables = |name: &[u8]| std::env::var_os(std::ffi::OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec());
+            let text = std::fs::read(file)
+                .map_err(|error| Failure::from_error(&error).while_doing(&doing))?;
+            let variables = |name: &[u8]| {
+                std::env::var_os(std::ffi::OsStr::from_bytes(name))
+                    .map(|value| value.as_bytes().to_vec())
+            };
             let lines = parse_pattern_lines(&text, &file.display().to_string(), case, &variables);
-            all.extend(lines.map_err(|error| Failure::from_error(&error).while_doing(format_args!("--{option}-file")))?);
+            all.extend(lines.map_err(|error| {
+                Failure::from_error(&error).while_doing(format_args!("--{option}-file"))
+            })?);
         }
     }
     Ok(PatternSet::new(all))
@@ -86,7 +127,12 @@ pub fn patterns(plain: &[String], folded: &[String], plain_files: &[PathBuf], fo
 fn tag(text: &str) -> Result<DirTag, Failure> {
     let (name, header) = text.split_once(':').unwrap_or((text, ""));
     if name.is_empty() || name.contains('/') {
-        return Err(Failure::new(format!("--exclude-if-present {text:?} does not begin with the name of a file")));
+        return Err(Failure::new(format!(
+            "--exclude-if-present {text:?} does not begin with the name of a file"
+        )));
     }
-    Ok(DirTag { name: name.as_bytes().to_vec(), header: header.as_bytes().to_vec() })
+    Ok(DirTag {
+        name: name.as_bytes().to_vec(),
+        header: header.as_bytes().to_vec(),
+    })
 }

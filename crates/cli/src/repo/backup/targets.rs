@@ -13,7 +13,13 @@ use crate::ui::Ui;
 const LIST_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// All paths, each once.
-pub fn collect(wildcards: &[PathBuf], verbatim: &[PathBuf], raw: &[PathBuf], given: &[OsString], ui: &Ui) -> Result<Vec<PathBuf>, Failure> {
+pub fn collect(
+    wildcards: &[PathBuf],
+    verbatim: &[PathBuf],
+    raw: &[PathBuf],
+    given: &[OsString],
+    ui: &Ui,
+) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = Vec::new();
     for file in wildcards {
         for line in lines(&read(file)?) {
@@ -25,23 +31,36 @@ pub fn collect(wildcards: &[PathBuf], verbatim: &[PathBuf], raw: &[PathBuf], giv
         }
     }
     for file in verbatim {
-        found.extend(lines(&read(file)?).filter(|line| !line.is_empty()).map(path));
+        found.extend(
+            lines(&read(file)?)
+                .filter(|line| !line.is_empty())
+                .map(path),
+        );
     }
     for file in raw {
         let list = read(file)?;
         if !list.is_empty() && list.last() != Some(&0) {
-            return Err(Failure::new(format!("{} does not end with a zero byte, so its last path may be cut off", file.display())));
+            return Err(Failure::new(format!(
+                "{} does not end with a zero byte, so its last path may be cut off",
+                file.display()
+            )));
         }
-        for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             found.push(path(name));
         }
     }
     found.extend(given.iter().map(PathBuf::from));
     if found.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(Failure::new("an empty path was given; was a variable not set?"));
+        return Err(Failure::new(
+            "an empty path was given; was a variable not set?",
+        ));
     }
     if found.is_empty() {
-        return Err(Failure::new("nothing says what to back up").hint("give paths, --files-from or --stdin"));
+        return Err(Failure::new("nothing says what to back up")
+            .hint("give paths, --files-from or --stdin"));
     }
     let mut unique: Vec<PathBuf> = Vec::with_capacity(found.len());
     let mut seen = std::collections::HashSet::new();
@@ -49,7 +68,10 @@ pub fn collect(wildcards: &[PathBuf], verbatim: &[PathBuf], raw: &[PathBuf], giv
         if seen.insert(path.clone()) {
             unique.push(path);
         } else {
-            ui.warn(format_args!("{} was given twice; it is backed up once", path.display()));
+            ui.warn(format_args!(
+                "{} was given twice; it is backed up once",
+                path.display()
+            ));
         }
     }
     Ok(unique)
@@ -57,14 +79,33 @@ pub fn collect(wildcards: &[PathBuf], verbatim: &[PathBuf], raw: &[PathBuf], giv
 
 /// The paths as a snapshot names them: absolute and clean.
 pub fn absolute(targets: &[PathBuf]) -> Result<Vec<String>, Failure> {
-    let dir = std::env::current_dir().map_err(|error| Failure::from_error(&error).while_doing("find the working directory"));
+    let dir = std::env::current_dir()
+        .map_err(|error| Failure::from_error(&error).while_doing("find the working directory"));
     targets
         .iter()
         .map(|target| {
-            let joined = if target.is_absolute() { target.clone() } else { dir.as_ref().map_err(|f| Failure::new(f.message.clone()))?.join(target) };
-            Ok(String::from_utf8_lossy(&lifeboat_plan::clean_path(joined.as_os_str().as_bytes())).into_owned())
+            let joined = if target.is_absolute() {
+                target.clone()
+            } else {
+                dir.as_ref()
+                    .map_err(|f| Failure::new(f.message.clone()))?
+                    .join(target)
+            };
+            Ok(
+                String::from_utf8_lossy(&lifeboat_plan::clean_path(joined.as_os_str().as_bytes()))
+                    .into_owned(),
+            )
         })
         .collect()
+}
+
+/// A path as a snapshot names it, for comparing; relative ones are below the working directory.
+pub fn absolute_text(path: &str) -> String {
+    let dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    String::from_utf8_lossy(&lifeboat_plan::clean_path(
+        dir.join(path).as_os_str().as_bytes(),
+    ))
+    .into_owned()
 }
 
 /// The path of standard input or a command's output in a snapshot, as restic has it.
@@ -75,11 +116,18 @@ pub fn path_of_stream(name: &[u8]) -> String {
 }
 
 fn expand(line: &[u8], file: &Path, ui: &Ui) -> Result<Vec<PathBuf>, Failure> {
-    let in_file = |why: &dyn std::fmt::Display| Failure::new(format!("{}: {:?}: {why}", file.display(), String::from_utf8_lossy(line)));
+    let in_file = |why: &dyn std::fmt::Display| {
+        Failure::new(format!(
+            "{}: {:?}: {why}",
+            file.display(),
+            String::from_utf8_lossy(line)
+        ))
+    };
     let Ok(text) = std::str::from_utf8(line) else {
         return Ok(vec![path(line)]);
     };
-    let hits: Result<Vec<PathBuf>, _> = glob::glob(text).map_err(|error| in_file(&error))?.collect();
+    let hits: Result<Vec<PathBuf>, _> =
+        glob::glob(text).map_err(|error| in_file(&error))?.collect();
     let hits = hits.map_err(|error| in_file(&error))?;
     if hits.is_empty() {
         ui.warn(format_args!("{}: {text:?} matches no file", file.display()));
@@ -92,16 +140,28 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    text.split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::from_error(&error).while_doing(format_args!("read the list of paths {}", file.display()));
+    let failed = |error: std::io::Error| {
+        Failure::from_error(&error)
+            .while_doing(format_args!("read the list of paths {}", file.display()))
+    };
     let mut list = Vec::new();
     if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(LIST_MAX_BYTES).read_to_end(&mut list).map_err(failed)?;
+        std::io::stdin()
+            .lock()
+            .take(LIST_MAX_BYTES)
+            .read_to_end(&mut list)
+            .map_err(failed)?;
     } else {
-        std::fs::File::open(file).map_err(failed)?.take(LIST_MAX_BYTES).read_to_end(&mut list).map_err(failed)?;
+        std::fs::File::open(file)
+            .map_err(failed)?
+            .take(LIST_MAX_BYTES)
+            .read_to_end(&mut list)
+            .map_err(failed)?;
     }
     Ok(list)
 }
