@@ -507,10 +507,9 @@ fn a_running_program_is_replaced_and_runs_on() {
     for keep in [true, false] {
         fs::copy("/bin/sleep", &program).expect("a program");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
-        let mut child = std::process::Command::new(&program)
-            .arg("60")
-            .spawn()
-            .expect("started");
+        let mut command = std::process::Command::new(&program);
+        let started = common::nobody::patiently(|| command.arg("60").spawn());
+        let mut child = started.expect("started");
         let file = scene
             .target
             .open_file(&path("sleep"), keep)

@@ -18,9 +18,9 @@ use super::dirs::Dirs;
 use super::layout::{Node, Place, clean};
 use super::metadata::{self, Metadata};
 use super::names_in::names_in;
-use super::tagged::tags_of;
+use super::rules::{DirRules, Rules};
 use super::xattrs::Of;
-use super::{DirTag, VolumeOptions};
+use super::{VolumeError, VolumeOptions};
 
 /// A directory as a place to start from, which takes no right to read it.
 const PLACE_DIR: OFlags = OFlags::PATH
@@ -33,32 +33,10 @@ const PLACE_DIR: OFlags = OFlags::PATH
 pub struct VolumeSource {
     layout: Node,
     missing: Vec<Problem>,
-    options: VolumeOptions,
+    rules: Rules,
     metadata: Arc<Metadata>,
     dirs: Dirs,
     working_dir: PathBuf,
-    /// Of each target by its absolute path, for `one_file_system`.
-    devices: HashMap<PathBuf, u64>,
-}
-
-/// The targets can't be read as a whole.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// No target was given.
-    #[error("no path was given to read")]
-    NoTargets,
-    /// None of the targets is there.
-    #[error("none of the given paths can be read: {}", .0.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>().join(", "))]
-    AllMissing(Vec<Problem>),
-    /// A directory that has to be looked into to place the targets can't be.
-    #[error("read directory {}", .path.display())]
-    Unreadable {
-        /// The directory, as the user wrote it.
-        path: PathBuf,
-        /// Why it can't be read.
-        #[source]
-        cause: io::Error,
-    },
 }
 
 impl VolumeSource {
@@ -66,7 +44,7 @@ impl VolumeSource {
     ///
     /// # Errors
     /// When no target is there, or one that has to be looked into at once (`.`, `/`, one inside another) can't be.
-    pub fn new(targets: Vec<PathBuf>, mut options: VolumeOptions) -> Result<Self, VolumeError> {
+    pub fn new(targets: Vec<PathBuf>, options: VolumeOptions) -> Result<Self, VolumeError> {
         if targets.is_empty() {
             return Err(VolumeError::NoTargets);
         }
@@ -99,17 +77,13 @@ impl VolumeSource {
         if present.is_empty() {
             return Err(VolumeError::AllMissing(missing));
         }
-        if options.exclude_caches {
-            options.exclude_if_present.push(DirTag::cache());
-        }
         Ok(Self {
             layout: Node::from_targets(&present)?,
             missing,
             metadata: Arc::new(Metadata::new(options.with_atime)),
-            options,
+            rules: Rules::new(options, devices),
             dirs: Dirs::default(),
             working_dir,
-            devices,
         })
     }
 
@@ -249,7 +223,7 @@ impl VolumeSource {
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         ) {
-            Ok(dir) => self.rules(&dir, parent),
+            Ok(dir) => self.rules.of_dir(&dir, parent),
             Err(cause) => {
                 problems.push(cannot_look(&absolute, cause));
                 return None;
@@ -262,7 +236,7 @@ impl VolumeSource {
 
     fn list_real(&self, dir: &OwnedFd, path: &Path) -> rustix::io::Result<Listing> {
         let names = names_in(dir)?;
-        let rules = self.rules(dir, path);
+        let rules = self.rules.of_dir(dir, path);
         let mut listing = Listing {
             entries: Vec::with_capacity(names.len()),
             problems: Vec::new(),
@@ -293,35 +267,7 @@ impl VolumeSource {
         Ok(listing)
     }
 
-    /// What decides about the entries of one directory.
-    fn rules<'a>(&'a self, dir: impl AsFd, path: &Path) -> DirRules<'a> {
-        let tags = if self.options.exclude_if_present.is_empty() {
-            Vec::new()
-        } else {
-            tags_of(&dir, &self.options.exclude_if_present)
-        };
-        let device = self
-            .options
-            .one_file_system
-            .then(|| self.device_of(path))
-            .flatten();
-        let is_on_device = device
-            .is_none_or(|device| rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_dev == device));
-        DirRules {
-            tags,
-            device,
-            is_on_device,
-        }
-    }
-
-    /// The file system that entries of this directory must be on: that of the nearest target.
-    fn device_of(&self, dir: &Path) -> Option<u64> {
-        dir.ancestors()
-            .find_map(|ancestor| self.devices.get(ancestor))
-            .copied()
-    }
-
-    /// Whether an entry is to be read; it is no problem that one is gone since its name was read.
+    /// What an entry is, if it is to be read; it is no problem that one is gone since its name was read.
     fn wanted(
         &self,
         dir: impl AsFd,
@@ -331,44 +277,17 @@ impl VolumeSource {
         rules: &DirRules<'_>,
         problems: &mut Vec<Problem>,
     ) -> Option<Stat> {
-        if !rules.tags.iter().all(|tag| *tag == name) {
+        if !rules.lets_name(name) {
             return None;
         }
-        let stat = match rustix::fs::statat(dir, file_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return None,
+        match rustix::fs::statat(dir, file_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => rules.lets(path, &stat).then_some(stat),
+            Err(Errno::NOENT) => None,
             Err(cause) => {
                 problems.push(cannot_look(path, cause));
-                return None;
+                None
             }
-        };
-        let kind = metadata::kind_of(&stat)?;
-        let is_dir = kind == EntryKind::Dir;
-        let device = rules
-            .device
-            .map(|device| self.devices.get(path).copied().unwrap_or(device));
-        if device.is_some_and(|device| device != stat.st_dev) && !(is_dir && rules.is_on_device) {
-            return None;
         }
-        if !is_dir
-            && self
-                .options
-                .exclude_larger_than_bytes
-                .is_some_and(|limit| metadata::size_of(&stat) > limit)
-        {
-            return None;
-        }
-        let size_bytes = if kind == EntryKind::File {
-            metadata::size_of(&stat)
-        } else {
-            0
-        };
-        let is_selected = self
-            .options
-            .select
-            .as_ref()
-            .is_none_or(|select| select(path, kind, size_bytes));
-        is_selected.then_some(stat)
     }
 
     /// The entry with all that a snapshot keeps. Sockets are passed over, as in restic: they mean nothing without their process.
@@ -456,16 +375,6 @@ impl Source for VolumeSource {
             metadata,
         )?))
     }
-}
-
-/// What decides about the entries of one directory.
-struct DirRules<'a> {
-    /// Tags that it has: only entries that are all of them are wanted.
-    tags: Vec<&'a [u8]>,
-    /// The file system that they must be on.
-    device: Option<u64>,
-    /// Whether the directory itself is on it: then mount points in it are wanted as directories.
-    is_on_device: bool,
 }
 
 fn cannot_look(path: &Path, cause: Errno) -> Problem {
