@@ -158,12 +158,15 @@ fn files_are_written_in_any_order(target: &dyn Target) {
     assert!(target.look(&path("file/below")).expect("looked").is_none());
 }
 
+/// Makes an entry of one kind at a path.
+type Maker<'a> = &'a dyn Fn(&EntryPath);
+
 fn anything_is_replaced_by_anything(target: &dyn Target) {
     let link = Entry {
         link_target: b"file".to_vec(),
         ..entry(EntryKind::Symlink)
     };
-    let make: [(&str, &dyn Fn(&EntryPath)); 4] = [
+    let make: [(&str, Maker<'_>); 4] = [
         ("file", &|at| {
             drop(target.open_file(at, false).expect("a file"))
         }),
