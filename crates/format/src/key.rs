@@ -67,6 +67,17 @@ impl KeyParams {
     }
 }
 
+/// When, by whom and where a key is made.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyMaking<'a> {
+    /// When.
+    pub created: Timestamp,
+    /// By whom.
+    pub username: &'a str,
+    /// On which host.
+    pub hostname: &'a str,
+}
+
 /// A key file.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
@@ -162,9 +173,7 @@ impl KeyFile {
         params: KeyParams,
         salt: [u8; SALT_BYTES],
         nonce: &Nonce,
-        created: Timestamp,
-        username: &str,
-        hostname: &str,
+        made: KeyMaking<'_>,
     ) -> Result<Self, FormatError> {
         let mut data = vec![0; NONCE_BYTES];
         let mut json = master.to_json();
@@ -177,9 +186,9 @@ impl KeyFile {
                 why: e.to_string(),
             })?;
         Ok(Self {
-            created,
-            username: username.to_owned(),
-            hostname: hostname.to_owned(),
+            created: made.created,
+            username: made.username.to_owned(),
+            hostname: made.hostname.to_owned(),
             params,
             salt: salt.to_vec(),
             data,
@@ -214,9 +223,11 @@ mod tests {
             CHEAP,
             [3; 64],
             &[4; 16],
-            Timestamp::utc(0, 0),
-            "me",
-            "here",
+            KeyMaking {
+                created: Timestamp::utc(0, 0),
+                username: "me",
+                hostname: "here",
+            },
         )
         .unwrap();
         let file = KeyFile::from_json(&file.to_json()).unwrap();

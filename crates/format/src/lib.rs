@@ -31,7 +31,7 @@ pub use error::FormatError;
 pub use go_quote::{quote, unquote};
 pub use id::{Id, IdParseError};
 pub use index::{IndexBlob, IndexFile, IndexPack};
-pub use key::{KeyFile, KeyParams, SALT_BYTES};
+pub use key::{KeyFile, KeyMaking, KeyParams, SALT_BYTES};
 pub use lock::{Lock, LockOrigin};
 pub use node::{GenericAttribute, Mode, Node, NodeKind, NodeXattr};
 pub use pack::{HEADER_MAX_BYTES, PackEntry, decode_header, encode_header, header_bytes};

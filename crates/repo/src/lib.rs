@@ -23,7 +23,7 @@ pub use ingest::{
     PACK_SIZE_MIN_BYTES, Sealer,
 };
 pub use load_index::{IndexReport, PackListing};
-pub use lock::{LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness};
+pub use lock::{FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness};
 pub use read::{BlobReader, Opener, open_blob, read_blob};
 pub use repository::{Identity, KeyCost, Repository};
 pub use snapshots::Snapshots;

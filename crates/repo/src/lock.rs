@@ -313,12 +313,11 @@ fn acquire(
         .to_json(),
     )?;
     std::thread::sleep(timing.settle);
-    check_others(repository, lock, Some(id), events).map_err(|error| {
+    check_others(repository, lock, Some(id), events).inspect_err(|_| {
         // The error that matters is the other's lock; ours expires if it can't be removed.
         let _ = repository
             .backend()
             .remove(FileName::new(FileKind::Lock, id));
-        error
     })?;
     Ok(id)
 }
@@ -361,11 +360,14 @@ fn check_others(
     Ok(())
 }
 
+/// A lock file: its ID, and what it says if it can be read.
+pub type FoundLock = (Id, Result<Lock, RepoError>);
+
 /// All locks; empty files are skipped: a backend that does not write whole files leaves them behind.
 ///
 /// # Errors
 /// When they can't be listed.
-pub fn all_locks(repository: &Repository) -> Result<Vec<(Id, Result<Lock, RepoError>)>, RepoError> {
+pub fn all_locks(repository: &Repository) -> Result<Vec<FoundLock>, RepoError> {
     let mut ids = Vec::new();
     repository.backend().list(FileKind::Lock, &mut |id, size| {
         if size > 0 {

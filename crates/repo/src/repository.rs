@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lifeboat_format::chunker::Chunker;
 use lifeboat_format::{
-    CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyParams, MasterKey,
+    CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyMaking, KeyParams, MasterKey,
     NONCE_BYTES, Polynomial, compress_unpacked, decode_unpacked,
 };
 
@@ -281,9 +281,11 @@ impl Repository {
             cost.params(),
             random::bytes()?,
             &random::nonce()?,
-            now(),
-            &who.username,
-            &who.hostname,
+            KeyMaking {
+                created: now(),
+                username: &who.username,
+                hostname: &who.hostname,
+            },
         )?;
         let json = file.to_json();
         let id = Id::of(&json);
