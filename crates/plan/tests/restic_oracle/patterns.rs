@@ -68,7 +68,7 @@ const SETS: &[&[&str]] = &[
     &["a\\\\b"],
     &["c]d"],
     &["\\[b\\]"],
-    &["[[]b[]]"],
+    &["[[]b[\\]]"],
     &["[[]b]"],
     &["cache/*"],
     &["cache/"],
@@ -250,7 +250,7 @@ fn broken_patterns_are_refused_where_restic_refuses_them() {
     let tree = Tree::create();
     for pattern in [
         "[", "a[", "[]", "[^]", "[a-]", "[-a]", "a\\", "a/b[/c", "[a/b]", "!x[", "a]", "[a]",
-        "a\\\\", "[\\]]", "*[", "{a",
+        "a\\\\", "[\\]]", "*[", "[[]b[]]", "{a",
     ] {
         let said = tree.restic.try_run(&[
             "backup",

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 
-use lifeboat_format::{Config, Id, KeyFile, KeyParams, MasterKey, Nonce, Snapshot, Timestamp};
+use lifeboat_format::{
+    Config, Id, KeyFile, KeyMaking, KeyParams, MasterKey, Nonce, Snapshot, Timestamp,
+};
 use lifeboat_plan::SnapshotFacts;
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::restic::{PASSWORD, Restic};
@@ -33,16 +35,18 @@ impl Repository {
             key,
             nonces: Cell::new(1),
         };
-        let created = "2024-01-01T00:00:00Z".parse().unwrap();
+        let made = KeyMaking {
+            created: "2024-01-01T00:00:00Z".parse().unwrap(),
+            username: "me",
+            hostname: "here",
+        };
         let file = KeyFile::protect(
             &repository.key,
             PASSWORD.as_bytes(),
             CHEAP,
             [7; 64],
             &repository.nonce(),
-            created,
-            "me",
-            "here",
+            made,
         );
         let file = file.unwrap().to_json();
         fs::write(
