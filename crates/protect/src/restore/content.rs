@@ -163,7 +163,7 @@ impl Run<'_> {
     fn put(&self, place: &Place, plain: &[u8]) -> Result<(), ProtectError> {
         let written = self.open(&place.file).and_then(|file| {
             let mut at = 0;
-            // Runs of zeros stay holes: the file has its full length already.
+            // Runs of zeros stay holes: the file gets its full length in the end.
             while at < plain.len() {
                 let aligned =
                     HOLE_BYTES - ((place.offset + at as u64) % HOLE_BYTES as u64) as usize;
@@ -172,6 +172,7 @@ impl Run<'_> {
                     to - from == HOLE_BYTES && plain.get(from..to) == Some(&ZEROS[..])
                 };
                 if is_hole(at, end) {
+                    place.file.leave_hole();
                     at = end;
                     continue;
                 }

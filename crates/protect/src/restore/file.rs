@@ -31,6 +31,8 @@ pub(super) struct FileTask {
     /// Parts that are not written yet.
     waiting: AtomicU64,
     is_damaged: AtomicBool,
+    /// Something was not written because it is zero, so the length has to be set in the end.
+    has_holes: AtomicBool,
 }
 
 #[derive(Default)]
@@ -57,6 +59,7 @@ impl FileTask {
             state: Mutex::default(),
             waiting: AtomicU64::new(0),
             is_damaged: AtomicBool::new(false),
+            has_holes: AtomicBool::new(false),
         }
     }
 
@@ -67,6 +70,11 @@ impl FileTask {
 
     fn state(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that zeros were left out.
+    pub(super) fn leave_hole(&self) {
+        self.has_holes.store(true, Ordering::Release);
     }
 
     /// Marks it as not restorable; the first to do so is told.
@@ -95,8 +103,6 @@ impl Run<'_> {
                 let path = parent.join(format!("{PARTIAL_PREFIX}{number}").as_bytes());
                 let file = target.open_file(&path, false)?;
                 state.writing_to = Some(path);
-                // The whole length at once: what is not written stays a hole.
-                file.set_len(task.entry.size_bytes)?;
                 file.into()
             }
         };
@@ -143,7 +149,7 @@ impl Run<'_> {
 
     fn complete(&self, task: &FileTask) -> Result<(), TargetError> {
         let file = self.open(task)?;
-        if task.is_delta {
+        if task.is_delta || task.has_holes.load(Ordering::Acquire) {
             file.set_len(task.entry.size_bytes)?;
         }
         self.finish_problems(&task.path, file.finish(&task.entry));

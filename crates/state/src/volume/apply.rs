@@ -238,6 +238,7 @@ fn set_xattr(
 fn belongs_to_content(name: &CStr) -> bool {
     let name = name.to_bytes();
     name.starts_with(b"user.")
+        || name.starts_with(b"trusted.")
         || matches!(
             name,
             b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
