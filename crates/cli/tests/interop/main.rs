@@ -1,0 +1,8 @@
+//! Our program and restic 0.19 and 0.14 on the same repositories: each reads, checks, continues and locks what another wrote.
+
+mod chain;
+#[path = "../common/mod.rs"]
+mod common;
+mod listing;
+mod ours_to_theirs;
+mod theirs_to_ours;
