@@ -2,15 +2,29 @@
 //! It must never grow a command's work here: this is only the table of them.
 
 mod backup;
+mod cat;
 mod check;
+mod diff;
+mod dump;
+mod find;
+mod find_objects;
 mod forget;
 mod init;
 mod key;
+mod ls;
+mod ls_ncdu;
+mod node_view;
+mod out;
+mod posix_acl;
+mod pretty_json;
 mod restore;
 mod select;
 mod session;
 mod snapshots;
+mod stats;
 mod tag;
+mod tar_entry;
+mod tree_walk;
 mod unlock;
 
 use clap::Subcommand;
@@ -30,6 +44,18 @@ pub enum RepoCommand {
     Restore(Box<restore::Restore>),
     /// List snapshots
     Snapshots(snapshots::Snapshots),
+    /// List the entries of a snapshot
+    Ls(ls::Ls),
+    /// Find entries by name, or what uses a blob, tree or pack
+    Find(Box<find::Find>),
+    /// Show what changed between two snapshots
+    Diff(diff::Diff),
+    /// Write a file of a snapshot, or a directory of it as an archive
+    Dump(dump::Dump),
+    /// Show how large snapshots are
+    Stats(stats::Stats),
+    /// Show an object of the repository as it is
+    Cat(cat::Cat),
     /// Check that everything is there that snapshots need
     Check(check::Check),
     /// Remove snapshots by a policy
@@ -50,6 +76,12 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Backup(command) => command.run(&global, ui),
         RepoCommand::Restore(command) => command.run(&global, ui),
         RepoCommand::Snapshots(command) => command.run(&global, ui),
+        RepoCommand::Ls(command) => command.run(&global, ui),
+        RepoCommand::Find(command) => command.run(&global, ui),
+        RepoCommand::Diff(command) => command.run(&global, ui),
+        RepoCommand::Dump(command) => command.run(&global, ui),
+        RepoCommand::Stats(command) => command.run(&global, ui),
+        RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
