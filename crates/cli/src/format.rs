@@ -29,6 +29,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A time to the second, as the clock showed it where it was written.
+pub fn time(time: lifeboat_format::Timestamp) -> String {
+    let text = time.to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
 /// Bytes in a second.
 pub fn rate(count: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
@@ -61,6 +67,12 @@ mod tests {
         ] {
             assert_eq!(bytes(size), text);
         }
+    }
+
+    #[test]
+    fn a_time_is_shown_with_its_own_offset() {
+        let written: lifeboat_format::Timestamp = "2026-11-21T03:00:00.25+01:00".parse().unwrap();
+        assert_eq!(time(written), "2026-11-21 03:00:00");
     }
 
     #[test]

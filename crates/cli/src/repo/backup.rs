@@ -370,7 +370,7 @@ impl Backup {
             Some((id, snapshot)) => ui.say(format_args!(
                 "comparing with snapshot {} of {}",
                 id.short(),
-                snapshot.time
+                format::time(snapshot.time)
             )),
             None if self.force => ui.say("reading everything, as asked"),
             None => ui.say("no snapshot to compare with: reading everything"),

@@ -208,13 +208,7 @@ impl Forget {
         ));
         for kept in &plan.keep {
             let reasons: Vec<String> = kept.matches.iter().map(ToString::to_string).collect();
-            let time = kept
-                .snapshot
-                .time
-                .to_string()
-                .get(..19)
-                .unwrap_or_default()
-                .replace('T', " ");
+            let time = format::time(kept.snapshot.time);
             ui.say(format_args!(
                 "  {}  {time}  {}",
                 kept.snapshot.id.short(),

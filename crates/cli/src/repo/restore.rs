@@ -158,7 +158,7 @@ impl Restore {
         ui.say(format_args!(
             "restoring snapshot {} of {} by {} to {}",
             found.id.short(),
-            found.snapshot.time,
+            format::time(found.snapshot.time),
             found.snapshot.hostname,
             self.target.display()
         ));

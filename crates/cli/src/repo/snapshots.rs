@@ -119,14 +119,6 @@ pub fn to_json(id: Id, snapshot: &Snapshot) -> Value {
 
 /// Snapshots for people.
 pub fn table(ui: &Ui, all: &[(Id, Snapshot)], compact: bool) {
-    let shown_time = |snapshot: &Snapshot| {
-        snapshot
-            .time
-            .to_string()
-            .get(..19)
-            .unwrap_or_default()
-            .replace('T', " ")
-    };
     let host_width = all
         .iter()
         .map(|(_, s)| s.hostname.chars().count())
@@ -153,7 +145,7 @@ pub fn table(ui: &Ui, all: &[(Id, Snapshot)], compact: bool) {
         let head = format!(
             "{:8}  {:19}  {:host_width$}  {:tag_width$}  {size:>11}",
             id.short(),
-            shown_time(snapshot),
+            format::time(snapshot.time),
             snapshot.hostname,
             snapshot.tags.join(",")
         );
