@@ -2,32 +2,10 @@
 
 mod common;
 
-use common::{Seen, back_up, init, open, restore};
+use common::{Seen, back_up, copy, init, open, restore, same};
 use lifeboat_repo::backend::MemoryBackend;
-use lifeboat_testkit::compare::Comparison;
 use lifeboat_testkit::fixtures::Generator;
 use lifeboat_testkit::replay::{self, Note};
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp")
-        .arg("-a")
-        .arg("--")
-        .arg(from)
-        .arg(to)
-        .status();
-    assert!(status.unwrap().success());
-}
-
-/// The top directory has no node of its own in a restore, so its own metadata is not part of the comparison.
-fn same() -> Comparison {
-    let comparison = if rustix::process::geteuid().is_root() {
-        Comparison::exact()
-    } else {
-        Comparison::as_user()
-    };
-    // As restic, a backup leaves sockets out: without the process that listens they are nothing.
-    comparison.ignoring_root().ignoring_sockets()
-}
 
 #[test]
 fn every_snapshot_of_a_changing_tree_comes_back() {

@@ -14,10 +14,12 @@ use lifeboat_protect::{
 };
 use lifeboat_repo::backend::Backend;
 use lifeboat_repo::{
-    Identity, IngestOptions, KeyCost, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
-    Repository,
+    CheckOptions, CheckReport, Identity, IngestOptions, KeyCost, LockGuard, LockRequest,
+    LockTiming, PackListing, RepoError, Repository,
 };
 use lifeboat_state::{TargetOptions, VolumeOptions, VolumeSource, VolumeTarget};
+use lifeboat_testkit::compare::Comparison;
+use lifeboat_testkit::random::Random;
 
 pub const PASSWORD: &[u8] = b"test";
 
@@ -192,4 +194,81 @@ pub fn restore(
         cancel: &cancel,
     };
     restore.run(tree)
+}
+
+/// One whole backup of a directory by a writer that knows only this index.
+pub fn back_up_with_index(
+    repository: &Arc<Repository>,
+    dir: &Path,
+    index: RwLock<lifeboat_repo::Index>,
+    seen: &Seen,
+) -> Result<BackupOutcome, ProtectError> {
+    let source = VolumeSource::new(vec![dir.to_path_buf()], VolumeOptions::default());
+    let source = source.expect("source");
+    let lock = lock(repository, false)?;
+    let backup = Backup {
+        repository,
+        index: &index,
+        lock: Some(&lock),
+        source: &source,
+        options: options(None),
+        counters: &Counters::default(),
+        events: seen,
+        cancel: &Cancel::new(),
+    };
+    backup.run(draft(None), lifeboat_repo::now)
+}
+
+/// A check that reads everything.
+pub fn check_all(repository: &Repository) -> CheckReport {
+    let options = CheckOptions {
+        read_packs: Some(repository.packs().expect("packs").into_keys().collect()),
+        threads: 2,
+    };
+    let checked = repository.check(&options, &Counters::default(), &Cancel::new());
+    checked.expect("check")
+}
+
+/// Whether the long matrices are to be run whole.
+pub fn soak() -> bool {
+    std::env::var_os("LIFEBOAT_SOAK").is_some()
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg("--")
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(status.expect("cp").success());
+}
+
+/// The top directory has no node of its own in a restore, so its own metadata is not part of the comparison.
+pub fn same() -> Comparison {
+    let comparison = if rustix::process::geteuid().is_root() {
+        Comparison::exact()
+    } else {
+        Comparison::as_user()
+    };
+    // As restic, a backup leaves sockets out: without the process that listens they are nothing.
+    comparison.ignoring_root().ignoring_sockets()
+}
+
+/// A tree with a few of everything, small enough to be restored hundreds of times, in several packs all the same.
+pub fn small_tree(root: &Path, seed: u64) {
+    let mut random = Random::new(seed);
+    for (dir, files) in [("a", 4), ("a/b", 3), ("c", 3)] {
+        std::fs::create_dir_all(root.join(dir)).expect("a directory");
+        for number in 0..files {
+            let length = 20_000 + random.index(60_000);
+            let content = random.bytes(length);
+            std::fs::write(root.join(dir).join(format!("file {number}")), content).expect("a file");
+        }
+    }
+    // More than one chunk.
+    std::fs::write(root.join("c/large"), random.bytes(1_700_000)).expect("a file");
+    std::fs::write(root.join("empty"), b"").expect("a file");
+    std::fs::hard_link(root.join("a/file 0"), root.join("a/hard link")).expect("a link");
+    std::os::unix::fs::symlink("file 0", root.join("a/link")).expect("a link");
 }
