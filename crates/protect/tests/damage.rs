@@ -34,7 +34,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(seed: u64) -> Self {
-        let scratch = tempfile::tempdir().unwrap();
+        let scratch = common::scratch();
         let tree = scratch.path().join("tree");
         small_tree(&tree, seed);
         let backend = MemoryBackend::new();

@@ -108,10 +108,11 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes a new repository where none is.
+    /// Makes a new repository where none is. An init that was interrupted is finished, if its password is known.
     ///
     /// # Errors
-    /// [`RepoError::Exists`] if there is one or a part of one; others when the backend can't be written.
+    /// [`RepoError::Exists`] if there is one, [`RepoError::Refused`] if there is a part of one; others when the backend
+    /// can't be written.
     pub fn init(
         backend: Arc<dyn Backend>,
         password: &[u8],
@@ -129,14 +130,7 @@ impl Repository {
             Err(error) => return Err(error.into()),
         }
         backend.create()?;
-        let mut keys = 0;
-        backend.list(FileKind::Key, &mut |_, _| keys += 1)?;
-        if keys > 0 {
-            let why = format!(
-                "{location} holds key files but no config: a damaged repository, which a new one would lock out; restore its config or choose another place"
-            );
-            return Err(RepoError::Refused(why));
-        }
+        let interrupted = interrupted_init(backend.as_ref(), password)?;
         let draw = || {
             let mut failed = None;
             let drawn = Polynomial::draw(|| {
@@ -160,7 +154,10 @@ impl Repository {
             id: Id(random::bytes()?).to_string(),
             chunker_polynomial: polynomial,
         };
-        let master = MasterKey::from_bytes(&random::bytes()?);
+        let (key_id, master) = match interrupted {
+            Some((id, master)) => (Some(id), master),
+            None => (None, MasterKey::from_bytes(&random::bytes()?)),
+        };
         let chunker = chunker(&config, &location)?;
         let mut repository = Self {
             backend,
@@ -169,7 +166,10 @@ impl Repository {
             config,
             chunker,
         };
-        repository.key_id = repository.add_key(password, who, cost)?;
+        repository.key_id = match key_id {
+            Some(id) => id,
+            None => repository.add_key(password, who, cost)?,
+        };
         // The config comes last: it is what makes this a repository.
         let sealed = repository.seal(&repository.config.to_json())?;
         repository.backend.save(FileName::CONFIG, &[&sealed])?;
@@ -465,6 +465,40 @@ fn chunker(config: &Config, location: &str) -> Result<Chunker, RepoError> {
             "the chunker polynomial of {location} makes no chunker"
         ))
     })
+}
+
+/// The key that an init left which ended before its config was written, with the keys of the repository in it.
+/// A repository with a key and no config is only that if it holds nothing else.
+fn interrupted_init(
+    backend: &dyn Backend,
+    password: &[u8],
+) -> Result<Option<(Id, MasterKey)>, RepoError> {
+    let ids = |kind| {
+        let mut ids = Vec::new();
+        backend.list(kind, &mut |id, _| ids.push(id))?;
+        Ok::<_, RepoError>(ids)
+    };
+    let keys = ids(FileKind::Key)?;
+    let location = backend.location();
+    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+        if !ids(kind)?.is_empty() {
+            return Err(RepoError::Refused(format!(
+                "{location} holds files in the folder {} but no config: a damaged repository, which a new one would lock out; restore its config or choose another place",
+                kind.folder()
+            )));
+        }
+    }
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    for id in keys.into_iter().take(KEYS_TRIED_MAX) {
+        if let Ok(master) = unlock(backend, id, password) {
+            return Ok(Some((id, master)));
+        }
+    }
+    Err(RepoError::Refused(format!(
+        "{location} holds a key of another password but no config, as an interrupted init leaves it; give that password, or remove the folder keys if nobody needs it"
+    )))
 }
 
 fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {

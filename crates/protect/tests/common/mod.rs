@@ -229,6 +229,13 @@ pub fn check_all(repository: &Repository) -> CheckReport {
     checked.expect("check")
 }
 
+/// A temporary directory in memory if there is such a place: hundreds of restores that are made durable take their time.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a temporary directory")
+}
+
 /// Whether the long matrices are to be run whole.
 pub fn soak() -> bool {
     std::env::var_os("LIFEBOAT_SOAK").is_some()
