@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use lifeboat_format::chunker::CHUNK_MAX_BYTES;
 use lifeboat_format::{
     BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack,
     NONCE_BYTES, PackEntry, encode_header, header_bytes,
@@ -24,6 +25,8 @@ const INDEX_MAX_BLOBS: usize = 50_000;
 const INDEX_AGE_POLL: Duration = Duration::from_secs(1);
 /// Packs that may wait for an uploader; more would only take memory.
 const PACK_QUEUE_MAX: usize = 1;
+/// What is set aside for a pack's header and the encryption of a blob, in bytes; memory that is not touched costs nothing.
+const HEADER_ROOM_BYTES: usize = 1024 * 1024;
 /// Blobs in one pack at most, so that its header stays far below its limit.
 const PACK_MAX_BLOBS: usize = (HEADER_MAX_BYTES as usize / 41) / 4;
 /// Smallest pack size that may be asked for, in bytes (restic's).
@@ -141,7 +144,8 @@ pub struct Ingest<'r> {
     new_index: Mutex<NewIndex>,
     /// Empty packs to be filled again: a fresh allocation costs a page fault for each 4 KiB.
     spare: Mutex<Vec<Vec<u8>>>,
-    failed: Mutex<Option<String>>,
+    /// The first error of an uploader: the one that [`Ingest::run`] ends with.
+    failed: Mutex<Option<RepoError>>,
     totals: Totals,
 }
 
@@ -199,14 +203,18 @@ impl<'r> Ingest<'r> {
             drop(hang_up);
             for uploader in uploaders {
                 if uploader.join().is_err() {
-                    ingest.fail("a thread that stores packs panicked".into());
+                    let why = "a thread that stores packs panicked".to_owned();
+                    ingest.fail(RepoError::WriterFailed(why));
                 }
             }
             let indexed = ingest.write_index();
+            // What stopped the uploaders is the cause of whatever `work` says of it.
+            if let Some(cause) = locked(&ingest.failed).take() {
+                return Err(cause.into());
+            }
             let value = result?;
             flushed?;
             indexed?;
-            ingest.check()?;
             Ok((value, ingest.stats()))
         })
     }
@@ -328,15 +336,19 @@ impl<'r> Ingest<'r> {
             tree
         });
         if pack.bytes.capacity() == 0 {
-            let spare = locked(&self.spare).pop();
-            // Room for the blob that overfills it and for the header, so that it does not move while it grows.
-            pack.bytes = spare.unwrap_or_else(|| {
-                Vec::with_capacity(if entry.kind == BlobKind::Data {
-                    self.options.pack_size_bytes + 1024 * 1024
-                } else {
-                    0
-                })
-            });
+            let spare = if entry.kind == BlobKind::Data {
+                locked(&self.spare).pop()
+            } else {
+                None
+            };
+            // Room for the blob that overfills it and for the header: growing would double it, and copy it.
+            let room = match entry.kind {
+                BlobKind::Data => {
+                    self.options.pack_size_bytes + CHUNK_MAX_BYTES + HEADER_ROOM_BYTES
+                }
+                BlobKind::Tree => 0,
+            };
+            pack.bytes = spare.unwrap_or_else(|| Vec::with_capacity(room));
         }
         pack.bytes.extend_from_slice(sealed);
         pack.entries.push(entry);
@@ -349,14 +361,9 @@ impl<'r> Ingest<'r> {
     }
 
     fn send(&self, pack: OpenPack) -> Result<(), RepoError> {
-        let hung_up = |_| {
-            RepoError::WriterFailed(
-                locked(&self.failed)
-                    .clone()
-                    .unwrap_or_else(|| "its uploaders have ended".into()),
-            )
-        };
-        self.queue.send(pack).map_err(hung_up)
+        self.queue
+            .send(pack)
+            .map_err(|_| RepoError::WriterFailed("its uploaders have ended".into()))
     }
 
     fn flush(&self) -> Result<(), RepoError> {
@@ -381,7 +388,7 @@ impl<'r> Ingest<'r> {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if let Err(error) = stored.and_then(|()| self.write_index_if_due()) {
-                self.fail(chain(&error));
+                self.fail(error);
             }
         }
     }
@@ -458,9 +465,18 @@ impl<'r> Ingest<'r> {
         if new_index.file.packs.is_empty() {
             return Ok(());
         }
-        self.ensure_lock()?;
-        self.repository
-            .save_json(FileKind::Index, &new_index.file.to_json())?;
+        let written = self.ensure_lock().and_then(|()| {
+            let json = new_index.file.to_json();
+            self.repository.save_json(FileKind::Index, &json)
+        });
+        if let Err(error) = written {
+            // The last index file, written when all ends, is one more chance for these packs.
+            let mut later = locked(&self.new_index);
+            later.blobs += new_index.blobs;
+            later.since = new_index.since;
+            later.file.packs.extend(new_index.file.packs);
+            return Err(error);
+        }
         Ok(())
     }
 
@@ -468,14 +484,14 @@ impl<'r> Ingest<'r> {
         self.lock.map_or(Ok(()), LockGuard::ensure)
     }
 
-    fn fail(&self, why: String) {
-        locked(&self.failed).get_or_insert(why);
+    fn fail(&self, error: RepoError) {
+        locked(&self.failed).get_or_insert(error);
     }
 
     fn check(&self) -> Result<(), RepoError> {
         locked(&self.failed)
-            .clone()
-            .map_or(Ok(()), |why| Err(RepoError::WriterFailed(why)))
+            .as_ref()
+            .map_or(Ok(()), |error| Err(RepoError::WriterFailed(chain(error))))
     }
 
     fn stats(&self) -> IngestStats {
