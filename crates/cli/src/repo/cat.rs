@@ -81,7 +81,11 @@ impl Cat {
             }
             What::Key => out.line(pretty_json(&repository.load_raw(named(FileKind::Key)?)?))?,
             What::Lock => out.line(pretty_json(&repository.load_json(named(FileKind::Lock)?)?))?,
-            What::Index => out.line(repository.load_json(named(FileKind::Index)?)?)?,
+            What::Index => {
+                let json = repository.load_json(named(FileKind::Index)?)?;
+                // It may end its own line.
+                out.line(json.strip_suffix(b"\n").unwrap_or(&json))?;
+            }
             What::Pack => return pack(&session, out, named(FileKind::Pack)?),
             What::Blob => return blob(&session, ui, out, id),
             What::Tree => {
@@ -100,13 +104,21 @@ impl Cat {
 
 /// A pack is shown even if it is damaged, because that is when somebody wants to see it.
 fn pack(session: &Session, out: &mut Out<'_>, name: FileName) -> Outcome {
-    let raw = session.repository.backend().load(name, PACK_MAX_BYTES).map_err(RepoError::from)?;
+    let raw = session
+        .repository
+        .backend()
+        .load(name, PACK_MAX_BYTES)
+        .map_err(RepoError::from)?;
     out.write(&raw)?;
     let got = Id::of(&raw);
     if got == name.id {
         return Ok(Exit::Done);
     }
-    Err(Failure::new(format!("pack {} is damaged: its content, which was shown, has the hash {got}", name.id)).hint("`lifeboat repo check --read-data` names what is damaged in it"))
+    Err(Failure::new(format!(
+        "pack {} is damaged: its content, which was shown, has the hash {got}",
+        name.id
+    ))
+    .hint("`lifeboat repo check --read-data` names what is damaged in it"))
 }
 
 fn blob(session: &Session, ui: &Ui, out: &mut Out<'_>, digits: &str) -> Outcome {
@@ -114,7 +126,12 @@ fn blob(session: &Session, ui: &Ui, out: &mut Out<'_>, digits: &str) -> Outcome 
     let digits = digits.to_ascii_lowercase();
     let mut found: Vec<(BlobKind, Id)> = Vec::new();
     match digits.parse() {
-        Ok(id) => found.extend([BlobKind::Data, BlobKind::Tree].into_iter().filter(|kind| index.find(*kind, &id).is_some()).map(|kind| (kind, id))),
+        Ok(id) => found.extend(
+            [BlobKind::Data, BlobKind::Tree]
+                .into_iter()
+                .filter(|kind| index.find(*kind, &id).is_some())
+                .map(|kind| (kind, id)),
+        ),
         Err(_) => index.each(|kind, id, _| {
             if id.hex().starts_with(digits.as_bytes()) {
                 found.push((kind, id));
@@ -131,10 +148,17 @@ fn blob(session: &Session, ui: &Ui, out: &mut Out<'_>, digits: &str) -> Outcome 
             out.write(&content)?;
             Ok(Exit::Done)
         }
-        [] => Err(Failure::new(format!("no blob in the index has an ID that begins with {digits:?}"))),
+        [] => Err(Failure::new(format!(
+            "no blob in the index has an ID that begins with {digits:?}"
+        ))),
         several => {
             let shown: Vec<String> = several.iter().take(5).map(|(_, id)| id.short()).collect();
-            Err(Failure::new(format!("{} blobs have an ID that begins with {digits:?}: {} …", several.len(), shown.join(", "))).hint("give more digits"))
+            Err(Failure::new(format!(
+                "{} blobs have an ID that begins with {digits:?}: {} …",
+                several.len(),
+                shown.join(", ")
+            ))
+            .hint("give more digits"))
         }
     }
 }

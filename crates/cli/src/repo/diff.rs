@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_plan::{Pair, merge};
 use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing};
@@ -55,10 +55,17 @@ impl Diff {
         let session = Session::open(global, ui, Locking::Read)?;
         let from = select::one(&session, ui, &self.from, &select::Filter::default())?;
         let to = select::one(&session, ui, &self.to, &select::Filter::default())?;
-        out.say(format!("from snapshot {} to {}:", from.id.short(), to.id.short()))?;
+        out.say(format!(
+            "from snapshot {} to {}:",
+            from.id.short(),
+            to.id.short()
+        ))?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
-        let trees = [subfolder(&reader, from.snapshot.tree, &from.subfolder)?, subfolder(&reader, to.snapshot.tree, &to.subfolder)?];
+        let trees = [
+            subfolder(&reader, from.snapshot.tree, &from.subfolder)?,
+            subfolder(&reader, to.snapshot.tree, &to.subfolder)?,
+        ];
         let mut comparison = Comparison {
             reader: &reader,
             cancel: &session.cancel,
@@ -90,7 +97,10 @@ struct Side {
 
 impl Side {
     fn of(root: Id) -> Self {
-        Self { blobs: Blobs::from([(BlobKind::Tree, root)]), ..Self::default() }
+        Self {
+            blobs: Blobs::from([(BlobKind::Tree, root)]),
+            ..Self::default()
+        }
     }
 
     fn count(&mut self, node: &Node) {
@@ -104,7 +114,12 @@ impl Side {
 
 fn add_blobs(blobs: &mut Blobs, node: &Node) {
     match node.kind {
-        NodeKind::File => blobs.extend(node.content.iter().flatten().map(|id| (BlobKind::Data, *id))),
+        NodeKind::File => blobs.extend(
+            node.content
+                .iter()
+                .flatten()
+                .map(|id| (BlobKind::Data, *id)),
+        ),
         NodeKind::Dir => blobs.extend(node.subtree.map(|id| (BlobKind::Tree, id))),
         _ => {}
     }
@@ -128,9 +143,15 @@ impl Comparison<'_, '_, '_> {
     fn trees(&mut self, prefix: &[u8], trees: [Id; 2], depth: usize) -> Result<(), Failure> {
         self.cancel.check()?;
         if depth > DEPTH_MAX {
-            return Err(Failure::new(format!("{} lies {DEPTH_MAX} directories deep, more than can be compared", String::from_utf8_lossy(prefix))));
+            return Err(Failure::new(format!(
+                "{} lies {DEPTH_MAX} directories deep, more than can be compared",
+                String::from_utf8_lossy(prefix)
+            )));
         }
-        let (left, right) = (read_tree(self.reader, trees[0])?, read_tree(self.reader, trees[1])?);
+        let (left, right) = (
+            read_tree(self.reader, trees[0])?,
+            read_tree(self.reader, trees[1])?,
+        );
         for pair in merge(&left, &right, node_name, node_name) {
             match pair {
                 Pair::Left(node) => self.only(prefix, node, "-")?,
@@ -141,7 +162,13 @@ impl Comparison<'_, '_, '_> {
         Ok(())
     }
 
-    fn both(&mut self, prefix: &[u8], left: &Node, right: &Node, depth: usize) -> Result<(), Failure> {
+    fn both(
+        &mut self,
+        prefix: &[u8],
+        left: &Node,
+        right: &Node,
+        depth: usize,
+    ) -> Result<(), Failure> {
         add_blobs(&mut self.removed.blobs, left);
         add_blobs(&mut self.added.blobs, right);
         let path = join(prefix, right);
@@ -149,7 +176,10 @@ impl Comparison<'_, '_, '_> {
         if left.kind != right.kind {
             change.push('T');
         }
-        if left.kind == NodeKind::File && right.kind == NodeKind::File && left.content != right.content {
+        if left.kind == NodeKind::File
+            && right.kind == NodeKind::File
+            && left.content != right.content
+        {
             change.push('M');
             self.changed_files += 1;
             if metadata_of(left) == metadata_of(right) {
@@ -161,8 +191,14 @@ impl Comparison<'_, '_, '_> {
         if !change.is_empty() {
             self.change(&path, &change)?;
         }
-        let (Some(left), Some(right)) = (dir_tree(left), dir_tree(right)) else { return Ok(()) };
-        let done = if left == right { self.collect(left) } else { self.trees(&path, [left, right], depth + 1) };
+        let (Some(left), Some(right)) = (dir_tree(left), dir_tree(right)) else {
+            return Ok(());
+        };
+        let done = if left == right {
+            self.collect(&path, left)
+        } else {
+            self.trees(&path, [left, right], depth + 1)
+        };
         done.or_else(|failure| self.unread.name(self.ui, failure))
     }
 
@@ -170,12 +206,18 @@ impl Comparison<'_, '_, '_> {
     fn only(&mut self, prefix: &[u8], node: &Node, change: &str) -> Result<(), Failure> {
         let path = join(prefix, node);
         self.one(&path, node, change)?;
-        let Some(tree) = dir_tree(node) else { return Ok(()) };
+        let Some(tree) = dir_tree(node) else {
+            return Ok(());
+        };
         let mut walk = TreeWalk::below(self.reader, tree, &path, self.cancel);
         loop {
             match walk.step() {
                 Ok(Some(seen)) => {
-                    let slash: &[u8] = if seen.node.kind == NodeKind::Dir { b"/" } else { b"" };
+                    let slash: &[u8] = if seen.node.kind == NodeKind::Dir {
+                        b"/"
+                    } else {
+                        b""
+                    };
                     self.one(&[seen.path, slash].concat(), seen.node, change)?;
                 }
                 Ok(None) => return Ok(()),
@@ -185,19 +227,24 @@ impl Comparison<'_, '_, '_> {
     }
 
     fn one(&mut self, path: &[u8], node: &Node, change: &str) -> Result<(), Failure> {
-        let side = if change == "-" { &mut self.removed } else { &mut self.added };
+        let side = if change == "-" {
+            &mut self.removed
+        } else {
+            &mut self.added
+        };
         side.count(node);
         add_blobs(&mut side.blobs, node);
         self.change(path, change)
     }
 
     /// Everything that a directory uses that is the same in both.
-    fn collect(&mut self, tree: Id) -> Result<(), Failure> {
-        let mut walk = TreeWalk::new(self.reader, tree, self.cancel);
+    fn collect(&mut self, path: &[u8], tree: Id) -> Result<(), Failure> {
+        let mut walk = TreeWalk::below(self.reader, tree, path, self.cancel);
         loop {
             match walk.step() {
                 Ok(Some(seen)) => {
-                    let is_known = dir_tree(seen.node).is_some_and(|tree| self.common.contains(&(BlobKind::Tree, tree)));
+                    let is_known = dir_tree(seen.node)
+                        .is_some_and(|tree| self.common.contains(&(BlobKind::Tree, tree)));
                     add_blobs(&mut self.common, seen.node);
                     if is_known {
                         walk.skip();
@@ -211,7 +258,10 @@ impl Comparison<'_, '_, '_> {
 
     fn change(&mut self, path: &[u8], change: &str) -> Result<(), Failure> {
         if self.ui.json {
-            return self.out.line(json!({"message_type": "change", "path": text(path), "modifier": change}).to_string());
+            return self.out.line(
+                json!({"message_type": "change", "path": text(path), "modifier": change})
+                    .to_string(),
+            );
         }
         let mut line = format!("{change:<5}").into_bytes();
         line.extend_from_slice(&shown(path, self.out.is_terminal));
@@ -232,11 +282,23 @@ impl Comparison<'_, '_, '_> {
             let (new, gone) = (&self.added, &self.removed);
             for line in [
                 String::new(),
-                format!("Files:       {:5} new, {:5} removed, {:5} changed", new.files, gone.files, self.changed_files),
+                format!(
+                    "Files:       {:5} new, {:5} removed, {:5} changed",
+                    new.files, gone.files, self.changed_files
+                ),
                 format!("Dirs:        {:5} new, {:5} removed", new.dirs, gone.dirs),
-                format!("Others:      {:5} new, {:5} removed", new.others, gone.others),
-                format!("Data blobs:  {:5} new, {:5} removed", added.data_blobs, removed.data_blobs),
-                format!("Tree blobs:  {:5} new, {:5} removed", added.tree_blobs, removed.tree_blobs),
+                format!(
+                    "Others:      {:5} new, {:5} removed",
+                    new.others, gone.others
+                ),
+                format!(
+                    "Data blobs:  {:5} new, {:5} removed",
+                    added.data_blobs, removed.data_blobs
+                ),
+                format!(
+                    "Tree blobs:  {:5} new, {:5} removed",
+                    added.tree_blobs, removed.tree_blobs
+                ),
                 format!("  Added:   {}", format::bytes(added.bytes)),
                 format!("  Removed: {}", format::bytes(removed.bytes)),
             ] {
@@ -244,14 +306,22 @@ impl Comparison<'_, '_, '_> {
             }
         }
         if unknown > 0 {
-            return Err(Failure::new(format!("{} are in no index file, so their size is not counted", format::count(unknown, "blob"))).hint("`lifeboat repo check` names everything that is missing"));
+            return Err(Failure::new(format!(
+                "{} are in no index file, so their size is not counted",
+                format::count(unknown, "blob")
+            ))
+            .hint("`lifeboat repo check` names everything that is missing"));
         }
         std::mem::take(&mut self.unread).end()
     }
 
     fn sum(&self, side: &Side, other: &Blobs) -> Sum {
         let mut sum = Sum::default();
-        for (kind, id) in side.blobs.iter().filter(|blob| !other.contains(blob) && !self.common.contains(blob)) {
+        for (kind, id) in side
+            .blobs
+            .iter()
+            .filter(|blob| !other.contains(blob) && !self.common.contains(blob))
+        {
             match kind {
                 BlobKind::Data => sum.data_blobs += 1,
                 BlobKind::Tree => sum.tree_blobs += 1,
@@ -290,13 +360,20 @@ fn dir_tree(node: &Node) -> Option<Id> {
 
 /// The path of an entry in a directory whose path ends with a slash; that of a directory ends with one too.
 fn join(prefix: &[u8], node: &Node) -> Vec<u8> {
-    let slash: &[u8] = if node.kind == NodeKind::Dir { b"/" } else { b"" };
+    let slash: &[u8] = if node.kind == NodeKind::Dir {
+        b"/"
+    } else {
+        b""
+    };
     [prefix, &node.name, slash].concat()
 }
 
 /// Everything but the content, with attributes in an order that does not matter.
 fn metadata_of(node: &Node) -> Node {
-    let mut node = Node { content: None, ..node.clone() };
+    let mut node = Node {
+        content: None,
+        ..node.clone()
+    };
     node.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
     node
 }

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_plan::{check_node_name, clean_path};
 use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing, RepoError};
@@ -63,7 +63,8 @@ impl Dump {
             None => Out::stdout(ui),
         };
         let outcome = self.dump(&session, ui, &mut out);
-        let outcome = outcome.map_err(|failure| failure.while_doing(format_args!("dump {}", self.file.display())));
+        let outcome = outcome
+            .map_err(|failure| failure.while_doing(format_args!("dump {}", self.file.display())));
         out.end(outcome)
     }
 
@@ -73,7 +74,10 @@ impl Dump {
         let reader = BlobReader::new(&session.repository, &index);
         let root = subfolder(&reader, found.snapshot.tree, &found.subfolder)?;
         let path = clean_path(&[b"/", self.file.as_bytes()].concat());
-        let contents = Contents { reader: &reader, cancel: &session.cancel };
+        let contents = Contents {
+            reader: &reader,
+            cancel: &session.cancel,
+        };
         let tree = match find(&reader, root, &path)? {
             Place::File(node) => {
                 contents.check(&node)?;
@@ -83,10 +87,18 @@ impl Dump {
             Place::Dir(tree) => tree,
         };
         if self.target.is_none() && std::io::stdout().is_terminal() {
-            return Err(Failure::new("it is a directory, and a terminal can't show an archive").hint("redirect the output or name a file with --target"));
+            return Err(
+                Failure::new("it is a directory, and a terminal can't show an archive")
+                    .hint("redirect the output or name a file with --target"),
+            );
         }
         match self.archive {
-            Archive::Tar => tar(&contents, TreeWalk::below(&reader, tree, &path, &session.cancel), ui, out),
+            Archive::Tar => tar(
+                &contents,
+                TreeWalk::below(&reader, tree, &path, &session.cancel),
+                ui,
+                out,
+            ),
         }
     }
 }
@@ -100,17 +112,28 @@ enum Place {
 fn find(reader: &BlobReader<'_>, root: Id, path: &[u8]) -> Result<Place, Failure> {
     let Some((above, name)) = path.strip_prefix(b"/").and_then(|path| {
         let slash = path.iter().rposition(|byte| *byte == b'/');
-        let (above, name) = slash.map_or((&b""[..], path), |at| (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()));
+        let (above, name) = slash.map_or((&b""[..], path), |at| {
+            (
+                path.get(..at).unwrap_or_default(),
+                path.get(at + 1..).unwrap_or_default(),
+            )
+        });
         (!name.is_empty()).then_some((above, name))
     }) else {
         return Ok(Place::Dir(root));
     };
     let tree = reader.tree(subfolder(reader, root, above)?)?;
-    let node = tree.find(name).ok_or_else(|| Failure::new("it is not in the snapshot").hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it"))?;
+    let node = tree.find(name).ok_or_else(|| {
+        Failure::new("it is not in the snapshot")
+            .hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it")
+    })?;
     match (&node.kind, node.subtree) {
         (NodeKind::File, _) => Ok(Place::File(Box::new(node.clone()))),
         (NodeKind::Dir, Some(tree)) => Ok(Place::Dir(tree)),
-        (kind, _) => Err(Failure::new(format!("it is neither a file nor a directory but a {}", kind.word()))),
+        (kind, _) => Err(Failure::new(format!(
+            "it is neither a file nor a directory but a {}",
+            kind.word()
+        ))),
     }
 }
 
@@ -126,13 +149,20 @@ impl Contents<'_, '_> {
         let kind = BlobKind::Data;
         let mut bytes = 0u64;
         for id in node.content.iter().flatten() {
-            let size = self.reader.index().plain_bytes(kind, id).ok_or(RepoError::BlobUnknown { kind, id: *id })?;
+            let size = self
+                .reader
+                .index()
+                .plain_bytes(kind, id)
+                .ok_or(RepoError::BlobUnknown { kind, id: *id })?;
             bytes = bytes.saturating_add(size);
         }
         if bytes == node.size_bytes {
             return Ok(());
         }
-        Err(Failure::new(format!("the snapshot says that it has {} bytes, its content has {bytes}", node.size_bytes)))
+        Err(Failure::new(format!(
+            "the snapshot says that it has {} bytes, its content has {bytes}",
+            node.size_bytes
+        )))
     }
 
     fn write(&self, node: &Node, out: &mut Out<'_>) -> Result<(), Failure> {
@@ -150,7 +180,12 @@ impl Contents<'_, '_> {
 ///
 /// What an archive can't hold is named and left out. Once an entry is begun there is no way back, so that a blob that
 /// can't be read ends the archive there.
-fn tar(contents: &Contents<'_, '_>, mut walk: TreeWalk<'_, '_>, ui: &Ui, out: &mut Out<'_>) -> Outcome {
+fn tar(
+    contents: &Contents<'_, '_>,
+    mut walk: TreeWalk<'_, '_>,
+    ui: &Ui,
+    out: &mut Out<'_>,
+) -> Outcome {
     let mut entries = TarEntries::default();
     let (mut left_out, mut sockets) = (0u64, 0u64);
     while let Some(seen) = walk.step()? {
@@ -158,7 +193,10 @@ fn tar(contents: &Contents<'_, '_>, mut walk: TreeWalk<'_, '_>, ui: &Ui, out: &m
         let is_wrong = match check_node_name(&seen.node.name) {
             Err(error) => Some(error.to_string()),
             Ok(()) if seen.is_repeated => Some("its directory names it twice".to_owned()),
-            Ok(()) if seen.node.kind == NodeKind::File => contents.check(seen.node).err().map(|failure| failure.message),
+            Ok(()) if seen.node.kind == NodeKind::File => contents
+                .check(seen.node)
+                .err()
+                .map(|failure| failure.message),
             Ok(()) => None,
         };
         if let Some(why) = is_wrong {
@@ -172,23 +210,34 @@ fn tar(contents: &Contents<'_, '_>, mut walk: TreeWalk<'_, '_>, ui: &Ui, out: &m
             if seen.node.kind == NodeKind::Socket {
                 sockets += 1;
             } else {
-                ui.warn(format_args!("{shown} is left out: no archive knows what a {:?} is", seen.node.kind.word()));
+                ui.warn(format_args!(
+                    "{shown} is left out: no archive knows what a {:?} is",
+                    seen.node.kind.word()
+                ));
                 left_out += 1;
             }
             continue;
         };
         out.write(&head.bytes)?;
         if head.content_bytes > 0 {
-            contents.write(seen.node, out).map_err(|failure| failure.while_doing(&shown))?;
+            contents
+                .write(seen.node, out)
+                .map_err(|failure| failure.while_doing(&shown))?;
             out.write(TarEntries::padding(head.content_bytes))?;
         }
     }
     out.write(TarEntries::END)?;
     if sockets > 0 && ui.verbose > 0 {
-        ui.warn(format_args!("{} are left out: an archive can't hold them", format::count(sockets, "socket")));
+        ui.warn(format_args!(
+            "{} are left out: an archive can't hold them",
+            format::count(sockets, "socket")
+        ));
     }
     if left_out > 0 {
-        return Err(Failure::new(format!("{} are left out of the archive; they are named above", format::count(left_out, "entry"))));
+        return Err(Failure::new(format!(
+            "{} are left out of the archive; they are named above",
+            format::count(left_out, "entry")
+        )));
     }
     Ok(Exit::Done)
 }

@@ -104,30 +104,64 @@ impl Find {
 
     fn wanted(&self) -> Result<Wanted, Failure> {
         if self.patterns.iter().any(String::is_empty) {
-            return Err(Failure::new("an empty pattern is no name of anything").hint("`*` stands for all names"));
+            return Err(Failure::new("an empty pattern is no name of anything")
+                .hint("`*` stands for all names"));
         }
-        let case = if self.ignore_case { Case::Insensitive } else { Case::Sensitive };
+        let case = if self.ignore_case {
+            Case::Insensitive
+        } else {
+            Case::Sensitive
+        };
         let is_object = self.blob || self.tree || self.pack;
-        let patterns = if is_object { Ok(PatternSet::default()) } else { PatternSet::parse(&self.patterns, case) };
+        let patterns = if is_object {
+            Ok(PatternSet::default())
+        } else {
+            PatternSet::parse(&self.patterns, case)
+        };
         let patterns = patterns.map_err(|error| Failure::from_error(&error))?;
         let zone = TimeZone::system();
         let time = |text: &Option<String>, option: &str| {
-            let parsed = text.as_deref().map(|text| parse_time(text, lifeboat_repo::now(), &zone)).transpose();
+            let parsed = text
+                .as_deref()
+                .map(|text| parse_time(text, lifeboat_repo::now(), &zone))
+                .transpose();
             parsed.map_err(|error| Failure::from_error(&error).while_doing(option))
         };
-        let (oldest, newest) = (time(&self.oldest, "--oldest")?, time(&self.newest, "--newest")?);
+        let (oldest, newest) = (
+            time(&self.oldest, "--oldest")?,
+            time(&self.newest, "--newest")?,
+        );
         if let (Some(oldest), Some(newest)) = (oldest, newest)
             && oldest > newest
         {
-            return Err(Failure::new("--oldest is a later time than --newest, so that nothing can be between them"));
+            return Err(Failure::new(
+                "--oldest is a later time than --newest, so that nothing can be between them",
+            ));
         }
-        Ok(Wanted { patterns, oldest, newest })
+        Ok(Wanted {
+            patterns,
+            oldest,
+            newest,
+        })
     }
 
-    fn find_entries(&self, session: &Session, index: &Index, ui: &Ui, out: &mut Out<'_>, wanted: &Wanted, snapshots: &[(Id, Snapshot)]) -> Outcome {
+    fn find_entries(
+        &self,
+        session: &Session,
+        index: &Index,
+        ui: &Ui,
+        out: &mut Out<'_>,
+        wanted: &Wanted,
+        snapshots: &[(Id, Snapshot)],
+    ) -> Outcome {
         let reader = BlobReader::new(&session.repository, index);
         let mut unread = Unread::default();
-        let mut report = Report { json: ui.json, long: self.long.then(|| LongForm::new(self.human_readable)), zone: TimeZone::system(), snapshots: 0 };
+        let mut report = Report {
+            json: ui.json,
+            long: self.long.then(|| LongForm::new(self.human_readable)),
+            zone: TimeZone::system(),
+            snapshots: 0,
+        };
         for (id, snapshot) in snapshots {
             let mut hits = 0u64;
             let mut walk = TreeWalk::new(&reader, snapshot.tree, &session.cancel);
@@ -136,7 +170,10 @@ impl Find {
                     Ok(Some(seen)) => seen,
                     Ok(None) => break,
                     Err(failure) => {
-                        unread.name(ui, failure.while_doing(format_args!("snapshot {}", id.short())))?;
+                        unread.name(
+                            ui,
+                            failure.while_doing(format_args!("snapshot {}", id.short())),
+                        )?;
                         continue;
                     }
                 };
@@ -166,7 +203,8 @@ struct Wanted {
 
 impl Wanted {
     fn is_in_time(&self, node: &Node) -> bool {
-        self.oldest.is_none_or(|oldest| node.modified >= oldest) && self.newest.is_none_or(|newest| node.modified <= newest)
+        self.oldest.is_none_or(|oldest| node.modified >= oldest)
+            && self.newest.is_none_or(|newest| node.modified <= newest)
     }
 }
 
@@ -180,7 +218,15 @@ struct Report {
 }
 
 impl Report {
-    fn hit(&mut self, out: &mut Out<'_>, id: Id, snapshot: &Snapshot, hits: u64, path: &[u8], node: &Node) -> Result<(), Failure> {
+    fn hit(
+        &mut self,
+        out: &mut Out<'_>,
+        id: Id,
+        snapshot: &Snapshot,
+        hits: u64,
+        path: &[u8],
+        node: &Node,
+    ) -> Result<(), Failure> {
         let is_first = hits == 0;
         let is_very_first = is_first && self.snapshots == 0;
         self.snapshots += u64::from(is_first);
@@ -196,20 +242,36 @@ impl Report {
             if !is_very_first {
                 out.say("")?;
             }
-            out.say(format!("in snapshot {} of {}:", id.short(), local_time(snapshot.time, &self.zone)))?;
+            out.say(format!(
+                "in snapshot {} of {}:",
+                id.short(),
+                local_time(snapshot.time, &self.zone)
+            ))?;
         }
-        out.line(node_view::line(path, node, self.long.as_ref(), out.is_terminal))
+        out.line(node_view::line(
+            path,
+            node,
+            self.long.as_ref(),
+            out.is_terminal,
+        ))
     }
 
     fn end_snapshot(&self, out: &mut Out<'_>, id: Id, hits: u64) -> Result<(), Failure> {
-        if self.json && hits > 0 { out.write(format!("],\"hits\":{hits},\"snapshot\":\"{id}\"}}").as_bytes()) } else { Ok(()) }
+        if self.json && hits > 0 {
+            out.write(format!("],\"hits\":{hits},\"snapshot\":\"{id}\"}}").as_bytes())
+        } else {
+            Ok(())
+        }
     }
 
     fn end(&self, out: &mut Out<'_>, looked_in: usize) -> Result<(), Failure> {
         match (self.json, self.snapshots) {
             (true, 0) => out.line("[]"),
             (true, _) => out.line("]"),
-            (false, 0) => out.say(format!("nothing like that is in {}", format::count(looked_in as u64, "snapshot"))),
+            (false, 0) => out.say(format!(
+                "nothing like that is in {}",
+                format::count(looked_in as u64, "snapshot")
+            )),
             (false, _) => Ok(()),
         }
     }

@@ -48,7 +48,11 @@ struct Ids {
 
 impl Ids {
     fn has(&self, id: &Id) -> bool {
-        self.whole.contains(id) || self.prefixes.iter().any(|prefix| id.hex().starts_with(prefix.as_bytes()))
+        self.whole.contains(id)
+            || self
+                .prefixes
+                .iter()
+                .any(|prefix| id.hex().starts_with(prefix.as_bytes()))
     }
 
     fn is_empty(&self) -> bool {
@@ -59,8 +63,12 @@ impl Ids {
         let mut ids = Self::default();
         for given in texts {
             let given = given.to_ascii_lowercase();
-            if given.is_empty() || given.len() > Id::BYTES * 2 || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err(Failure::new(format!("{given:?} is no ID")).hint("an ID is 64 hexadecimal digits, of which the first few are enough"));
+            if given.is_empty()
+                || given.len() > Id::BYTES * 2
+                || !given.bytes().all(|byte| byte.is_ascii_hexdigit())
+            {
+                return Err(Failure::new(format!("{given:?} is no ID"))
+                    .hint("an ID is 64 hexadecimal digits, of which the first few are enough"));
             }
             match given.parse() {
                 Ok(id) => {
@@ -75,7 +83,13 @@ impl Ids {
 
 impl<'a> Objects<'a> {
     /// A search for these IDs.
-    pub fn new(session: &'a Session, index: &'a Index, ui: &'a Ui, kind: ObjectKind, texts: &[String]) -> Result<Self, Failure> {
+    pub fn new(
+        session: &'a Session,
+        index: &'a Index,
+        ui: &'a Ui,
+        kind: ObjectKind,
+        texts: &[String],
+    ) -> Result<Self, Failure> {
         let ids = Ids::parse(texts)?;
         let (mut data, mut trees) = (Ids::default(), Ids::default());
         match kind {
@@ -83,7 +97,11 @@ impl<'a> Objects<'a> {
             ObjectKind::Tree => trees = ids,
             ObjectKind::Pack => {
                 for (kind, id) in blobs_of_packs(session, index, ui, texts)? {
-                    let ids = if kind == BlobKind::Data { &mut data } else { &mut trees };
+                    let ids = if kind == BlobKind::Data {
+                        &mut data
+                    } else {
+                        &mut trees
+                    };
                     ids.whole.insert(id);
                 }
             }
@@ -91,7 +109,16 @@ impl<'a> Objects<'a> {
         let mut known = BTreeSet::new();
         known.extend(data.whole.iter().map(|id| (BlobKind::Data, *id)));
         known.extend(trees.whole.iter().map(|id| (BlobKind::Tree, *id)));
-        Ok(Self { session, index, ui, data, trees, zone: TimeZone::system(), hits: 0, known })
+        Ok(Self {
+            session,
+            index,
+            ui,
+            data,
+            trees,
+            zone: TimeZone::system(),
+            hits: 0,
+            known,
+        })
     }
 
     /// Looks through snapshots and shows what is found.
@@ -101,14 +128,26 @@ impl<'a> Objects<'a> {
         let mut unread = Unread::default();
         for (id, snapshot) in snapshots {
             if self.trees.has(&snapshot.tree) {
-                self.hit(out, (BlobKind::Tree, snapshot.tree), b"/", None, *id, snapshot)?;
+                self.hit(
+                    out,
+                    (BlobKind::Tree, snapshot.tree),
+                    b"/",
+                    None,
+                    *id,
+                    snapshot,
+                )?;
             }
             let mut walk = TreeWalk::new(&reader, snapshot.tree, &session.cancel);
             loop {
                 match walk.step() {
-                    Ok(Some(seen)) => self.look_at(out, seen.path, seen.node, seen.parent, *id, snapshot)?,
+                    Ok(Some(seen)) => {
+                        self.look_at(out, seen.path, seen.node, seen.parent, *id, snapshot)?
+                    }
                     Ok(None) => break,
-                    Err(failure) => unread.name(self.ui, failure.while_doing(format_args!("snapshot {}", id.short())))?,
+                    Err(failure) => unread.name(
+                        self.ui,
+                        failure.while_doing(format_args!("snapshot {}", id.short())),
+                    )?,
                 }
             }
             out.flush()?;
@@ -122,7 +161,15 @@ impl<'a> Objects<'a> {
         unread.end()
     }
 
-    fn look_at(&mut self, out: &mut Out<'_>, path: &[u8], node: &Node, parent: Id, id: Id, snapshot: &Snapshot) -> Result<(), Failure> {
+    fn look_at(
+        &mut self,
+        out: &mut Out<'_>,
+        path: &[u8],
+        node: &Node,
+        parent: Id,
+        id: Id,
+        snapshot: &Snapshot,
+    ) -> Result<(), Failure> {
         if let Some(tree) = node.subtree.filter(|tree| self.trees.has(tree)) {
             self.hit(out, (BlobKind::Tree, tree), path, None, id, snapshot)?;
         }
@@ -131,20 +178,49 @@ impl<'a> Objects<'a> {
         }
         for blob in node.content.iter().flatten() {
             if self.data.has(blob) {
-                self.hit(out, (BlobKind::Data, *blob), path, Some(parent), id, snapshot)?;
+                self.hit(
+                    out,
+                    (BlobKind::Data, *blob),
+                    path,
+                    Some(parent),
+                    id,
+                    snapshot,
+                )?;
             }
         }
         Ok(())
     }
 
-    fn hit(&mut self, out: &mut Out<'_>, object: (BlobKind, Id), path: &[u8], parent: Option<Id>, id: Id, snapshot: &Snapshot) -> Result<(), Failure> {
+    fn hit(
+        &mut self,
+        out: &mut Out<'_>,
+        object: (BlobKind, Id),
+        path: &[u8],
+        parent: Option<Id>,
+        id: Id,
+        snapshot: &Snapshot,
+    ) -> Result<(), Failure> {
         self.known.insert(object);
-        let (kind, object) = (if object.0 == BlobKind::Data { "blob" } else { "tree" }, object.1);
+        let (kind, object) = (
+            if object.0 == BlobKind::Data {
+                "blob"
+            } else {
+                "tree"
+            },
+            object.1,
+        );
         self.hits += 1;
         if !self.ui.json {
             let mut line = format!("{kind} {object} is ").into_bytes();
             line.extend_from_slice(&shown(path, out.is_terminal));
-            line.extend_from_slice(format!(" in snapshot {} of {}", id.short(), local_time(snapshot.time, &self.zone)).as_bytes());
+            line.extend_from_slice(
+                format!(
+                    " in snapshot {} of {}",
+                    id.short(),
+                    local_time(snapshot.time, &self.zone)
+                )
+                .as_bytes(),
+            );
             if let Some(parent) = parent {
                 line.extend_from_slice(format!(", named by tree {}", parent.short()).as_bytes());
             }
@@ -171,7 +247,13 @@ impl<'a> Objects<'a> {
                 out.say(format!("{} blob {id} is in no index file", kind.word()))?;
             }
             for place in places {
-                out.say(format!("{} blob {id} lies in pack {}, {} bytes from {} on", kind.word(), place.pack, place.length_bytes, place.offset_bytes))?;
+                out.say(format!(
+                    "{} blob {id} lies in pack {}, {} bytes from {} on",
+                    kind.word(),
+                    place.pack,
+                    place.length_bytes,
+                    place.offset_bytes
+                ))?;
             }
         }
         Ok(())
@@ -179,7 +261,12 @@ impl<'a> Objects<'a> {
 }
 
 /// What is in packs, by their own headers, or by the index where a pack is gone or damaged.
-fn blobs_of_packs(session: &Session, index: &Index, ui: &Ui, texts: &[String]) -> Result<Vec<(BlobKind, Id)>, Failure> {
+fn blobs_of_packs(
+    session: &Session,
+    index: &Index,
+    ui: &Ui,
+    texts: &[String],
+) -> Result<Vec<(BlobKind, Id)>, Failure> {
     let mut found = Vec::new();
     let listed = session.repository.packs()?;
     for prefix in texts {
@@ -199,13 +286,22 @@ fn blobs_of_packs(session: &Session, index: &Index, ui: &Ui, texts: &[String]) -
             }
         }
         if packs == 0 {
-            lost = index.packs().map(|(id, _)| id).filter(|id| fits(id)).collect();
+            lost = index
+                .packs()
+                .map(|(id, _)| id)
+                .filter(|id| fits(id))
+                .collect();
             if let Some(first) = lost.first() {
-                ui.warn(format_args!("pack {} is not there, so what the index says was in it counts", first.short()));
+                ui.warn(format_args!(
+                    "pack {} is not there, so what the index says was in it counts",
+                    first.short()
+                ));
             }
         }
         if packs == 0 && lost.is_empty() {
-            return Err(Failure::new(format!("no pack has an ID that begins with {prefix:?}")));
+            return Err(Failure::new(format!(
+                "no pack has an ID that begins with {prefix:?}"
+            )));
         }
         if !lost.is_empty() {
             index.each(|kind, id, place| {

@@ -88,14 +88,19 @@ impl Ls {
     fn list(&self, global: &Global, ui: &Ui, out: &mut Out<'_>) -> Outcome {
         let dirs = self.dirs()?;
         if self.ncdu && (ui.json || self.sort != Sort::Name) {
-            return Err(Failure::new("--ncdu is a form and an order of its own, which --json and --sort can't change"));
+            return Err(Failure::new(
+                "--ncdu is a form and an order of its own, which --json and --sort can't change",
+            ));
         }
         let session = Session::open(global, ui, Locking::Read)?;
         let found = select::one(&session, ui, &self.snapshot, &self.filter.filter())?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
         let root = subfolder(&reader, found.snapshot.tree, &found.subfolder)?;
-        let show = Show { json: ui.json, long: self.long.then(|| LongForm::new(self.human_readable)) };
+        let show = Show {
+            json: ui.json,
+            long: self.long.then(|| LongForm::new(self.human_readable)),
+        };
         let mut ncdu = self.ncdu.then(Ncdu::default);
         match &ncdu {
             Some(ncdu) => ncdu.begin(out, &found.snapshot, root)?,
@@ -122,7 +127,9 @@ impl Ls {
             let leads_on = dirs.is_empty() || dirs.iter().any(|dir| is_within(seen.path, dir));
             match &mut ncdu {
                 Some(ncdu) if is_wanted || leads_on => ncdu.node(out, seen.depth, seen.node)?,
-                None if is_wanted && is_sorted => sorted.push((seen.path.to_vec(), lean(seen.node))),
+                None if is_wanted && is_sorted => {
+                    sorted.push((seen.path.to_vec(), lean(seen.node)))
+                }
                 None if is_wanted => show.node(out, seen.path, seen.node)?,
                 _ => {}
             }
@@ -143,9 +150,17 @@ impl Ls {
             ncdu.end(out)?;
         }
         let exit = unread.end()?;
-        match dirs.iter().zip(met).find(|(dir, met)| !met && dir.as_slice() != b"/") {
-            Some((dir, _)) => Err(Failure::new(format!("list {}: it is not in snapshot {}", String::from_utf8_lossy(dir), found.id.short()))
-                .hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it")),
+        match dirs
+            .iter()
+            .zip(met)
+            .find(|(dir, met)| !met && dir.as_slice() != b"/")
+        {
+            Some((dir, _)) => Err(Failure::new(format!(
+                "list {}: it is not in snapshot {}",
+                String::from_utf8_lossy(dir),
+                found.id.short()
+            ))
+            .hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it")),
             None => Ok(exit),
         }
     }
@@ -153,7 +168,13 @@ impl Ls {
     fn dirs(&self) -> Result<Vec<Vec<u8>>, Failure> {
         let one = |dir: &OsString| match dir.as_bytes() {
             path @ [b'/', ..] => Ok(clean_path(path)),
-            _ => Err(Failure::new(format!("list {}: it does not begin with a slash", dir.display())).hint("give directories with their whole path, as a listing of the snapshot shows them")),
+            _ => Err(Failure::new(format!(
+                "list {}: it does not begin with a slash",
+                dir.display()
+            ))
+            .hint(
+                "give directories with their whole path, as a listing of the snapshot shows them",
+            )),
         };
         self.dirs.iter().map(one).collect()
     }
@@ -166,10 +187,26 @@ struct Show {
 }
 
 impl Show {
-    fn head(&self, out: &mut Out<'_>, id: Id, snapshot: &Snapshot, root: Id) -> Result<(), Failure> {
+    fn head(
+        &self,
+        out: &mut Out<'_>,
+        id: Id,
+        snapshot: &Snapshot,
+        root: Id,
+    ) -> Result<(), Failure> {
         if !self.json {
-            let Snapshot { paths, time, username, hostname, .. } = snapshot;
-            return out.say(format!("snapshot {} of {} at {time} by {username}@{hostname}:", id.short(), paths.join(", ")));
+            let Snapshot {
+                paths,
+                time,
+                username,
+                hostname,
+                ..
+            } = snapshot;
+            return out.say(format!(
+                "snapshot {} of {} at {time} by {username}@{hostname}:",
+                id.short(),
+                paths.join(", ")
+            ));
         }
         let mut object = to_json(id, snapshot);
         if let Some(object) = object.as_object_mut() {
@@ -185,12 +222,21 @@ impl Show {
             let object: Value = node_view::ls_object(path, node);
             return out.line(object.to_string());
         }
-        out.line(node_view::line(path, node, self.long.as_ref(), out.is_terminal))
+        out.line(node_view::line(
+            path,
+            node,
+            self.long.as_ref(),
+            out.is_terminal,
+        ))
     }
 }
 
 impl Sort {
-    fn compare(self, (path, node): &(Vec<u8>, Node), (other_path, other): &(Vec<u8>, Node)) -> Ordering {
+    fn compare(
+        self,
+        (path, node): &(Vec<u8>, Node),
+        (other_path, other): &(Vec<u8>, Node),
+    ) -> Ordering {
         let order = match self {
             // The walk's own order.
             Self::Name => return Ordering::Equal,
@@ -212,7 +258,10 @@ fn extension(name: &[u8]) -> &[u8] {
 
 /// Whether a path is a directory or lies in it.
 fn is_within(dir: &[u8], path: &[u8]) -> bool {
-    dir == b"/" || path.strip_prefix(dir).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+    dir == b"/"
+        || path
+            .strip_prefix(dir)
+            .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
 }
 
 /// What a listing shows of an entry, without what may be large.
@@ -238,13 +287,30 @@ mod tests {
 
     #[test]
     fn a_directory_holds_itself_and_what_is_below() {
-        for (dir, path, within) in [("/", "/a", true), ("/a", "/a", true), ("/a", "/a/b", true), ("/a", "/ab", false), ("/a/b", "/a", false)] {
-            assert_eq!(is_within(dir.as_bytes(), path.as_bytes()), within, "{dir} {path}");
+        for (dir, path, within) in [
+            ("/", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a/b", "/a", false),
+        ] {
+            assert_eq!(
+                is_within(dir.as_bytes(), path.as_bytes()),
+                within,
+                "{dir} {path}"
+            );
         }
     }
 
     #[test]
     fn extensions_begin_with_the_last_dot() {
-        assert_eq!((extension(b"a.tar.gz"), extension(b".hidden"), extension(b"none")), (&b".gz"[..], &b".hidden"[..], &b""[..]));
+        assert_eq!(
+            (
+                extension(b"a.tar.gz"),
+                extension(b".hidden"),
+                extension(b"none")
+            ),
+            (&b".gz"[..], &b".hidden"[..], &b""[..])
+        );
     }
 }

@@ -32,7 +32,10 @@ impl Ncdu {
     pub fn node(&mut self, out: &mut Out<'_>, depth: usize, node: &Node) -> Result<(), Failure> {
         self.close(out, depth.saturating_sub(1))?;
         let is_dir = node.kind == NodeKind::Dir;
-        let dsize = node.size_bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(node.size_bytes);
+        let dsize = node
+            .size_bytes
+            .checked_next_multiple_of(BLOCK_BYTES)
+            .unwrap_or(node.size_bytes);
         let object = json!({
             "name": text(&node.name), "asize": node.size_bytes, "dsize": dsize, "dev": node.device_id, "ino": node.inode, "nlink": node.links,
             "notreg": !matches!(node.kind, NodeKind::Dir | NodeKind::File), "uid": node.uid, "gid": node.gid, "mode": node.mode.permissions(),

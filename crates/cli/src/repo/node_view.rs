@@ -20,16 +20,31 @@ pub struct LongForm {
 impl LongForm {
     /// Sizes and times as this machine's user reads them.
     pub fn new(human_readable: bool) -> Self {
-        Self { human_readable, zone: TimeZone::system() }
+        Self {
+            human_readable,
+            zone: TimeZone::system(),
+        }
     }
 }
 
 /// A line for people. On a terminal, names are quoted.
 pub fn line(path: &[u8], node: &Node, long: Option<&LongForm>, is_terminal: bool) -> Vec<u8> {
-    let Some(long) = long else { return shown(path, is_terminal).into_owned() };
+    let Some(long) = long else {
+        return shown(path, is_terminal).into_owned();
+    };
     let mode = permissions(Mode(node.mode.0 | Mode::new(&node.kind, 0).0));
-    let size = if long.human_readable { format::bytes(node.size_bytes) } else { node.size_bytes.to_string() };
-    let mut line = format!("{mode} {:5} {:5} {size:>6} {} ", node.uid, node.gid, local_time(node.modified, &long.zone)).into_bytes();
+    let size = if long.human_readable {
+        format!("{:>11}", format::bytes(node.size_bytes))
+    } else {
+        format!("{:6}", node.size_bytes)
+    };
+    let mut line = format!(
+        "{mode} {:5} {:5} {size} {} ",
+        node.uid,
+        node.gid,
+        local_time(node.modified, &long.zone)
+    )
+    .into_bytes();
     line.extend_from_slice(&shown(path, is_terminal));
     if node.kind == NodeKind::Symlink {
         line.extend_from_slice(b" -> ");
@@ -51,7 +66,15 @@ pub fn shown(bytes: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
 /// A time on the clock of a zone, to the second.
 pub fn local_time(time: Timestamp, zone: &TimeZone) -> String {
     let instant = jiff::Timestamp::new(time.seconds, 0);
-    instant.map_or_else(|_| time.to_string(), |instant| instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+    instant.map_or_else(
+        |_| time.to_string(),
+        |instant| {
+            instant
+                .to_zoned(zone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
 }
 
 /// Type and permissions as Go's `FileMode` shows them, which restic prints.
@@ -68,7 +91,11 @@ pub fn permissions(mode: Mode) -> String {
         text.push('-');
     }
     for (at, letter) in BITS.iter().enumerate() {
-        text.push(if mode.0 & 1 << (8 - at) != 0 { char::from(*letter) } else { '-' });
+        text.push(if mode.0 & 1 << (8 - at) != 0 {
+            char::from(*letter)
+        } else {
+            '-'
+        });
     }
     text
 }
@@ -114,12 +141,22 @@ pub fn find_object(path: &[u8], node: &Node) -> Value {
     put_times(&mut object, node);
     object.insert("uid".into(), node.uid.into());
     object.insert("gid".into(), node.gid.into());
-    for (key, value) in [("user", Cow::from(&node.user)), ("group", Cow::from(&node.group)), ("linktarget", text(&node.link_target).into()), ("error", Cow::from(&node.error))] {
+    for (key, value) in [
+        ("user", Cow::from(&node.user)),
+        ("group", Cow::from(&node.group)),
+        ("linktarget", text(&node.link_target).into()),
+        ("error", Cow::from(&node.error)),
+    ] {
         if !value.is_empty() {
             object.insert(key.into(), json!(value));
         }
     }
-    for (key, value) in [("inode", node.inode), ("device_id", node.device_id), ("size", node.size_bytes), ("links", node.links)] {
+    for (key, value) in [
+        ("inode", node.inode),
+        ("device_id", node.device_id),
+        ("size", node.size_bytes),
+        ("links", node.links),
+    ] {
         put_nonzero(&mut object, key, value);
     }
     Value::Object(object)
@@ -132,7 +169,11 @@ fn put_nonzero(object: &mut Map<String, Value>, key: &str, value: u64) {
 }
 
 fn put_times(object: &mut Map<String, Value>, node: &Node) {
-    for (key, time) in [("mtime", node.modified), ("atime", node.accessed), ("ctime", node.changed)] {
+    for (key, time) in [
+        ("mtime", node.modified),
+        ("atime", node.accessed),
+        ("ctime", node.changed),
+    ] {
         object.insert(key.into(), time.confined().to_string().into());
     }
 }
@@ -160,7 +201,10 @@ mod tests {
         let name = b"a\x1b[2J\xff\n";
         assert_eq!(shown(name, true).as_ref(), b"a\\x1b[2J\\xff\\n");
         assert_eq!(shown(name, false).as_ref(), name);
-        assert_eq!(shown("ünïcödé".as_bytes(), true).as_ref(), "ünïcödé".as_bytes());
+        assert_eq!(
+            shown("ünïcödé".as_bytes(), true).as_ref(),
+            "ünïcödé".as_bytes()
+        );
     }
 
     #[test]

@@ -37,24 +37,49 @@ impl<'u> Out<'u> {
     /// Standard output.
     pub fn stdout(ui: &'u Ui) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        Self { ui, sink: Sink::Stdout, buffer: Vec::new(), is_terminal, is_closed: false }
+        Self {
+            ui,
+            sink: Sink::Stdout,
+            buffer: Vec::new(),
+            is_terminal,
+            is_closed: false,
+        }
     }
 
     /// A file. An older one of the name stays as it is until the new one is whole.
     pub fn file(ui: &'u Ui, path: &Path) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::from_error(&error).while_doing(format_args!("write {}", path.display()));
+        let failed = |error: std::io::Error| {
+            Failure::from_error(&error).while_doing(format_args!("write {}", path.display()))
+        };
         let is_special = path.metadata().is_ok_and(|found| !found.is_file());
         let sink = if is_special {
-            Sink::Special(File::options().write(true).open(path).map_err(failed)?, path.to_path_buf())
+            Sink::Special(
+                File::options().write(true).open(path).map_err(failed)?,
+                path.to_path_buf(),
+            )
         } else {
             // A link is followed, so that it stays a link.
             let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let permissions = path.metadata().map_or(Permissions::from_mode(0o666), |found| found.permissions());
-            let fresh = tempfile::Builder::new().prefix(".lifeboat-dump-").permissions(permissions).tempfile_in(dir);
+            let dir = path
+                .parent()
+                .filter(|dir| !dir.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            let permissions = path
+                .metadata()
+                .map_or(Permissions::from_mode(0o666), |found| found.permissions());
+            let fresh = tempfile::Builder::new()
+                .prefix(".lifeboat-dump-")
+                .permissions(permissions)
+                .tempfile_in(dir);
             Sink::Fresh(fresh.map_err(failed)?, path)
         };
-        Ok(Self { ui, sink, buffer: Vec::new(), is_terminal: false, is_closed: false })
+        Ok(Self {
+            ui,
+            sink,
+            buffer: Vec::new(),
+            is_terminal: false,
+            is_closed: false,
+        })
     }
 
     /// Writes bytes as they are.
@@ -73,12 +98,20 @@ impl<'u> Out<'u> {
     pub fn line(&mut self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.write(text.as_ref())?;
         self.write(b"\n")?;
-        if self.is_terminal { self.flush() } else { Ok(()) }
+        if self.is_terminal {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes a line for people.
     pub fn say(&mut self, text: impl AsRef<[u8]>) -> Result<(), Failure> {
-        if self.ui.json || self.ui.quiet { Ok(()) } else { self.line(text) }
+        if self.ui.json || self.ui.quiet {
+            Ok(())
+        } else {
+            self.line(text)
+        }
     }
 
     /// Gives what was collected to whoever reads.
@@ -98,7 +131,10 @@ impl<'u> Out<'u> {
             Sink::Stdout => {
                 self.ui.clear_status();
                 let mut stdout = std::io::stdout().lock();
-                (stdout.write_all(bytes).and_then(|()| stdout.flush()), "standard output".to_owned())
+                (
+                    stdout.write_all(bytes).and_then(|()| stdout.flush()),
+                    "standard output".to_owned(),
+                )
             }
             Sink::Special(file, path) => (file.write_all(bytes), path.display().to_string()),
             Sink::Fresh(file, path) => (file.write_all(bytes), path.display().to_string()),
@@ -121,8 +157,13 @@ impl<'u> Out<'u> {
             return Ok(Exit::Failed);
         }
         if let (Sink::Fresh(file, path), Ok(_)) = (self.sink, &outcome) {
-            let named = file.as_file().sync_all().and_then(|()| file.persist(&path).map_err(|error| error.error));
-            named.map_err(|error| Failure::from_error(&error).while_doing(format_args!("write {}", path.display())))?;
+            let named = file
+                .as_file()
+                .sync_all()
+                .and_then(|()| file.persist(&path).map_err(|error| error.error));
+            named.map_err(|error| {
+                Failure::from_error(&error).while_doing(format_args!("write {}", path.display()))
+            })?;
         }
         outcome
     }

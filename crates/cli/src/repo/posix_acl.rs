@@ -12,7 +12,10 @@ pub fn acl_text(acl: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(entries.len() * 2);
     for entry in entries.chunks_exact(8) {
         let [tag_low, tag_high, bits_low, bits_high, id @ ..] = entry.first_chunk::<8>()?;
-        let (tag, bits) = (u16::from_le_bytes([*tag_low, *tag_high]), u16::from_le_bytes([*bits_low, *bits_high]));
+        let (tag, bits) = (
+            u16::from_le_bytes([*tag_low, *tag_high]),
+            u16::from_le_bytes([*bits_low, *bits_high]),
+        );
         let id = u32::from_le_bytes(*id);
         match tag {
             0x01 => text.push_str("user::"),
@@ -41,7 +44,10 @@ mod tests {
         acl.extend([1, 0, 7, 0, 255, 255, 255, 255]);
         acl.extend([2, 0, 5, 0, 0xe8, 3, 0, 0]);
         acl.extend([0x20, 0, 0, 0, 255, 255, 255, 255]);
-        assert_eq!(acl_text(&acl).as_deref(), Some("user::rwx\nuser:1000:r-x\nother::---\n"));
+        assert_eq!(
+            acl_text(&acl).as_deref(),
+            Some("user::rwx\nuser:1000:r-x\nother::---\n")
+        );
         assert_eq!(acl_text(&acl[..10]), None);
         assert_eq!(acl_text(&[1, 0, 0, 0]), None);
         assert_eq!(acl_text(b""), None);

@@ -62,9 +62,17 @@ impl Stats {
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let counters = Counters::default();
         let work = || self.count(&session, &index, &snapshots, &counters);
-        let shown = Shown { noun: "entries", stored: false, totals_known: false };
+        let shown = Shown {
+            noun: "entries",
+            stored: false,
+            totals_known: false,
+        };
         // Programs want one object and no more.
-        let sums = if ui.json { work()? } else { progress::during(ui, &counters, shown, work)? };
+        let sums = if ui.json {
+            work()?
+        } else {
+            progress::during(ui, &counters, shown, work)?
+        };
         if ui.json {
             out.line(sums.to_json().to_string())?;
         } else {
@@ -73,7 +81,13 @@ impl Stats {
         Ok(Exit::Done)
     }
 
-    fn count(&self, session: &Session, index: &Index, snapshots: &[(Id, Snapshot)], counters: &Counters) -> Result<Sums, Failure> {
+    fn count(
+        &self,
+        session: &Session,
+        index: &Index,
+        snapshots: &[(Id, Snapshot)],
+        counters: &Counters,
+    ) -> Result<Sums, Failure> {
         let reader = BlobReader::new(&session.repository, index);
         let mut sums = Sums::default();
         let mut files = FileCount::default();
@@ -82,18 +96,26 @@ impl Stats {
             let doing = || format!("count snapshot {}", id.short());
             sums.snapshots += 1;
             if self.mode == Mode::RawData {
-                use_blobs(session, &reader, snapshot.tree, &mut used, counters).map_err(|failure| failure.while_doing(doing()))?;
+                use_blobs(session, &reader, snapshot.tree, &mut used, counters)
+                    .map_err(|failure| failure.while_doing(doing()))?;
                 continue;
             }
             files.links.clear();
             let mut walk = TreeWalk::new(&reader, snapshot.tree, &session.cancel);
-            while let Some(seen) = walk.step().map_err(|failure| failure.while_doing(doing()))? {
+            while let Some(seen) = walk
+                .step()
+                .map_err(|failure| failure.while_doing(doing()))?
+            {
                 counters.files_done.fetch_add(1, Ordering::Relaxed);
-                counters.bytes_done.fetch_add(seen.node.size_bytes, Ordering::Relaxed);
+                counters
+                    .bytes_done
+                    .fetch_add(seen.node.size_bytes, Ordering::Relaxed);
                 match self.mode {
                     Mode::RestoreSize => files.restored(&mut sums, seen.node),
                     Mode::FilesByContents => files.by_contents(&mut sums, seen.node),
-                    Mode::BlobsPerFile => files.blobs(&mut sums, index, seen.path, seen.node).map_err(|failure| failure.while_doing(doing()))?,
+                    Mode::BlobsPerFile => files
+                        .blobs(&mut sums, index, seen.path, seen.node)
+                        .map_err(|failure| failure.while_doing(doing()))?,
                     Mode::RawData => {}
                 }
             }
@@ -107,8 +129,15 @@ impl Stats {
     }
 
     fn report(&self, sums: &Sums, out: &mut Out<'_>) -> Result<(), Failure> {
-        let mode = self.mode.to_possible_value().map(|mode| mode.get_name().to_owned()).unwrap_or_default();
-        out.line(format!("{mode} of {}:", format::count(sums.snapshots, "snapshot")))?;
+        let mode = self
+            .mode
+            .to_possible_value()
+            .map(|mode| mode.get_name().to_owned())
+            .unwrap_or_default();
+        out.line(format!(
+            "{mode} of {}:",
+            format::count(sums.snapshots, "snapshot")
+        ))?;
         let mut row = |name: &str, value: String| out.line(format!("{name:>24}  {value}"));
         if sums.blobs > 0 {
             row("Blobs", sums.blobs.to_string())?;
@@ -148,8 +177,16 @@ struct Sums {
 }
 
 impl Sums {
-    fn add_blob(&mut self, index: &Index, kind: BlobKind, id: Id, is_compressible: bool) -> Result<(), Failure> {
-        let place = index.find(kind, &id).ok_or(RepoError::BlobUnknown { kind, id })?;
+    fn add_blob(
+        &mut self,
+        index: &Index,
+        kind: BlobKind,
+        id: Id,
+        is_compressible: bool,
+    ) -> Result<(), Failure> {
+        let place = index
+            .find(kind, &id)
+            .ok_or(RepoError::BlobUnknown { kind, id })?;
         let length = u64::from(place.length_bytes);
         let sealed = place.plain_bytes() + OVERHEAD_BYTES as u64;
         self.blobs += 1;
@@ -166,21 +203,43 @@ impl Sums {
 
     /// How much is compressed in percent, how much smaller that is, and how much is saved in percent.
     fn rates(&self) -> [f64; 3] {
-        let part = |of: u64, all: u64| if all == 0 { 0.0 } else { of as f64 / all as f64 };
-        let saving = if self.uncompressed == 0 { 0.0 } else { (1.0 - part(self.bytes, self.uncompressed)) * 100.0 };
-        [part(self.unsqueezed, self.uncompressed) * 100.0, part(self.unsqueezed, self.squeezed), saving]
+        let part = |of: u64, all: u64| {
+            if all == 0 {
+                0.0
+            } else {
+                of as f64 / all as f64
+            }
+        };
+        let saving = if self.uncompressed == 0 {
+            0.0
+        } else {
+            (1.0 - part(self.bytes, self.uncompressed)) * 100.0
+        };
+        [
+            part(self.unsqueezed, self.uncompressed) * 100.0,
+            part(self.unsqueezed, self.squeezed),
+            saving,
+        ]
     }
 
     fn to_json(&self) -> Value {
         let mut object = Map::new();
         object.insert("total_size".into(), self.bytes.into());
-        for (key, value) in [("total_uncompressed_size", self.uncompressed), ("total_file_count", self.files), ("total_blob_count", self.blobs)] {
+        for (key, value) in [
+            ("total_uncompressed_size", self.uncompressed),
+            ("total_file_count", self.files),
+            ("total_blob_count", self.blobs),
+        ] {
             if value != 0 {
                 object.insert(key.into(), value.into());
             }
         }
         let [progress, ratio, saving] = self.rates();
-        for (key, value) in [("compression_progress", progress), ("compression_ratio", ratio), ("compression_space_saving", saving)] {
+        for (key, value) in [
+            ("compression_progress", progress),
+            ("compression_ratio", ratio),
+            ("compression_space_saving", saving),
+        ] {
             if value != 0.0 {
                 object.insert(key.into(), value.into());
             }
@@ -225,7 +284,13 @@ impl FileCount {
         }
     }
 
-    fn blobs(&mut self, sums: &mut Sums, index: &Index, path: &[u8], node: &Node) -> Result<(), Failure> {
+    fn blobs(
+        &mut self,
+        sums: &mut Sums,
+        index: &Index,
+        path: &[u8],
+        node: &Node,
+    ) -> Result<(), Failure> {
         if !self.is_new_content(node) {
             return Ok(());
         }
@@ -234,7 +299,9 @@ impl FileCount {
             sums.files += u64::from(self.paths.insert(path));
             if self.references.insert((path, *blob)) {
                 let kind = BlobKind::Data;
-                sums.bytes += index.plain_bytes(kind, blob).ok_or(RepoError::BlobUnknown { kind, id: *blob })?;
+                sums.bytes += index
+                    .plain_bytes(kind, blob)
+                    .ok_or(RepoError::BlobUnknown { kind, id: *blob })?;
                 sums.blobs += 1;
             }
         }
@@ -243,7 +310,13 @@ impl FileCount {
 }
 
 /// Adds all blobs that a tree uses. A tree that was met before is not read again.
-fn use_blobs(session: &Session, reader: &BlobReader<'_>, root: Id, used: &mut HashSet<(BlobKind, Id)>, counters: &Counters) -> Result<(), Failure> {
+fn use_blobs(
+    session: &Session,
+    reader: &BlobReader<'_>,
+    root: Id,
+    used: &mut HashSet<(BlobKind, Id)>,
+    counters: &Counters,
+) -> Result<(), Failure> {
     let mut todo = vec![root];
     while let Some(tree) = todo.pop() {
         session.cancel.check()?;
@@ -253,7 +326,12 @@ fn use_blobs(session: &Session, reader: &BlobReader<'_>, root: Id, used: &mut Ha
         for node in read_tree(reader, tree)? {
             counters.files_done.fetch_add(1, Ordering::Relaxed);
             if node.kind == NodeKind::File {
-                used.extend(node.content.into_iter().flatten().map(|id| (BlobKind::Data, id)));
+                used.extend(
+                    node.content
+                        .into_iter()
+                        .flatten()
+                        .map(|id| (BlobKind::Data, id)),
+                );
             } else if let (NodeKind::Dir, Some(tree)) = (&node.kind, node.subtree) {
                 todo.push(tree);
             }

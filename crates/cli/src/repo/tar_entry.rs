@@ -45,7 +45,10 @@ impl TarEntries {
     /// What must follow content of this length.
     pub fn padding(content_bytes: u64) -> &'static [u8] {
         let missing = content_bytes.next_multiple_of(BLOCK_BYTES) - content_bytes;
-        usize::try_from(missing).ok().and_then(|missing| ZEROS.get(..missing)).unwrap_or_default()
+        usize::try_from(missing)
+            .ok()
+            .and_then(|missing| ZEROS.get(..missing))
+            .unwrap_or_default()
     }
 
     /// The header of an entry; none if an archive can't hold such a one. The path has no slash at its beginning.
@@ -85,13 +88,20 @@ impl TarEntries {
         parts.header.set_mode(node.mode.permissions());
         if matches!(kind, EntryType::Block | EntryType::Char) {
             // A header of this form has room for both.
-            let _ = parts.header.set_device_major(rustix::fs::major(node.device));
-            let _ = parts.header.set_device_minor(rustix::fs::minor(node.device));
+            let _ = parts
+                .header
+                .set_device_major(rustix::fs::major(node.device));
+            let _ = parts
+                .header
+                .set_device_minor(rustix::fs::minor(node.device));
         }
         if kind != EntryType::Link {
             parts.attributes(node);
         }
-        Some(Head { bytes: parts.finish(), content_bytes })
+        Some(Head {
+            bytes: parts.finish(),
+            content_bytes,
+        })
     }
 
     /// The path under which the same file is in the archive already.
@@ -99,7 +109,10 @@ impl TarEntries {
         if node.links < 2 || node.inode == 0 {
             return None;
         }
-        let (earlier, content) = self.first.entry((node.device_id, node.inode)).or_insert_with(|| (path.to_vec(), node.content.clone()));
+        let (earlier, content) = self
+            .first
+            .entry((node.device_id, node.inode))
+            .or_insert_with(|| (path.to_vec(), node.content.clone()));
         (earlier.as_slice() != path && *content == node.content).then(|| earlier.clone())
     }
 }
@@ -117,7 +130,11 @@ impl Parts {
         let mut header = Header::new_ustar();
         header.set_entry_type(kind);
         header.set_size(size_bytes);
-        let mut parts = Self { header, records: Vec::new(), gnu: Vec::new() };
+        let mut parts = Self {
+            header,
+            records: Vec::new(),
+            gnu: Vec::new(),
+        };
         if size_bytes >= SIZE_LIMIT {
             parts.record("size", size_bytes.to_string().as_bytes());
         }
@@ -131,20 +148,25 @@ impl Parts {
         while length != rest + length.to_string().len() {
             length = rest + length.to_string().len();
         }
-        self.records.extend_from_slice(format!("{length} {key}=").as_bytes());
+        self.records
+            .extend_from_slice(format!("{length} {key}=").as_bytes());
         self.records.extend_from_slice(value);
         self.records.push(b'\n');
     }
 
     fn name(&mut self, name: &[u8]) {
         let room = &mut self.header.as_old_mut().name;
-        room.iter_mut().zip(name).for_each(|(room, byte)| *room = *byte);
+        room.iter_mut()
+            .zip(name)
+            .for_each(|(room, byte)| *room = *byte);
         self.long(name, "path", b'L');
     }
 
     fn link(&mut self, link: &[u8]) {
         let room = &mut self.header.as_old_mut().linkname;
-        room.iter_mut().zip(link).for_each(|(room, byte)| *room = *byte);
+        room.iter_mut()
+            .zip(link)
+            .for_each(|(room, byte)| *room = *byte);
         self.long(link, "linkpath", b'K');
     }
 
@@ -157,8 +179,18 @@ impl Parts {
             self.record(key, value);
         } else {
             let mut header = Header::new_gnu();
-            header.as_old_mut().name.iter_mut().zip(b"././@LongLink").for_each(|(room, byte)| *room = *byte);
-            push_entry(&mut self.gnu, header, EntryType::new(gnu_kind), &[value, b"\0"].concat());
+            header
+                .as_old_mut()
+                .name
+                .iter_mut()
+                .zip(b"././@LongLink")
+                .for_each(|(room, byte)| *room = *byte);
+            push_entry(
+                &mut self.gnu,
+                header,
+                EntryType::new(gnu_kind),
+                &[value, b"\0"].concat(),
+            );
         }
     }
 
@@ -195,14 +227,24 @@ impl Parts {
         for xattr in &node.xattrs {
             let value = xattr.value.as_deref().unwrap_or_default();
             let acl = match xattr.name.as_str() {
-                "system.posix_acl_access" => acl_text(value).map(|text| ("SCHILY.acl.access", text)),
-                "system.posix_acl_default" => acl_text(value).map(|text| ("SCHILY.acl.default", text)),
+                "system.posix_acl_access" => {
+                    acl_text(value).map(|text| ("SCHILY.acl.access", text))
+                }
+                "system.posix_acl_default" => {
+                    acl_text(value).map(|text| ("SCHILY.acl.default", text))
+                }
                 _ => None,
             };
             match acl {
                 Some((key, text)) => self.record(key, text.as_bytes()),
                 // As GNU tar writes them: an equals sign would end the key.
-                None => self.record(&format!("SCHILY.xattr.{}", xattr.name.replace('%', "%25").replace('=', "%3D")), value),
+                None => self.record(
+                    &format!(
+                        "SCHILY.xattr.{}",
+                        xattr.name.replace('%', "%25").replace('=', "%3D")
+                    ),
+                    value,
+                ),
             }
         }
     }
@@ -211,7 +253,12 @@ impl Parts {
         let mut out = self.gnu;
         if !self.records.is_empty() {
             let mut header = Header::new_ustar();
-            header.as_old_mut().name.iter_mut().zip(b"././@PaxHeader").for_each(|(room, byte)| *room = *byte);
+            header
+                .as_old_mut()
+                .name
+                .iter_mut()
+                .zip(b"././@PaxHeader")
+                .for_each(|(room, byte)| *room = *byte);
             push_entry(&mut out, header, EntryType::XHeader, &self.records);
         }
         self.header.set_cksum();
@@ -239,8 +286,15 @@ fn push_entry(out: &mut Vec<u8>, mut header: Header, kind: EntryType, content: &
 fn decimal(time: Timestamp) -> String {
     let nanoseconds = time.unix_nanoseconds();
     let sign = if nanoseconds < 0 { "-" } else { "" };
-    let (seconds, fraction) = (nanoseconds.unsigned_abs() / 1_000_000_000, nanoseconds.unsigned_abs() % 1_000_000_000);
-    if fraction == 0 { format!("{sign}{seconds}") } else { format!("{sign}{seconds}.{fraction:09}") }
+    let (seconds, fraction) = (
+        nanoseconds.unsigned_abs() / 1_000_000_000,
+        nanoseconds.unsigned_abs() % 1_000_000_000,
+    );
+    if fraction == 0 {
+        format!("{sign}{seconds}")
+    } else {
+        format!("{sign}{seconds}.{fraction:09}")
+    }
 }
 
 #[cfg(test)]
@@ -256,19 +310,31 @@ mod tests {
         };
         for value in [0, 1, 2, 90, 91, 92, 93, 990, 991, 992] {
             let record = record(value);
-            assert!(record.starts_with(format!("{} path=", record.len()).as_bytes()), "{value}");
+            assert!(
+                record.starts_with(format!("{} path=", record.len()).as_bytes()),
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn times_before_1970_keep_their_fraction() {
-        for (seconds, nanoseconds, text) in [(-2, 500_000_000, "-1.500000000"), (-1, 999_999_999, "-0.000000001"), (0, 1, "0.000000001"), (7, 0, "7"), (-7, 0, "-7")] {
+        for (seconds, nanoseconds, text) in [
+            (-2, 500_000_000, "-1.500000000"),
+            (-1, 999_999_999, "-0.000000001"),
+            (0, 1, "0.000000001"),
+            (7, 0, "7"),
+            (-7, 0, "-7"),
+        ] {
             assert_eq!(decimal(Timestamp::utc(seconds, nanoseconds)), text);
         }
     }
 
     #[test]
     fn padding_fills_the_last_block() {
-        assert_eq!([0, 1, 511, 512, 513].map(|bytes| TarEntries::padding(bytes).len()), [0, 511, 1, 0, 511]);
+        assert_eq!(
+            [0, 1, 511, 512, 513].map(|bytes| TarEntries::padding(bytes).len()),
+            [0, 511, 1, 0, 511]
+        );
     }
 }

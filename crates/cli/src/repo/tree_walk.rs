@@ -52,7 +52,14 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
     /// A walk from a tree on that is the directory at `path`, without a slash at its end unless it is the top.
     pub fn below(reader: &'a BlobReader<'r>, root: Id, path: &[u8], cancel: &'a Cancel) -> Self {
         let path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
-        Self { reader, cancel, above: Vec::new(), path, enter: Some(root), present: None }
+        Self {
+            reader,
+            cancel,
+            above: Vec::new(),
+            path,
+            enter: Some(root),
+            present: None,
+        }
     }
 
     /// The next entry. After a failure the walk can go on: it leaves out the directory that could not be read.
@@ -62,7 +69,9 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
             self.go_into(tree)?;
         }
         let (node, parent, is_repeated) = loop {
-            let Some(dir) = self.above.last_mut() else { return Ok(None) };
+            let Some(dir) = self.above.last_mut() else {
+                return Ok(None);
+            };
             self.path.truncate(dir.path_bytes);
             let number = dir.count - dir.nodes.len();
             if let Some(node) = dir.nodes.next() {
@@ -75,12 +84,25 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
         if node.kind == NodeKind::Dir {
             match node.subtree {
                 Some(tree) => self.enter = Some(tree),
-                None => return Err(Failure::new("its entry names no tree").while_doing(format_args!("read the directory {}", String::from_utf8_lossy(&self.path)))),
+                None => {
+                    return Err(
+                        Failure::new("its entry names no tree").while_doing(format_args!(
+                            "read the directory {}",
+                            String::from_utf8_lossy(&self.path)
+                        )),
+                    );
+                }
             }
         }
         let depth = self.above.len();
         let node: &Node = self.present.insert(node);
-        Ok(Some(Seen { path: &self.path, node, parent, depth, is_repeated }))
+        Ok(Some(Seen {
+            path: &self.path,
+            node,
+            parent,
+            depth,
+            is_repeated,
+        }))
     }
 
     /// Leaves out what is in the directory that the last step gave.
@@ -90,12 +112,25 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
 
     fn go_into(&mut self, tree: Id) -> Result<(), Failure> {
         let read = self.reader.tree(tree).map_err(|error| {
-            let shown = if self.path.is_empty() { "/".into() } else { String::from_utf8_lossy(&self.path) };
-            Failure::from(error).while_doing(format_args!("read the directory {shown} (tree {})", tree.short()))
+            let shown = if self.path.is_empty() {
+                "/".into()
+            } else {
+                String::from_utf8_lossy(&self.path)
+            };
+            Failure::from(error).while_doing(format_args!(
+                "read the directory {shown} (tree {})",
+                tree.short()
+            ))
         })?;
         let repeated = repeated_names(read.nodes.iter().map(|node| node.name.as_slice()));
         let count = read.nodes.len();
-        self.above.push(Dir { tree, nodes: read.nodes.into_iter(), count, repeated, path_bytes: self.path.len() });
+        self.above.push(Dir {
+            tree,
+            nodes: read.nodes.into_iter(),
+            count,
+            repeated,
+            path_bytes: self.path.len(),
+        });
         Ok(())
     }
 }
@@ -121,12 +156,17 @@ impl Unread {
             return Ok(Exit::Done);
         }
         let what = crate::format::count(self.0, "directory");
-        Err(Failure::new(format!("{what} could not be read and what is in them is not shown")).hint("`lifeboat repo check --read-data` names everything that is damaged"))
+        Err(Failure::new(format!(
+            "{what} could not be read and what is in them is not shown"
+        ))
+        .hint("`lifeboat repo check --read-data` names everything that is damaged"))
     }
 }
 
 /// The nodes of one tree.
 pub fn read_tree(reader: &BlobReader<'_>, tree: Id) -> Result<Vec<Node>, Failure> {
     let read = reader.tree(tree).map(|tree| tree.nodes);
-    read.map_err(|error| Failure::from(error).while_doing(format_args!("read the tree {}", tree.short())))
+    read.map_err(|error| {
+        Failure::from(error).while_doing(format_args!("read the tree {}", tree.short()))
+    })
 }

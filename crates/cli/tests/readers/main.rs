@@ -1,0 +1,8 @@
+//! The commands that only read, on repositories that restic wrote: their JSON is restic's, their archives hold everything.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod dump;
+mod errors;
+mod fixture;
+mod json;
