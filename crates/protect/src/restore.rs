@@ -8,7 +8,7 @@ mod tasks;
 mod verify;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -117,6 +117,10 @@ struct Run<'a> {
     failed: Mutex<Option<ProtectError>>,
     open_files: AtomicU64,
     partial_names: AtomicU64,
+    /// Sets the partial names of this run apart from those that a snapshot may hold.
+    partial_token: u32,
+    /// Files that have no final name yet.
+    partials: Mutex<HashSet<EntryPath>>,
 }
 
 impl Restore<'_> {
@@ -133,8 +137,12 @@ impl Restore<'_> {
             failed: Mutex::default(),
             open_files: AtomicU64::new(0),
             partial_names: AtomicU64::new(0),
+            partial_token: random_token(),
+            partials: Mutex::default(),
         };
-        run.all(tree)?;
+        let done = run.all(tree);
+        run.remove_partials();
+        done?;
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         Ok(RestoreOutcome {
             entries_restored: of(&run.done.entries),
@@ -161,6 +169,15 @@ impl Restore<'_> {
             });
         }
     }
+}
+
+/// A number that nobody could have known when the snapshot was written.
+fn random_token() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let hash = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
+    (hash & u64::from(u32::MAX)) as u32
 }
 
 /// The tree of a directory inside another tree, for `SNAPSHOT:SUBFOLDER`.

@@ -17,7 +17,7 @@ use crate::backend::{FileKind, FileName};
 use crate::lock::LockGuard;
 use crate::{Index, RepoError, Repository, chain, random};
 
-/// An index file is written when it is this old, so that a run that is killed loses no more of what it stored.
+/// Age at which an index file is written if nobody says otherwise.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
 /// An index file is written when it has this many blobs, as restic does.
 const INDEX_MAX_BLOBS: usize = 50_000;
@@ -45,6 +45,8 @@ pub struct IngestOptions {
     pub pack_size_bytes: usize,
     /// Threads that store packs.
     pub uploaders: usize,
+    /// An index file is written when it is this old, so that a run that is killed loses no more of what it stored.
+    pub index_max_age: Duration,
     /// Do everything but store.
     pub dry_run: bool,
 }
@@ -55,6 +57,7 @@ impl Default for IngestOptions {
             compression: CompressionMode::Auto,
             pack_size_bytes: PACK_SIZE_DEFAULT_BYTES,
             uploaders: 2,
+            index_max_age: INDEX_MAX_AGE,
             dry_run: false,
         }
     }
@@ -455,7 +458,7 @@ impl<'r> Ingest<'r> {
     fn write_index_if_due(&self) -> Result<(), RepoError> {
         let new_index = locked(&self.new_index);
         let due = new_index.blobs >= INDEX_MAX_BLOBS
-            || (new_index.blobs > 0 && new_index.since.elapsed() >= INDEX_MAX_AGE);
+            || (new_index.blobs > 0 && new_index.since.elapsed() >= self.options.index_max_age);
         drop(new_index);
         if due { self.write_index() } else { Ok(()) }
     }

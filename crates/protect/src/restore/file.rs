@@ -1,6 +1,7 @@
 //! A file that is being restored, written under a name of its own until it is whole.
 //! It must never take its final name before the last byte is there.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -100,7 +101,9 @@ impl Run<'_> {
             None => {
                 let number = self.partial_names.fetch_add(1, Ordering::Relaxed);
                 let parent = task.path.parent().unwrap_or_default();
-                let path = parent.join(format!("{PARTIAL_PREFIX}{number}").as_bytes());
+                let name = format!("{PARTIAL_PREFIX}{:08x}-{number}", self.partial_token);
+                let path = parent.join(name.as_bytes());
+                self.partials().insert(path.clone());
                 let file = target.open_file(&path, false)?;
                 state.writing_to = Some(path);
                 file.into()
@@ -111,6 +114,19 @@ impl Run<'_> {
             state.file = Some(file.clone());
         }
         Ok(file)
+    }
+
+    fn partials(&self) -> MutexGuard<'_, HashSet<EntryPath>> {
+        self.partials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what was begun and is not to be finished: pieces of files would only take room.
+    pub(super) fn remove_partials(&self) {
+        let partials = std::mem::take(&mut *self.partials());
+        for path in partials {
+            // What is still there can't be mistaken for a file of the snapshot.
+            let _ = self.restore.target.remove(&path);
+        }
     }
 
     /// One part is done; after the last the file gets its metadata and its name.
@@ -132,6 +148,7 @@ impl Run<'_> {
         if task.is_damaged.load(Ordering::Acquire)
             && let Some(partial) = partial
         {
+            self.partials().remove(&partial);
             self.restore.problem(Problem {
                 path: task.path.display(),
                 doing: "restore file".into(),
@@ -156,6 +173,7 @@ impl Run<'_> {
         let writing_to = task.state().writing_to.clone();
         if let Some(partial) = writing_to.filter(|path| *path != task.path) {
             self.restore.target.rename(&partial, &task.path)?;
+            self.partials().remove(&partial);
         }
         self.done.entries.fetch_add(1, Ordering::Relaxed);
         self.done
