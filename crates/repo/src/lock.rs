@@ -4,7 +4,7 @@
 mod origin;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::clock::now;
 use crate::{Identity, RepoError, Repository, chain};
 
 pub use origin::{Staleness, staleness};
+
+/// How often locks are listed at most when they change meanwhile.
+const LISTINGS_MAX: u32 = 10;
 
 /// The times of a lock's life.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +63,23 @@ pub struct LockRequest {
 
 struct Held {
     id: Id,
+    /// The time in the lock file, which is what others judge by.
     refreshed: Timestamp,
+    /// Earlier lock files that could not be removed.
+    replaced: Vec<Id>,
     lost: Option<String>,
+}
+
+/// What became of a lock that was to be refreshed.
+enum Refreshed {
+    Done,
+    Lost(String),
+}
+
+struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn event(&self, _: Event) {}
 }
 
 struct Shared {
@@ -104,9 +122,9 @@ impl LockGuard {
         let began = std::time::Instant::now();
         let mut wait = request.timing.retry_first;
         let mut told = false;
-        let id = loop {
+        let (id, refreshed) = loop {
             match acquire(repository, &lock, request.timing, events) {
-                Ok(id) => break id,
+                Ok(taken) => break taken,
                 Err(error @ RepoError::Locked { .. }) => {
                     let left = request.retry_for.saturating_sub(began.elapsed());
                     if left.is_zero() {
@@ -127,7 +145,8 @@ impl LockGuard {
         };
         let held = Held {
             id,
-            refreshed: now(),
+            refreshed,
+            replaced: Vec::new(),
             lost: None,
         };
         let shared = Arc::new(Shared {
@@ -159,11 +178,7 @@ impl LockGuard {
     /// The ID of the lock file now.
     #[must_use]
     pub fn id(&self) -> Id {
-        self.shared
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .id
+        self.shared.held().id
     }
 }
 
@@ -183,13 +198,8 @@ impl Drop for LockGuard {
             // It ends by itself; if it panicked there is nothing more to stop.
             let _ = refresher.join();
         }
-        let id = self.id();
-        // A lock that can't be removed expires by itself.
-        let _ = self
-            .shared
-            .repository
-            .backend()
-            .remove(FileName::new(FileKind::Lock, id));
+        self.shared.remove_replaced();
+        remove_quietly(&self.shared.repository, self.id());
     }
 }
 
@@ -213,10 +223,10 @@ impl Shared {
             }
             if self.age() >= self.timing.refresh {
                 let result = self.refresh();
-                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut held = self.held();
                 match result {
-                    Ok(None) => held.lost = Some("somebody removed its file".into()),
-                    Ok(Some(_)) => {}
+                    Ok(Refreshed::Lost(why)) => held.lost = Some(why),
+                    Ok(Refreshed::Done) => {}
                     Err(error) if age_of(held.refreshed) >= self.timing.give_up => {
                         held.lost = Some(chain(&error))
                     }
@@ -227,48 +237,70 @@ impl Shared {
     }
 
     fn age(&self) -> Duration {
-        age_of(
-            self.held
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .refreshed,
-        )
+        age_of(self.held().refreshed)
     }
 
-    /// Writes a new lock file, then removes the old one. `None` if the old one is gone: then it is not ours to renew.
-    fn refresh(&self) -> Result<Option<Id>, RepoError> {
-        let old = self.held.lock().unwrap_or_else(PoisonError::into_inner).id;
-        let backend = self.repository.backend();
+    /// Writes a new lock file, then removes the old one; otherwise says why the lock is lost.
+    fn refresh(&self) -> Result<Refreshed, RepoError> {
+        let old = self.held().id;
         if !exists(&self.repository, old)? {
-            return Ok(None);
+            return Ok(Refreshed::Lost("somebody removed its file".into()));
         }
-        let time = now();
-        let id = self.repository.save_json(
-            FileKind::Lock,
-            &Lock {
-                time,
-                ..self.lock.clone()
-            }
-            .to_json(),
-        )?;
+        let (id, time) = write(&self.repository, &self.lock)?;
         if self.age() >= self.timing.give_up {
-            // Others may have called it stale meanwhile: only if it is still there now did nobody.
             std::thread::sleep(self.timing.settle);
-            if !exists(&self.repository, old)? {
-                backend.remove(FileName::new(FileKind::Lock, id))?;
-                return Ok(None);
+            if let Some(why) = self.lost_meanwhile(old, id)? {
+                remove_quietly(&self.repository, id);
+                return Ok(Refreshed::Lost(why));
             }
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         held.id = id;
         held.refreshed = time;
+        held.replaced.push(old);
         drop(held);
-        backend.remove(FileName::new(FileKind::Lock, old))?;
-        Ok(Some(id))
+        self.remove_replaced();
+        Ok(Refreshed::Done)
+    }
+
+    /// Why a lock that was not refreshed in time must not be held any longer. Its file proves nothing: whoever calls it
+    /// stale leaves it where it is.
+    fn lost_meanwhile(&self, old: Id, new: Id) -> Result<Option<String>, RepoError> {
+        let age = self.age();
+        if age >= self.timing.lease {
+            let why = format!(
+                "its lease ended, {} s after its last refresh",
+                age.as_secs()
+            );
+            return Ok(Some(why));
+        }
+        if !exists(&self.repository, old)? {
+            return Ok(Some("somebody removed its file".into()));
+        }
+        match check_others(&self.repository, &self.lock, &[old, new], &NoEvents) {
+            Ok(()) => Ok(None),
+            Err(error @ RepoError::Locked { .. }) => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes earlier lock files; what can't be removed is tried again with the next refresh.
+    fn remove_replaced(&self) {
+        let replaced = std::mem::take(&mut self.held().replaced);
+        for id in replaced {
+            let name = FileName::new(FileKind::Lock, id);
+            if self.repository.backend().remove(name).is_err() {
+                self.held().replaced.push(id);
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ensure(&self) -> Result<(), RepoError> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held();
         let location = || self.repository.backend().location();
         if let Some(why) = &held.lost {
             return Err(RepoError::LockLost {
@@ -296,40 +328,56 @@ fn exists(repository: &Repository, id: Id) -> Result<bool, RepoError> {
     Ok(repository.ids(FileKind::Lock)?.contains(&id))
 }
 
+/// Writes a lock file of now. One that may have been written although that failed is removed again: nobody would
+/// refresh it, and until it is stale it would keep others waiting.
+fn write(repository: &Repository, lock: &Lock) -> Result<(Id, Timestamp), RepoError> {
+    let time = now();
+    let json = Lock {
+        time,
+        ..lock.clone()
+    }
+    .to_json();
+    let (id, sealed) = repository.seal_json(FileKind::Lock, &json)?;
+    let saved = repository
+        .backend()
+        .save(FileName::new(FileKind::Lock, id), &[&sealed]);
+    if let Err(error) = saved {
+        remove_quietly(repository, id);
+        return Err(error.into());
+    }
+    Ok((id, time))
+}
+
+/// Removes a lock file; one that can't be removed becomes stale by itself.
+fn remove_quietly(repository: &Repository, id: Id) {
+    let _ = repository
+        .backend()
+        .remove(FileName::new(FileKind::Lock, id));
+}
+
 /// Look, write, wait, look again: whoever sees the other backs off.
 fn acquire(
     repository: &Repository,
     lock: &Lock,
     timing: LockTiming,
     events: &dyn EventSink,
-) -> Result<Id, RepoError> {
-    check_others(repository, lock, None, events)?;
-    let id = repository.save_json(
-        FileKind::Lock,
-        &Lock {
-            time: now(),
-            ..lock.clone()
-        }
-        .to_json(),
-    )?;
+) -> Result<(Id, Timestamp), RepoError> {
+    check_others(repository, lock, &[], events)?;
+    let (id, time) = write(repository, lock)?;
     std::thread::sleep(timing.settle);
-    check_others(repository, lock, Some(id), events).inspect_err(|_| {
-        // The error that matters is the other's lock; ours expires if it can't be removed.
-        let _ = repository
-            .backend()
-            .remove(FileName::new(FileKind::Lock, id));
-    })?;
-    Ok(id)
+    check_others(repository, lock, &[id], events)
+        .inspect_err(|_| remove_quietly(repository, id))?;
+    Ok((id, time))
 }
 
 fn check_others(
     repository: &Repository,
     ours: &Lock,
-    own: Option<Id>,
+    own: &[Id],
     events: &dyn EventSink,
 ) -> Result<(), RepoError> {
     for (id, found) in all_locks(repository)? {
-        if Some(id) == own {
+        if own.contains(&id) {
             continue;
         }
         let other = found.map_err(|cause| RepoError::LockUnreadable {
@@ -341,7 +389,7 @@ fn check_others(
         }
         match staleness(&other, now()) {
             Staleness::Stale(why) => {
-                if own.is_none() {
+                if own.is_empty() {
                     events.event(Event::Note(format!(
                         "ignoring the stale lock {} of {}: {why}",
                         id.short(),
@@ -368,25 +416,32 @@ pub type FoundLock = (Id, Result<Lock, RepoError>);
 /// # Errors
 /// When they can't be listed.
 pub fn all_locks(repository: &Repository) -> Result<Vec<FoundLock>, RepoError> {
-    let mut ids = Vec::new();
-    repository.backend().list(FileKind::Lock, &mut |id, size| {
-        if size > 0 {
-            ids.push(id);
+    let mut tries = LISTINGS_MAX;
+    loop {
+        tries -= 1;
+        let mut ids = Vec::new();
+        repository.backend().list(FileKind::Lock, &mut |id, size| {
+            if size > 0 {
+                ids.push(id);
+            }
+        })?;
+        ids.sort();
+        let mut locks = Vec::with_capacity(ids.len());
+        let mut vanished = false;
+        for id in ids {
+            let name = FileName::new(FileKind::Lock, id);
+            match repository.load_json(name).and_then(|json| {
+                Lock::from_json(&json).map_err(|cause| repository.damaged(name, cause))
+            }) {
+                // Its holder let go between the listing and now, or refreshed it: then its new file was not listed yet.
+                Err(error) if error.is_missing() && tries > 0 => vanished = true,
+                found => locks.push((id, found)),
+            }
         }
-    })?;
-    ids.sort();
-    let mut locks = Vec::with_capacity(ids.len());
-    for id in ids {
-        let name = FileName::new(FileKind::Lock, id);
-        match repository.load_json(name).and_then(|json| {
-            Lock::from_json(&json).map_err(|cause| repository.damaged(name, cause))
-        }) {
-            // Its holder let go between the listing and now.
-            Err(error) if error.is_missing() => {}
-            found => locks.push((id, found)),
+        if !vanished {
+            return Ok(locks);
         }
     }
-    Ok(locks)
 }
 
 /// Removes locks: the stale ones, or all. Gives how many were removed.

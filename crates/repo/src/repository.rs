@@ -375,6 +375,17 @@ impl Repository {
     /// # Errors
     /// When it can't be written.
     pub fn save_json(&self, kind: FileKind, json: &[u8]) -> Result<Id, RepoError> {
+        let (id, sealed) = self.seal_json(kind, json)?;
+        self.backend.save(FileName::new(kind, id), &[&sealed])?;
+        Ok(id)
+    }
+
+    /// The encrypted form of JSON, and its hash.
+    pub(crate) fn seal_json(
+        &self,
+        kind: FileKind,
+        json: &[u8],
+    ) -> Result<(Id, Vec<u8>), RepoError> {
         let mut plain = Vec::new();
         if self.compresses() {
             let mode = CompressionMode::Auto;
@@ -394,9 +405,7 @@ impl Repository {
                 kind.noun()
             )));
         }
-        let id = Id::of(&sealed);
-        self.backend.save(FileName::new(kind, id), &[&sealed])?;
-        Ok(id)
+        Ok((Id::of(&sealed), sealed))
     }
 
     /// The error for a damaged file.
