@@ -19,13 +19,7 @@ impl Problem {
     /// From an error and its chain of causes.
     #[must_use]
     pub fn from_error(path: &str, doing: &str, error: &dyn std::error::Error) -> Self {
-        let mut why = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            why.push_str(": ");
-            why.push_str(&inner.to_string());
-            cause = inner.source();
-        }
+        let why = chain(error);
         Self {
             path: path.to_owned(),
             doing: doing.to_owned(),
@@ -38,6 +32,19 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.path, self.doing, self.why)
     }
+}
+
+/// An error with all its causes in one line, for places that keep text.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 /// What happened.

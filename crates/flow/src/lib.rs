@@ -11,7 +11,7 @@ mod target;
 pub use budget::{Budget, BudgetShare};
 pub use cancel::{Cancel, Cancelled};
 pub use entry::{Entry, EntryKind, EntryPath, Xattr};
-pub use event::{Counters, Event, EventSink, Problem};
+pub use event::{Counters, Event, EventSink, Problem, chain};
 pub use lifeboat_format::Timestamp;
 pub use source::{Content, Listing, Source, SourceError};
 pub use target::{Existing, Target, TargetError, TargetFile};

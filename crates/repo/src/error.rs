@@ -120,16 +120,3 @@ impl RepoError {
         matches!(self, Self::Backend(error) if error.is_missing())
     }
 }
-
-/// An error with all its causes in one line, for places that keep text.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}

@@ -16,14 +16,17 @@ mod snapshots;
 
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;
-pub use error::{RepoError, chain};
+pub use error::RepoError;
 pub use index::Index;
 pub use ingest::{
     Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES,
     PACK_SIZE_MIN_BYTES, Sealer,
 };
+pub use lifeboat_flow::chain;
 pub use load_index::{IndexReport, PackListing};
-pub use lock::{FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness};
+pub use lock::{
+    FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
+};
 pub use read::{BlobReader, Opener, open_blob, read_blob};
 pub use repository::{Identity, KeyCost, Repository};
 pub use snapshots::Snapshots;
