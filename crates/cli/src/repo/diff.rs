@@ -11,7 +11,7 @@ use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing};
 use serde_json::{Value, json};
 
-use super::node_view::{shown, text};
+use super::node_view::{named, shown, text};
 use super::out::Out;
 use super::select;
 use super::session::{Locking, Session};
@@ -145,7 +145,7 @@ impl Comparison<'_, '_, '_> {
         if depth > DEPTH_MAX {
             return Err(Failure::new(format!(
                 "{} lies {DEPTH_MAX} directories deep, more than can be compared",
-                String::from_utf8_lossy(prefix)
+                named(prefix)
             )));
         }
         let (left, right) = (

@@ -13,6 +13,7 @@ use lifeboat_plan::{check_node_name, clean_path};
 use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing, RepoError};
 
+use super::node_view::named;
 use super::out::Out;
 use super::select::{self, FilterArgs};
 use super::session::{Locking, Session};
@@ -189,7 +190,7 @@ fn tar(
     let mut entries = TarEntries::default();
     let (mut left_out, mut sockets) = (0u64, 0u64);
     while let Some(seen) = walk.step()? {
-        let shown = String::from_utf8_lossy(seen.path).into_owned();
+        let shown = named(seen.path);
         let is_wrong = match check_node_name(&seen.node.name) {
             Err(error) => Some(error.to_string()),
             Ok(()) if seen.is_repeated => Some("its directory names it twice".to_owned()),

@@ -13,7 +13,7 @@ use lifeboat_repo::{BlobReader, PackListing};
 use serde_json::Value;
 
 use super::ls_ncdu::Ncdu;
-use super::node_view::{self, LongForm};
+use super::node_view::{self, LongForm, named};
 use super::out::Out;
 use super::select::{self, FilterArgs};
 use super::session::{Locking, Session};
@@ -157,7 +157,7 @@ impl Ls {
         {
             Some((dir, _)) => Err(Failure::new(format!(
                 "list {}: it is not in snapshot {}",
-                String::from_utf8_lossy(dir),
+                named(dir),
                 found.id.short()
             ))
             .hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it")),

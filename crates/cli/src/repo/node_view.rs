@@ -58,9 +58,14 @@ pub fn shown(bytes: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
     if !is_terminal {
         return Cow::Borrowed(bytes);
     }
-    let mut quoted = String::with_capacity(bytes.len());
-    quote(bytes, &mut quoted);
-    Cow::Owned(quoted.into_bytes())
+    Cow::Owned(named(bytes).into_bytes())
+}
+
+/// A path as a message names it, which may reach a terminal at any time.
+pub fn named(path: &[u8]) -> String {
+    let mut quoted = String::with_capacity(path.len());
+    quote(path, &mut quoted);
+    quoted
 }
 
 /// A time on the clock of a zone, to the second.

@@ -6,6 +6,7 @@ use lifeboat_format::{Id, Node, NodeKind};
 use lifeboat_plan::repeated_names;
 use lifeboat_repo::BlobReader;
 
+use super::node_view::named;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ui::Ui;
@@ -85,12 +86,8 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
             match node.subtree {
                 Some(tree) => self.enter = Some(tree),
                 None => {
-                    return Err(
-                        Failure::new("its entry names no tree").while_doing(format_args!(
-                            "read the directory {}",
-                            String::from_utf8_lossy(&self.path)
-                        )),
-                    );
+                    return Err(Failure::new("its entry names no tree")
+                        .while_doing(format_args!("read the directory {}", named(&self.path))));
                 }
             }
         }
@@ -115,7 +112,7 @@ impl<'a, 'r> TreeWalk<'a, 'r> {
             let shown = if self.path.is_empty() {
                 "/".into()
             } else {
-                String::from_utf8_lossy(&self.path)
+                named(&self.path)
             };
             Failure::from(error).while_doing(format_args!(
                 "read the directory {shown} (tree {})",

