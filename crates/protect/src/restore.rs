@@ -121,6 +121,8 @@ struct Run<'a> {
     partial_token: u32,
     /// Files that have no final name yet.
     partials: Mutex<HashSet<EntryPath>>,
+    /// Files that can't be restored: what is at their path now is something else.
+    lost: Mutex<HashSet<EntryPath>>,
 }
 
 impl Restore<'_> {
@@ -139,6 +141,7 @@ impl Restore<'_> {
             partial_names: AtomicU64::new(0),
             partial_token: random_token(),
             partials: Mutex::default(),
+            lost: Mutex::default(),
         };
         let done = run.all(tree);
         run.remove_partials();

@@ -13,6 +13,8 @@ pub(super) struct Frame {
     pub(super) path: EntryPath,
     /// Its tree in the parent snapshot.
     pub(super) parent_tree: Option<Id>,
+    /// Whether the directory itself is as it was in the parent snapshot, whatever is in it.
+    pub(super) is_same_itself: bool,
     above: Mutex<Option<(Arc<Frame>, usize)>>,
     /// `None` for an entry that could not be read and is left out.
     nodes: Mutex<Vec<Option<Node>>>,
@@ -29,12 +31,14 @@ impl Frame {
     fn new(
         path: EntryPath,
         parent_tree: Option<Id>,
+        is_same_itself: bool,
         above: Option<(Arc<Frame>, usize)>,
         error: String,
     ) -> Self {
         Self {
             path,
             parent_tree,
+            is_same_itself,
             above: Mutex::new(above),
             nodes: Mutex::default(),
             waiting: AtomicUsize::new(1),
@@ -44,17 +48,27 @@ impl Frame {
 
     /// The top.
     pub(super) fn root(parent_tree: Option<Id>) -> Self {
-        Self::new(EntryPath::top(), parent_tree, None, String::new())
+        Self::new(EntryPath::top(), parent_tree, true, None, String::new())
     }
 
-    /// The directory of a node of this frame.
-    pub(super) fn below(above: &Arc<Self>, slot: usize, parent_tree: Option<Id>) -> Arc<Self> {
+    /// The directory of a node of this frame, and what it was in the parent snapshot.
+    pub(super) fn below(above: &Arc<Self>, slot: usize, before: Option<&Node>) -> Arc<Self> {
+        let parent_tree = before.and_then(|before| before.subtree);
+        let is_same_itself = before.is_some_and(|before| {
+            let of_now = above.get(slot, |node| Node {
+                subtree: before.subtree,
+                error: before.error.clone(),
+                ..node.clone()
+            });
+            of_now.as_ref() == Some(before)
+        });
         let (name, error) = above
             .get(slot, |node| (node.name.clone(), node.error.clone()))
             .unwrap_or_default();
         Arc::new(Self::new(
             above.path.join(&name),
             parent_tree,
+            is_same_itself,
             Some((above.clone(), slot)),
             error,
         ))
@@ -120,5 +134,15 @@ impl Frame {
     /// The directory above, once: so that a deep tree is not dropped recursively.
     pub(super) fn take_above(&self) -> Option<(Arc<Self>, usize)> {
         locked(&self.above).take()
+    }
+}
+
+impl Drop for Frame {
+    /// One after the other: when a backup ends early, directories may be open deeper than a thread's stack allows.
+    fn drop(&mut self) {
+        let mut above = self.take_above();
+        while let Some(frame) = above.and_then(|(frame, _)| Arc::into_inner(frame)) {
+            above = frame.take_above();
+        }
     }
 }

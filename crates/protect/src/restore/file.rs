@@ -160,7 +160,10 @@ impl Run<'_> {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(error) => self.target_problem(&task.path, error),
+            Err(error) => {
+                self.lose(&task.path);
+                self.target_problem(&task.path, error)
+            }
         }
     }
 
@@ -186,9 +189,22 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Notes that a file is not what the snapshot has there: nothing is to be linked to it or compared with it.
+    pub(super) fn lose(&self, path: &EntryPath) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.insert(path.clone());
+    }
+
+    /// Whether a file could not be restored.
+    pub(super) fn is_lost(&self, path: &EntryPath) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.contains(path)
+    }
+
     /// Names a file that can't be restored, once.
     pub(super) fn damaged(&self, task: &FileTask, error: &dyn std::error::Error) {
         if task.damage() {
+            self.lose(&task.path);
             self.restore.problem(Problem::from_error(
                 &task.path.display(),
                 "restore file",

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use lifeboat_flow::{EntryPath, Event};
+use lifeboat_flow::{EntryPath, Event, Problem};
 
 use super::{Leftovers, Run, Selected};
 use crate::backup::ProtectError;
@@ -15,6 +15,17 @@ impl Run<'_> {
         let options = &self.restore.options;
         for (path, original) in &left.links {
             self.check()?;
+            if self.is_lost(original) {
+                self.restore.problem(Problem {
+                    path: path.display(),
+                    doing: "restore hard link".into(),
+                    why: format!(
+                        "{}, which it is the same file as, could not be restored",
+                        original.display()
+                    ),
+                });
+                continue;
+            }
             if !options.dry_run
                 && let Err(error) = self.restore.target.make_link(original, path)
             {

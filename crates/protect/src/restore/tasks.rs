@@ -65,7 +65,7 @@ impl<'r, 'a> Batch<'r, 'a> {
     /// Takes a file.
     pub(super) fn add(&mut self, file: FileTask) -> Result<(), ProtectError> {
         let file = Arc::new(file);
-        if file.content.is_empty() || file.is_same {
+        if file.is_same {
             file.wait_for(1);
             return self.send(Task::Whole(file));
         }
@@ -74,11 +74,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         for id in &file.content {
             let Some(at) = self.run.reader.index().find(BlobKind::Data, id) else {
                 let why = format!("data blob {id} is in no index file of the repository");
-                self.run.restore.problem(Problem {
-                    path: file.path.display(),
-                    doing: "restore file".into(),
-                    why,
-                });
+                self.refuse(&file, why);
                 return Ok(());
             };
             places.push((*id, at, offset));
@@ -89,12 +85,12 @@ impl<'r, 'a> Batch<'r, 'a> {
                 "the snapshot gives its size as {} bytes, its blobs have {offset}",
                 file.entry.size_bytes
             );
-            self.run.restore.problem(Problem {
-                path: file.path.display(),
-                doing: "restore file".into(),
-                why,
-            });
+            self.refuse(&file, why);
             return Ok(());
+        }
+        if file.content.is_empty() {
+            file.wait_for(1);
+            return self.send(Task::Whole(file));
         }
         if file.is_delta {
             let parts: Vec<_> = places.chunks(DELTA_TASK_BLOBS).collect();
@@ -125,6 +121,15 @@ impl<'r, 'a> Batch<'r, 'a> {
         } else {
             Ok(())
         }
+    }
+
+    fn refuse(&self, file: &FileTask, why: String) {
+        self.run.lose(&file.path);
+        self.run.restore.problem(Problem {
+            path: file.path.display(),
+            doing: "restore file".into(),
+            why,
+        });
     }
 
     /// Sends what was collected, pack by pack.

@@ -28,6 +28,10 @@ impl Run<'_> {
                                 .get_or_insert(error);
                             return;
                         }
+                        // What is known to be wrong was named already.
+                        if self.is_lost(path) {
+                            continue;
+                        }
                         match self.verify_one(path, content, &mut buffer) {
                             Ok(None) => {
                                 self.done.verified.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,16 @@ struct Dir {
     made: Cell<Made>,
 }
 
+impl Drop for Dir {
+    /// One after the other: a snapshot may nest deeper than a thread's stack allows.
+    fn drop(&mut self) {
+        let mut above = self.above.take();
+        while let Some(dir) = above.and_then(Rc::into_inner) {
+            above = { dir }.above.take();
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Made {
     NotYet,
