@@ -5,7 +5,7 @@ use crate::pattern_error::PatternFault;
 
 /// A compiled pattern for one name.
 #[derive(Clone, Debug)]
-pub(crate) struct Glob {
+pub struct Glob {
     chunks: Vec<Chunk>,
     /// Whether the pattern ends in `*`.
     open_end: bool,
@@ -42,7 +42,10 @@ impl Glob {
     ///
     /// Go notices some faults only when a name gets as far as the fault; here each is found at once, because a
     /// pattern that works for some names only protects nobody.
-    pub(crate) fn parse(mut pattern: &[u8]) -> Result<Self, PatternFault> {
+    ///
+    /// # Errors
+    /// When it has no meaning; the fault says why.
+    pub fn parse(mut pattern: &[u8]) -> Result<Self, PatternFault> {
         let mut chunks = Vec::new();
         let mut tokens = Vec::new();
         let mut after_star = false;
@@ -81,7 +84,8 @@ impl Glob {
     ///
     /// Each chunk takes the first place where it fits. That is as good as trying all of them, because a later chunk
     /// never needs an earlier one further right.
-    pub(crate) fn matches(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn matches(&self, name: &[u8]) -> bool {
         let mut rest = name;
         let mut left = self.chunks.len();
         for chunk in &self.chunks {

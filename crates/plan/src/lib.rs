@@ -32,6 +32,7 @@ pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
 pub use diffing::{Merge, Pair, merge};
 pub use facts::SnapshotFacts;
+pub use glob::Glob;
 pub use go_duration::{GoDurationError, parse_go_duration};
 pub use group::{Group, GroupBy, GroupByError, GroupKey, group};
 pub use keep_reason::{KeepReason, Period};

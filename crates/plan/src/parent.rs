@@ -24,6 +24,34 @@ pub struct ParentQuery<'a> {
     pub group_by: GroupBy,
 }
 
+impl ParentQuery<'_> {
+    /// What a parent must have, but for its time.
+    #[must_use]
+    pub fn filter(&self) -> SnapshotFilter {
+        let clean =
+            |path: &String| String::from_utf8_lossy(&clean_path(path.as_bytes())).into_owned();
+        let by = self.group_by;
+        // Built by hand, because a backup without a host has none, which is not any.
+        SnapshotFilter {
+            hosts: if by.host {
+                vec![self.hostname.to_owned()]
+            } else {
+                Vec::new()
+            },
+            tags: if by.tags {
+                vec![TagList(TagList::flatten(self.tags))]
+            } else {
+                Vec::new()
+            },
+            paths: if by.paths {
+                self.paths.iter().map(clean).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
 /// The newest snapshot not after the backup's time that has its host, all its paths and all its tags, as far as
 /// each counts.
 ///
@@ -34,26 +62,7 @@ pub fn find_parent<'a>(
     query: &ParentQuery<'_>,
     snapshots: &'a [SnapshotFacts],
 ) -> Option<&'a SnapshotFacts> {
-    let clean = |path: &String| String::from_utf8_lossy(&clean_path(path.as_bytes())).into_owned();
-    let by = query.group_by;
-    // Built by hand, because a backup without a host has none, which is not any.
-    let filter = SnapshotFilter {
-        hosts: if by.host {
-            vec![query.hostname.to_owned()]
-        } else {
-            Vec::new()
-        },
-        tags: if by.tags {
-            vec![TagList(TagList::flatten(query.tags))]
-        } else {
-            Vec::new()
-        },
-        paths: if by.paths {
-            query.paths.iter().map(clean).collect()
-        } else {
-            Vec::new()
-        },
-    };
+    let filter = query.filter();
     let candidates = snapshots
         .iter()
         .filter(|snapshot| snapshot.time <= query.time && filter.passes(snapshot));

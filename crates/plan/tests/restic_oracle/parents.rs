@@ -17,7 +17,6 @@ const QUERIES: usize = 40;
 fn backups_take_the_parent_that_restic_takes() {
     let seed = seed();
     let _note = Note::seed(seed);
-    println!("seed {seed}");
     let mut random = Random::new(seed);
     let repository = Repository::create();
     let base = repository

@@ -325,7 +325,6 @@ impl Tree {
     ) {
         let seed = seed();
         let _note = Note::seed(seed);
-        println!("seed {seed}");
         let mut random = Random::new(seed);
         let base = self.base.to_str().unwrap();
         let written = SETS.iter().map(|set| {

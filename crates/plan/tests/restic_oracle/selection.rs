@@ -41,7 +41,6 @@ fn ids(listed: &Value) -> Vec<String> {
 fn filters_and_names_choose_what_restic_chooses() {
     let seed = seed();
     let _note = Note::seed(seed);
-    println!("seed {seed}");
     let mut random = Random::new(seed);
     let repository = Repository::create();
     let history = history(&mut random, &repository);
