@@ -2,7 +2,7 @@
 //! It must never leave a second wish unheard: that one ends the process at once.
 
 use lifeboat_flow::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
@@ -10,10 +10,14 @@ use crate::exit::Exit;
 /// Cancels at the first signal and ends the process at the second.
 pub fn cancel_on_signal() -> Cancel {
     let cancel = Cancel::new();
-    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         let wish = cancel.clone();
         std::thread::spawn(move || {
-            for _ in &mut signals {
+            for signal in &mut signals {
+                // Every restic on this host sends it to the holder of a lock, to see whether that is still alive.
+                if signal == SIGHUP {
+                    continue;
+                }
                 if wish.is_cancelled() {
                     std::process::exit(Exit::Interrupted.code());
                 }
