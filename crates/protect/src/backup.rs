@@ -49,6 +49,11 @@ pub enum ProtectError {
     /// What was asked for is not in the snapshot.
     #[error("{0}")]
     NotInSnapshot(String),
+    /// Nothing is left to save.
+    #[error(
+        "the snapshot would be empty: there is nothing in what was named, or all of it is left out"
+    )]
+    Empty,
     /// Somebody wished to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -81,6 +86,8 @@ pub struct BackupOptions {
     pub change_rule: ChangeRule,
     /// Write no snapshot if its tree would be the parent's.
     pub skip_if_unchanged: bool,
+    /// Fail if nothing is left to save: more often a mistake in what is left out than a wish.
+    pub refuse_empty: bool,
     /// Threads that chunk, hash, compress and encrypt.
     pub workers: usize,
     /// Files that are read at once.
@@ -147,16 +154,17 @@ struct Run<'a> {
 }
 
 impl Backup<'_> {
-    /// Runs it. `draft` is the snapshot with everything but tree and summary; `finished` is the time it ends at.
+    /// Runs it. `draft` is the snapshot with everything but tree and summary; `now` tells when it begins and ends,
+    /// whatever time the snapshot names.
     ///
     /// # Errors
     /// When the repository fails or the source can't be trusted; entries that can't be read are problems, not errors.
     pub fn run(
         self,
         draft: Snapshot,
-        finished: impl Fn() -> Timestamp,
+        now: impl Fn() -> Timestamp,
     ) -> Result<BackupOutcome, ProtectError> {
-        let started = draft.time;
+        let started = now();
         let ((tree, stats), stored) = Ingest::run(
             self.repository,
             self.index,
@@ -179,7 +187,7 @@ impl Backup<'_> {
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let mut summary = SnapshotSummary {
             backup_start: Some(started),
-            backup_end: Some(finished()),
+            backup_end: Some(now()),
             files_new: of(&stats.files_new),
             files_changed: of(&stats.files_changed),
             files_unmodified: of(&stats.files_unmodified),
@@ -200,6 +208,13 @@ impl Backup<'_> {
             .options
             .parent
             .is_some_and(|parent| parent.tree == tree);
+        if self.options.refuse_empty
+            && Tree::default()
+                .to_json()
+                .is_ok_and(|json| Id::of(&json) == tree)
+        {
+            return Err(ProtectError::Empty);
+        }
         let skip = self.options.ingest.dry_run || (self.options.skip_if_unchanged && unchanged);
         let snapshot = if skip {
             None
@@ -385,7 +400,7 @@ impl Run<'_> {
             let before = parents.next_if(|p| p.name == node.name);
             match node.kind {
                 lifeboat_format::NodeKind::Dir => {
-                    subdirs.push((slot, before.as_ref().and_then(|b| b.subtree)))
+                    subdirs.push((slot, before));
                 }
                 lifeboat_format::NodeKind::File => {
                     let is_new = before.is_none();
@@ -412,7 +427,7 @@ impl Run<'_> {
         frame.fill(nodes, subdirs.len() + files.len());
         let dirs = subdirs
             .into_iter()
-            .map(|(slot, parent_tree)| Frame::below(frame, slot, parent_tree))
+            .map(|(slot, before)| Frame::below(frame, slot, before.as_ref()))
             .collect();
         self.queue.push_all(frame, dirs, files);
         self.finish_one(frame.clone(), tools)
@@ -476,7 +491,7 @@ impl Run<'_> {
                 .add(BlobKind::Tree, id, &json, &mut tools.sealer)?;
             let counter = match frame.parent_tree {
                 None => &self.stats.dirs_new,
-                Some(before) if before == id => &self.stats.dirs_unmodified,
+                Some(before) if before == id && frame.is_same_itself => &self.stats.dirs_unmodified,
                 Some(_) => &self.stats.dirs_changed,
             };
             match frame.take_above() {

@@ -3,6 +3,7 @@
 
 mod excludes;
 mod targets;
+mod wildcards;
 
 pub use excludes::patterns;
 pub use targets::absolute_text;
@@ -17,7 +18,9 @@ use std::time::Instant;
 use clap::Args;
 use lifeboat_flow::{Counters, EventSink, Source};
 use lifeboat_format::{CompressionMode, Id, Snapshot, Timestamp};
-use lifeboat_plan::{GroupBy, ParentQuery, TagList, find_parent, parse_time};
+use lifeboat_plan::{
+    GroupBy, ParentQuery, SnapshotName, TagList, find_parent, parse_time, select_one,
+};
 use lifeboat_protect::{BackupOptions, BackupOutcome, ChangeRule, Parent};
 use lifeboat_repo::{
     Identity, IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES,
@@ -172,7 +175,8 @@ impl Backup {
             .clone()
             .filter(|host| !host.is_empty())
             .unwrap_or_else(|| who.hostname.clone());
-        let input = self.input(now, ui)?;
+        // A stream has no time of its own: its entries get that of the snapshot, as restic's do.
+        let input = self.input(time, ui)?;
         let session = Session::open(
             global,
             ui,
@@ -216,6 +220,7 @@ impl Backup {
                 ignore_ctime: self.ignore_ctime || self.ignore_inode,
             },
             skip_if_unchanged: self.skip_if_unchanged,
+            refuse_empty: true,
             workers: workers().max(self.read_concurrency.unwrap_or(1)),
             readers,
             scan: is_watched && !self.no_scan && !input.is_stream,
@@ -298,7 +303,7 @@ impl Backup {
     }
 
     /// Where the content comes from.
-    fn input(&self, now: Timestamp, ui: &Ui) -> Result<Input, Failure> {
+    fn input(&self, time: Timestamp, ui: &Ui) -> Result<Input, Failure> {
         let name = self.stdin_filename.as_bytes();
         let stream = |source: Box<dyn Source>| Input {
             source,
@@ -310,7 +315,7 @@ impl Backup {
             if self.paths.is_empty() {
                 return Err(Failure::new("--stdin-from-command needs the command").hint("lifeboat repo backup --stdin-from-command --stdin-filename db.sql -- pg_dump app"));
             }
-            let source = CommandSource::new(name, now, self.paths.clone(), None)
+            let source = CommandSource::new(name, time, self.paths.clone(), None)
                 .map_err(|error| Failure::from_error(&error))?;
             return Ok(stream(Box::new(source)));
         }
@@ -320,7 +325,7 @@ impl Backup {
                     "--stdin backs up standard input and takes no paths",
                 ));
             }
-            let source = StreamSource::new(name, now, Box::new(std::io::stdin()))
+            let source = StreamSource::new(name, time, Box::new(std::io::stdin()))
                 .map_err(|error| Failure::from_error(&error).while_doing("--stdin-filename"))?;
             return Ok(stream(Box::new(source)));
         }
@@ -333,7 +338,7 @@ impl Backup {
         )?;
         let paths = targets::absolute(&targets)?;
         let source = lifeboat_state::VolumeSource::new(
-            targets,
+            targets::each_once(targets, ui),
             self.excludes.volume_options(self.with_atime)?,
         );
         let source = source.map_err(|error| Failure::from_error(&error))?;
@@ -355,13 +360,21 @@ impl Backup {
         if self.force {
             return Ok(None);
         }
-        if let Some(name) = &self.parent {
-            return super::select::one(session, ui, name, &super::select::Filter::default())
-                .map(|found| Some((found.id, found.snapshot)));
-        }
         let snapshots = session.snapshots(ui)?;
-        let facts = super::select::facts(&snapshots);
-        let chosen = find_parent(query, &facts).map(|parent| parent.id);
+        let mut facts = super::select::facts(&snapshots);
+        let chosen = match &self.parent {
+            None => find_parent(query, &facts).map(|parent| parent.id),
+            Some(text) => {
+                let name = super::select::parse(text)?.name;
+                // `latest` is the newest that could be found without being named; an ID may be any.
+                if matches!(name, SnapshotName::Latest { .. }) {
+                    facts.retain(|snapshot| snapshot.time <= query.time);
+                }
+                let named = select_one(&name, &query.filter(), &facts)
+                    .map_err(|error| Failure::from_error(&error).while_doing("--parent"))?;
+                Some(named.id)
+            }
+        };
         Ok(snapshots.into_iter().find(|(id, _)| Some(*id) == chosen))
     }
 

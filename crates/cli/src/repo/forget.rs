@@ -273,7 +273,7 @@ fn plan_json(group: &Group<'_>, plan: &Retention<'_>, all: &[(Id, Snapshot)]) ->
     let reasons: Vec<Value> = plan
         .keep
         .iter()
-        .map(|kept| json!({"snapshot": object(kept.snapshot.id), "matches": kept.matches, "counters": kept.counters}))
+        .map(|kept| json!({"snapshot": object(kept.snapshot.id), "matches": kept.matches}))
         .collect();
     let key = json!(group.key);
     json!({

@@ -111,6 +111,7 @@ pub fn facts(snapshots: &[(Id, Snapshot)]) -> Vec<SnapshotFacts> {
         .collect()
 }
 
-fn parse(name: &str) -> Result<SnapshotPath, Failure> {
+/// A snapshot's name with the directory in it.
+pub fn parse(name: &str) -> Result<SnapshotPath, Failure> {
     SnapshotPath::parse(name.as_bytes()).map_err(|error| Failure::from_error(&error))
 }

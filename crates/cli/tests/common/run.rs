@@ -49,6 +49,14 @@ impl Program {
         ]
     }
 
+    /// The repository of ours.
+    pub fn repository(&self) -> Option<&Path> {
+        match self {
+            Self::Ours { repository, .. } => Some(repository),
+            Self::Theirs(_) => None,
+        }
+    }
+
     /// With another password.
     pub fn with_password(self, new: &str) -> Self {
         match self {

@@ -3,6 +3,13 @@
 mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod forget;
+mod keys;
 mod listing;
+mod locks;
+mod options;
 mod ours_to_theirs;
+mod pair;
+mod streams;
 mod theirs_to_ours;
+mod unreadable;

@@ -108,6 +108,7 @@ pub fn options(parent: Option<Parent>) -> BackupOptions {
         parent,
         change_rule: ChangeRule::default(),
         skip_if_unchanged: false,
+        refuse_empty: false,
         workers: 3,
         readers: 2,
         scan: false,

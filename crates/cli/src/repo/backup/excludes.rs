@@ -44,10 +44,8 @@ pub struct ExcludeArgs {
 impl ExcludeArgs {
     /// Patterns as a snapshot records them.
     pub fn for_snapshot(&self) -> Vec<String> {
-        // restic records only what was given as patterns, and the lines of files.
-        let mut all: Vec<String> = self.exclude.clone();
-        all.extend(self.iexclude.iter().cloned());
-        all
+        // restic records only these, and neither those that ignore case nor the lines of files.
+        self.exclude.clone()
     }
 
     /// What the source is told.

@@ -6,13 +6,14 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::wildcards;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
 /// Longest list of paths that is read, in bytes.
 const LIST_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// All paths, each once.
+/// All paths as they were given.
 pub fn collect(
     wildcards: &[PathBuf],
     verbatim: &[PathBuf],
@@ -62,9 +63,14 @@ pub fn collect(
         return Err(Failure::new("nothing says what to back up")
             .hint("give paths, --files-from or --stdin"));
     }
-    let mut unique: Vec<PathBuf> = Vec::with_capacity(found.len());
+    Ok(found)
+}
+
+/// The paths without those that were given before.
+pub fn each_once(targets: Vec<PathBuf>, ui: &Ui) -> Vec<PathBuf> {
+    let mut unique: Vec<PathBuf> = Vec::with_capacity(targets.len());
     let mut seen = std::collections::HashSet::new();
-    for path in found {
+    for path in targets {
         if seen.insert(path.clone()) {
             unique.push(path);
         } else {
@@ -74,15 +80,21 @@ pub fn collect(
             ));
         }
     }
-    Ok(unique)
+    unique
 }
 
-/// The paths as a snapshot names them: absolute and clean.
+/// The paths as a snapshot names them: absolute and clean, as often as they were given, without those that do not
+/// exist. restic finds a chain's next parent by them.
 pub fn absolute(targets: &[PathBuf]) -> Result<Vec<String>, Failure> {
     let dir = std::env::current_dir()
         .map_err(|error| Failure::from_error(&error).while_doing("find the working directory"));
+    let is_missing = |target: &&PathBuf| {
+        let found = target.symlink_metadata();
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
     targets
         .iter()
+        .filter(|target| !is_missing(target))
         .map(|target| {
             let joined = if target.is_absolute() {
                 target.clone()
@@ -116,21 +128,15 @@ pub fn path_of_stream(name: &[u8]) -> String {
 }
 
 fn expand(line: &[u8], file: &Path, ui: &Ui) -> Result<Vec<PathBuf>, Failure> {
-    let in_file = |why: &dyn std::fmt::Display| {
-        Failure::new(format!(
-            "{}: {:?}: {why}",
-            file.display(),
-            String::from_utf8_lossy(line)
-        ))
-    };
-    let Ok(text) = std::str::from_utf8(line) else {
-        return Ok(vec![path(line)]);
-    };
-    let hits: Result<Vec<PathBuf>, _> =
-        glob::glob(text).map_err(|error| in_file(&error))?.collect();
-    let hits = hits.map_err(|error| in_file(&error))?;
+    let shown = String::from_utf8_lossy(line);
+    let hits = wildcards::expand(line).map_err(|error| {
+        Failure::from_error(&error).while_doing(format_args!("{}: {shown:?}", file.display()))
+    })?;
     if hits.is_empty() {
-        ui.warn(format_args!("{}: {text:?} matches no file", file.display()));
+        ui.warn(format_args!(
+            "{}: {shown:?} matches no file",
+            file.display()
+        ));
     }
     Ok(hits)
 }
