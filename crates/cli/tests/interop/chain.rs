@@ -62,6 +62,9 @@ fn a_chain_goes_on_with_the_other_program() {
         let (_keep, tree) = generator.temporary_tree();
         // A link target that is no UTF-8 is stored in another way since restic 0.16, so that 0.14 writes another tree.
         for (name, same_trees) in [("restic 0.19", true), ("restic 0.14", false)] {
+            if !same_trees && zone != ZONES[0].0 {
+                continue;
+            }
             for ours_first in [true, false] {
                 let place = Place::new();
                 let ours = place.ours();

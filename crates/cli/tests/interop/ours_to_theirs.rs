@@ -40,6 +40,8 @@ fn restic_reads_every_backup_of_a_changing_tree() {
             .within(&tree)
             .ok();
         let id = summary(&done)["snapshot_id"].as_str().unwrap().to_owned();
+        let ours_lists = ours.run(["ls", "--json", &id]).ok();
+        assert_eq!(listed(&ours_lists), walked(&tree));
         for (name, theirs) in Program::both(&place.repository()) {
             let target = place.path(format!("{name} {round}"));
             let to = target.to_str().unwrap();

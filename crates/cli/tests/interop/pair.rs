@@ -157,7 +157,7 @@ impl Made {
 }
 
 fn made(program: &Program, said: &Said, above: Above) -> Made {
-    let all = array(&program.run(["snapshots", "--json"]).ok());
+    let all = array(&program.run(["--no-lock", "snapshots", "--json"]).ok());
     let mut made = Made {
         code: said.code(),
         snapshots: all.len(),
@@ -188,7 +188,7 @@ fn made(program: &Program, said: &Said, above: Above) -> Made {
     // restic reads both, so that only the repositories differ. Its list of snapshots would sort their paths.
     let reader = program.repository().map(Program::current);
     let reader = reader.as_ref().unwrap_or(program);
-    let file = reader.run(["cat", "snapshot", id]).ok();
+    let file = reader.run(["--no-lock", "cat", "snapshot", id]).ok();
     let mut snapshot: Value = serde_json::from_slice(&file.stdout).unwrap();
     let parent = position(&snapshot["parent"]);
     if above == Above::Left {
@@ -214,7 +214,7 @@ fn made(program: &Program, said: &Said, above: Above) -> Made {
     assert!((0..600).contains(&span.as_secs()), "{summary}");
     fields.insert("parent's position".into(), json!(parent));
     made.snapshot = Some(snapshot);
-    made.listing = names(&reader.run(["ls", "--json", id]).ok(), above);
+    made.listing = names(&reader.run(["--no-lock", "ls", "--json", id]).ok(), above);
     made
 }
 
