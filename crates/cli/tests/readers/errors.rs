@@ -100,7 +100,8 @@ fn wrong_names_say_what_is_wrong() {
         (&["cat", "index", "xyz"], "xyz"),
         (&["cat", "tree", "latest:/nowhere"], "/nowhere"),
     ] {
-        let said = fixture.ours.run(arguments).ends(1);
+        let arguments = [arguments, &["--no-lock"]].concat();
+        let said = fixture.ours.run(&arguments).ends(1);
         assert!(
             said.stderr.contains(words),
             "{arguments:?}: {}",
