@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::repository::Repository;
 
-const RANDOM_SETS: usize = 30;
+const RANDOM_SETS: usize = 12;
+const RANDOM_SETS_SOAK: usize = 600;
 
 /// Names of directories, on each of three levels, and of files in each of them.
 const DIRECTORIES: &[&[u8]] = &[
@@ -336,7 +337,9 @@ impl Tree {
         sets.push(vec![b"\xff*".to_vec()]);
         sets.push(vec![b"x\xff".to_vec()]);
         sets.push(vec![b"\xe9".to_vec()]);
-        sets.extend((0..RANDOM_SETS).map(|_| random_set(&mut random, base)));
+        let soak = std::env::var_os("LIFEBOAT_SOAK").is_some();
+        let random_sets = if soak { RANDOM_SETS_SOAK } else { RANDOM_SETS };
+        sets.extend((0..random_sets).map(|_| random_set(&mut random, base)));
         let mut something = 0;
         for (number, set) in sets.iter().enumerate() {
             let case = if number % 3 == 2 {
