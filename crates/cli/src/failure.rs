@@ -5,7 +5,7 @@ use std::fmt;
 
 use lifeboat_protect::ProtectError;
 use lifeboat_repo::RepoError;
-use lifeboat_repo::backend::BackendError;
+use lifeboat_repo::backend::{BackendError, FileKind};
 
 use crate::exit::Exit;
 
@@ -103,6 +103,20 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("another program pruned the repository without a lock; run the backup again"),
         ),
+        RepoError::Version { .. } => (
+            Exit::Failed,
+            Some("a newer program wrote it; update this one"),
+        ),
+        RepoError::Damaged { name, .. }
+            if matches!(name.kind, FileKind::Config | FileKind::Key) =>
+        {
+            (
+                Exit::Failed,
+                Some(
+                    "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same",
+                ),
+            )
+        }
         RepoError::Damaged { .. }
         | RepoError::BlobDamaged { .. }
         | RepoError::BlobUnknown { .. } => (
@@ -121,6 +135,9 @@ fn io_advice(cause: &std::io::Error) -> Option<&'static str> {
         ),
         std::io::ErrorKind::PermissionDenied => {
             Some("this user has no right to that; check the owner of the repository's files")
+        }
+        std::io::ErrorKind::NotADirectory => {
+            Some("the location, or a part of it, is a file; a repository is a directory")
         }
         std::io::ErrorKind::ReadOnlyFilesystem => {
             Some("the repository lies on a file system that is mounted read-only")

@@ -23,7 +23,7 @@ fn main() {
         Command::Repo(command) => {
             let ui = Ui::new(&command.global);
             let done = repo::run(*command, &ui);
-            done.unwrap_or_else(|failure| ui.failure(&failure))
+            ui.end(done)
         }
         Command::Generate(generate) => args::generate(&generate).unwrap_or(Exit::Failed),
     };

@@ -39,6 +39,7 @@ pub fn during<T>(ui: &Ui, counters: &Counters, shown: Shown, work: impl FnOnce()
         () if ui.is_terminal => TERMINAL_INTERVAL,
         () => PLAIN_INTERVAL,
     };
+    let interval = asked_interval().unwrap_or(interval);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -62,6 +63,12 @@ pub fn during<T>(ui: &Ui, counters: &Counters, shown: Shown, work: impl FnOnce()
         ui.clear_status();
         value
     })
+}
+
+/// What restic's users ask for by a variable: updates a second, at most sixty.
+fn asked_interval() -> Option<Duration> {
+    let asked: f64 = std::env::var("RESTIC_PROGRESS_FPS").ok()?.parse().ok()?;
+    (asked > 0.0).then(|| Duration::from_secs_f64((1.0 / asked).clamp(1.0 / 60.0, 3600.0)))
 }
 
 struct StopWatcher<'a>(&'a AtomicBool, Thread);

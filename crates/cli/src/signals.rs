@@ -8,23 +8,23 @@ use signal_hook::iterator::Signals;
 use crate::exit::Exit;
 
 /// Cancels at the first signal and ends the process at the second.
-pub fn cancel_on_signal() -> Cancel {
-    let cancel = Cancel::new();
+pub fn cancel_on_signal(cancel: &Cancel) {
     if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         let wish = cancel.clone();
         std::thread::spawn(move || {
+            let mut is_told = false;
             for signal in &mut signals {
                 // Every restic on this host sends it to the holder of a lock, to see whether that is still alive.
                 if signal == SIGHUP {
                     continue;
                 }
-                if wish.is_cancelled() {
+                if is_told {
                     std::process::exit(Exit::Interrupted.code());
                 }
+                is_told = true;
                 eprintln!("\nstopping at the next safe point; once more to stop at once");
                 wish.cancel();
             }
         });
     }
-    cancel
 }

@@ -1,16 +1,16 @@
 //! What the user sees: results on standard output, everything else on standard error, JSON lines if asked for.
-//! It must never mix the two, and never fail a command because nobody reads the output any more.
+//! It must never mix the two, and never end the process itself: locks are given back on the way out.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
-use lifeboat_flow::{Event, EventSink};
+use lifeboat_flow::{Cancel, Event, EventSink};
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 
 /// The user's terminal or pipe.
 pub struct Ui {
@@ -26,6 +26,10 @@ pub struct Ui {
     color: bool,
     /// Whether the last line of standard error is a progress line that the next message must replace.
     status_shown: Mutex<bool>,
+    /// The wish to stop: the user's, or ours when the result reaches nobody.
+    pub wish: Cancel,
+    /// Why the result could not be delivered.
+    undelivered: OnceLock<std::io::Error>,
     /// What restic calls the phase in its JSON errors.
     pub during: Mutex<&'static str>,
 }
@@ -34,8 +38,10 @@ impl Ui {
     /// A user interface by the global options.
     pub fn new(global: &Global) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let color =
-            is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let is_set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let color = is_terminal
+            && is_set("NO_COLOR").is_none()
+            && is_set("TERM").is_none_or(|t| t != "dumb");
         Self {
             json: global.json,
             quiet: global.quiet,
@@ -43,6 +49,8 @@ impl Ui {
             is_terminal,
             color,
             status_shown: Mutex::new(false),
+            wish: Cancel::new(),
+            undelivered: OnceLock::new(),
             during: Mutex::new(""),
         }
     }
@@ -66,11 +74,15 @@ impl Ui {
 
     /// Raw bytes of the result.
     pub fn write(&self, bytes: &[u8]) {
+        if self.undelivered.get().is_some() {
+            return;
+        }
         self.clear_status();
         let mut out = std::io::stdout().lock();
-        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-            // Whoever read the output is gone, or it can't be stored: a result that is not delivered is a failure.
-            std::process::exit(Exit::Failed.code());
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+            // Whoever read the output is gone, or it can't be stored: there is no use in going on.
+            let _ = self.undelivered.set(error);
+            self.wish.cancel();
         }
     }
 
@@ -89,8 +101,22 @@ impl Ui {
         }
     }
 
+    /// Ends a command: a result that was not delivered is a failure.
+    pub fn end(&self, outcome: Outcome) -> Exit {
+        match (outcome, self.undelivered.get()) {
+            (Err(failure), None) => self.failure(&failure),
+            (Err(failure), Some(_)) if failure.exit != Exit::Interrupted => self.failure(&failure),
+            (Ok(exit), None) => exit,
+            // A reader that went away wants no message.
+            (_, Some(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Failed,
+            (_, Some(error)) => {
+                self.failure(&Failure::from_error(error).while_doing("write standard output"))
+            }
+        }
+    }
+
     /// Says why a command ended, and gives the status.
-    pub fn failure(&self, failure: &Failure) -> Exit {
+    fn failure(&self, failure: &Failure) -> Exit {
         if self.json {
             let code = failure.exit.code();
             let message = match &failure.hint {

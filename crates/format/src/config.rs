@@ -36,12 +36,11 @@ impl Config {
         let Version { version } =
             serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
         if !(Self::VERSION_MIN..=Self::VERSION_MAX).contains(&version) {
-            let why = format!(
-                "the repository has format version {version}; this program knows {} to {}",
-                Self::VERSION_MIN,
-                Self::VERSION_MAX
-            );
-            return Err(FormatError::Invalid { what, why });
+            return Err(FormatError::Version {
+                version,
+                min: Self::VERSION_MIN,
+                max: Self::VERSION_MAX,
+            });
         }
         serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })
     }
@@ -72,7 +71,7 @@ mod tests {
         let error = Config::from_json(br#"{"version":3,"anything":1}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "config: the repository has format version 3; this program knows 1 to 2"
+            "it has format version 3; this program knows 1 to 2"
         );
         assert!(Config::from_json(br#"{"version":2,"id":"","chunker_polynomial":"4"}"#).is_err());
     }

@@ -44,6 +44,16 @@ pub enum FormatError {
         /// Why it is wrong.
         reason: &'static str,
     },
+    /// A newer program wrote this.
+    #[error("it has format version {version}; this program knows {min} to {max}")]
+    Version {
+        /// The version.
+        version: u32,
+        /// The oldest that is known.
+        min: u32,
+        /// The newest.
+        max: u32,
+    },
     /// A value contradicts the format.
     #[error("{what}: {why}")]
     Invalid {

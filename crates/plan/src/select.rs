@@ -83,14 +83,14 @@ pub enum SelectError {
         ids: Vec<Id>,
     },
     /// Too few snapshots pass the filter for `latest~N`.
-    #[error(
-        "there is no snapshot {name:?}: {passing} of the repository's snapshots pass the filter"
-    )]
+    #[error("there is no snapshot {name:?}: {}", so_many(*passing, *of))]
     NotSoMany {
         /// The name.
         name: String,
         /// How many snapshots pass.
         passing: usize,
+        /// How many there are.
+        of: usize,
     },
     /// A folder was named where only whole snapshots make sense.
     #[error("cannot take a folder of snapshot {0:?} here: name the snapshot alone")]
@@ -98,6 +98,15 @@ pub enum SelectError {
     /// Snapshots were named by ID, so the filter has no effect.
     #[error("the filter by host, tag or path has no effect: the snapshots were named by ID")]
     FilterUnused,
+}
+
+fn so_many(passing: usize, of: usize) -> String {
+    match (passing, of) {
+        (_, 0) => "the repository has no snapshots that can be read".to_owned(),
+        (_, of) if passing == of => format!("the repository has {of}"),
+        (0, of) => format!("none of the repository's {of} has the host, tags and paths asked for"),
+        _ => format!("{passing} of the repository's {of} have the host, tags and paths asked for"),
+    }
 }
 
 fn shorten(ids: &[Id]) -> String {
@@ -161,6 +170,7 @@ pub fn select_one<'a>(
             let not_so_many = || SelectError::NotSoMany {
                 name: name.to_string(),
                 passing: passing.len(),
+                of: snapshots.len(),
             };
             passing
                 .iter()
@@ -264,7 +274,7 @@ mod tests {
             [
                 "\"1\" could be any of 11111111, 12121212; write more digits",
                 "no snapshot has an ID that begins with \"99\"; list the snapshots to see which there are",
-                "there is no snapshot \"latest~3\": 3 of the repository's snapshots pass the filter",
+                "there is no snapshot \"latest~3\": the repository has 3",
                 "cannot take a folder of snapshot \"33\" here: name the snapshot alone",
             ]
         );

@@ -23,6 +23,15 @@ pub enum RepoError {
         #[source]
         cause: FormatError,
     },
+    /// The repository's format is none that this program knows.
+    #[error("cannot use the repository at {location}")]
+    Version {
+        /// The repository's location.
+        location: String,
+        /// Which version it has.
+        #[source]
+        cause: FormatError,
+    },
     /// No key of the repository fits the password.
     #[error("wrong password or no key found for the repository at {location}")]
     WrongPassword {

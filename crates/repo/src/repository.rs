@@ -213,8 +213,14 @@ impl Repository {
                         location: location.clone(),
                         cause,
                     };
-                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?)
-                        .map_err(damaged)?;
+                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?);
+                    let config = config.map_err(|cause| match cause {
+                        FormatError::Version { .. } => RepoError::Version {
+                            location: location.clone(),
+                            cause,
+                        },
+                        cause => damaged(cause),
+                    })?;
                     let chunker = chunker(&config, &location)?;
                     return Ok(Self {
                         backend,

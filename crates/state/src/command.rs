@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lifeboat_flow::{Content, Entry, EntryPath, Listing, Source, SourceError, Timestamp};
 
+use crate::pipe::Pipe;
 use crate::stream::{StreamNameError, StreamPlace, read_twice, refuse_nothing};
 
 /// A longer line of a command's complaints is given in pieces.
@@ -116,7 +117,7 @@ impl Source for CommandSource {
         })?;
         Ok(Box::new(CommandContent {
             child,
-            stdout: Some(stdout),
+            stdout: Some(Pipe(stdout)),
             listener,
             entry: self.place.file_entry(),
             program,
@@ -126,7 +127,7 @@ impl Source for CommandSource {
 
 struct CommandContent {
     child: Child,
-    stdout: Option<ChildStdout>,
+    stdout: Option<Pipe<ChildStdout>>,
     listener: Option<Receiver<()>>,
     entry: Entry,
     program: String,

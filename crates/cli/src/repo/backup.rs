@@ -9,6 +9,7 @@ pub use excludes::patterns;
 pub use targets::absolute_text;
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::RwLock;
@@ -26,7 +27,7 @@ use lifeboat_repo::{
     Identity, IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES,
     PackListing,
 };
-use lifeboat_state::{CommandSource, StreamSource};
+use lifeboat_state::{CommandSource, Pipe, StreamSource};
 use serde_json::json;
 
 use super::session::{Locking, Session};
@@ -325,7 +326,11 @@ impl Backup {
                     "--stdin backs up standard input and takes no paths",
                 ));
             }
-            let source = StreamSource::new(name, time, Box::new(std::io::stdin()))
+            let input = std::io::stdin().as_fd().try_clone_to_owned();
+            let input = input
+                .map_err(|error| Failure::from_error(&error).while_doing("read standard input"))?;
+            let input = Pipe(std::fs::File::from(input));
+            let source = StreamSource::new(name, time, Box::new(input))
                 .map_err(|error| Failure::from_error(&error).while_doing("--stdin-filename"))?;
             return Ok(stream(Box::new(source)));
         }

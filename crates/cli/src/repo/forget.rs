@@ -55,22 +55,22 @@ pub struct Forget {
 #[command(next_help_heading = "What to keep")]
 struct KeepArgs {
     /// The newest N; `unlimited` for all
-    #[arg(short = 'l', long, value_name = "N")]
+    #[arg(short = 'l', long, value_name = "N", allow_negative_numbers = true)]
     keep_last: Option<String>,
     /// The newest of each of the last N hours that have one
-    #[arg(short = 'H', long, value_name = "N")]
+    #[arg(short = 'H', long, value_name = "N", allow_negative_numbers = true)]
     keep_hourly: Option<String>,
     /// The newest of each of the last N days
-    #[arg(short = 'd', long, value_name = "N")]
+    #[arg(short = 'd', long, value_name = "N", allow_negative_numbers = true)]
     keep_daily: Option<String>,
     /// The newest of each of the last N weeks
-    #[arg(short = 'w', long, value_name = "N")]
+    #[arg(short = 'w', long, value_name = "N", allow_negative_numbers = true)]
     keep_weekly: Option<String>,
     /// The newest of each of the last N months
-    #[arg(short = 'm', long, value_name = "N")]
+    #[arg(short = 'm', long, value_name = "N", allow_negative_numbers = true)]
     keep_monthly: Option<String>,
     /// The newest of each of the last N years
-    #[arg(short = 'y', long, value_name = "N")]
+    #[arg(short = 'y', long, value_name = "N", allow_negative_numbers = true)]
     keep_yearly: Option<String>,
     /// All within a span before the newest, as `1y5m7d2h`
     #[arg(long, value_name = "SPAN")]

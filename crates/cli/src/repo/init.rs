@@ -34,10 +34,6 @@ impl Init {
         };
         let backend = backend(global)?;
         let password = new_password(global, "new password for the repository: ")?;
-        if password.is_empty() {
-            return Err(Failure::new("an empty password protects nothing")
-                .hint("choose one, and keep it where it survives this machine"));
-        }
         let repository = Repository::init(
             backend,
             password.as_bytes(),

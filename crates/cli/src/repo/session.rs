@@ -51,7 +51,8 @@ impl Session {
     /// Opens the repository that the options name.
     pub fn open(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
         let retry_for = retry_for(global)?;
-        let cancel = cancel_on_signal();
+        let cancel = ui.wish.clone();
+        cancel_on_signal(&cancel);
         let backend = backend(global)?;
         // Where nothing is, a password need not be asked for.
         match backend.size(lifeboat_repo::backend::FileName::CONFIG) {
@@ -153,7 +154,9 @@ pub fn backend(global: &Global) -> Result<Arc<dyn Backend>, Failure> {
             ));
         }
         (Some(location), None) => location.clone(),
-        (None, Some(file)) => small_text(file)?.trim().to_owned(),
+        (None, Some(file)) => small_text(file, "the location of the repository from")?
+            .trim()
+            .to_owned(),
         (None, None) => {
             return Err(Failure::new("nothing says where the repository is")
                 .hint("give it with --repo or in the variable RESTIC_REPOSITORY"));
@@ -183,9 +186,18 @@ const REMOTE: [&str; 9] = [
 
 /// The password that the options name, or that somebody at a terminal types.
 pub fn password(global: &Global, prompt: &str) -> Result<String, Failure> {
+    let password = any_password(global, prompt)?;
+    if password.is_empty() {
+        return Err(Failure::new("an empty password protects nothing").hint(
+            "give one with --password-file, --password-command or in the variable RESTIC_PASSWORD",
+        ));
+    }
+    Ok(password)
+}
+
+fn any_password(global: &Global, prompt: &str) -> Result<String, Failure> {
     if let Some(file) = &global.password_file {
-        // As restic does, which takes white space at both ends for an accident.
-        return Ok(small_text(file)?.trim().to_owned());
+        return password_of_file(file);
     }
     if let Some(command) = &global.password_command {
         return password_of_command(command);
@@ -205,9 +217,9 @@ pub fn password(global: &Global, prompt: &str) -> Result<String, Failure> {
         .map_err(|error| Failure::from_error(&error).while_doing("read the password"))
 }
 
-/// A password from a file alone, as for a second key.
+/// A password from a file. As with restic, white space at both ends is taken for an accident.
 pub fn password_of_file(file: &Path) -> Result<String, Failure> {
-    Ok(small_text(file)?.trim().to_owned())
+    Ok(small_text(file, "the password from")?.trim().to_owned())
 }
 
 /// A new password, typed twice.
@@ -262,13 +274,13 @@ fn password_of_command(command: &str) -> Result<String, Failure> {
     Ok(text.trim().to_owned())
 }
 
-fn small_text(file: &Path) -> Result<String, Failure> {
-    let doing = format!("read {}", file.display());
+fn small_text(file: &Path, what: &str) -> Result<String, Failure> {
+    let doing = format!("read {what} {}", file.display());
     let failed = |error: std::io::Error| Failure::from_error(&error).while_doing(&doing);
     let size = std::fs::metadata(file).map_err(failed)?.len();
     if size > SMALL_TEXT_MAX_BYTES {
         return Err(Failure::new(format!(
-            "{doing}: it has {size} bytes, more than a password or a location"
+            "{doing}: it has {size} bytes, at most {SMALL_TEXT_MAX_BYTES} can be meant"
         )));
     }
     std::fs::read_to_string(file).map_err(failed)

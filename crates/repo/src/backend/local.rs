@@ -285,16 +285,19 @@ impl<D: Disk> LocalBackend<D> {
     }
 
     fn io(&self, doing: &'static str, path: &Path, cause: io::Error) -> BackendError {
-        let what = path.strip_prefix(self.layout.root()).unwrap_or(path);
-        let what = if what.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            what
+        let root = self.layout.root();
+        // The directory of the repository itself is named by its place in its own directory.
+        let (what, location) = match path.strip_prefix(root) {
+            Ok(inner) if !inner.as_os_str().is_empty() => (inner, self.location()),
+            _ => (
+                root.file_name().map_or(root, Path::new),
+                parent(root).display().to_string(),
+            ),
         };
         BackendError::Io {
             doing,
             what: what.display().to_string(),
-            location: self.location(),
+            location,
             cause,
         }
     }

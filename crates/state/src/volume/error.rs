@@ -13,7 +13,7 @@ pub enum VolumeError {
     #[error("no path was given to read")]
     NoTargets,
     /// None of the targets is there.
-    #[error("none of the given paths can be read: {}", .0.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>().join(", "))]
+    #[error("none of the given paths can be read: {}", .0.iter().map(|problem| format!("{}: {}", problem.path, problem.why)).collect::<Vec<_>>().join("; "))]
     AllMissing(Vec<Problem>),
     /// A directory that has to be looked into to place the targets can't be.
     #[error("read directory {}", .path.display())]
