@@ -276,19 +276,15 @@ impl Run<'_> {
         }
         if !file.left_out.load(Ordering::Acquire) {
             let ids = std::mem::take(&mut *file.ids.lock().unwrap_or_else(PoisonError::into_inner));
-            let mut done = None;
             file.frame.set(file.slot, |node| {
-                node.content = Some(ids);
-                done = Some(node.clone());
-            });
-            if let Some(node) = done {
                 let (counter, action) = if file.is_new {
                     (&self.stats.files_new, "new")
                 } else {
                     (&self.stats.files_changed, "modified")
                 };
-                self.count_file(counter, action, &file.frame, &node);
-            }
+                self.count_file(counter, action, &file.frame, node);
+                node.content = Some(ids);
+            });
         }
         self.finish_one(file.frame.clone(), tools)
     }
