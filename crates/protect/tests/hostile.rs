@@ -246,6 +246,10 @@ fn impossible_names_are_refused_and_the_rest_is_restored() {
             .restore(tree, &place.target(), &seen, |o| o.delete = delete)
             .unwrap();
         assert_eq!(outcome.problems, 2 * 3 * bad.len() as u64);
+        // They do not get as far as the target, which would refuse them as well.
+        for problem in seen.problems() {
+            assert!(problem.contains("was made to do harm"), "{problem}");
+        }
         place.assert_untouched();
         assert_eq!(names(&place.target()), ["good", "inner", "zz"]);
         assert_eq!(names(&place.target().join("inner")), ["good"]);

@@ -183,6 +183,27 @@ fn a_lock_that_is_refreshed_all_the_time_is_always_seen() {
 }
 
 #[test]
+fn a_lock_that_is_refreshed_between_listing_and_reading_is_seen() {
+    let memory = memory();
+    let other = repository_on(memory.clone());
+    let old = plant(&other, |lock| lock.time.seconds -= 60);
+    let first = AtomicBool::new(true);
+    let files = memory.clone();
+    let plan = FaultPlan::new(move |operation| {
+        let is_read = operation.verb == Verb::Load && operation.kind == Some(FileKind::Lock);
+        if is_read && first.swap(false, Ordering::SeqCst) {
+            plant(&other, |_| {});
+            files.remove(FileName::new(FileKind::Lock, old)).unwrap();
+        }
+        None
+    });
+    let repository = repository_on(FaultyBackend::new(memory, plan));
+    let found = all_locks(&repository).unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].0 != old && found[0].1.is_ok());
+}
+
+#[test]
 fn a_holder_whose_file_is_removed_stops() {
     let repository = repository_on(memory());
     let guard = take(&repository, false).unwrap();

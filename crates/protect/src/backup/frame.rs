@@ -146,3 +146,17 @@ impl Drop for Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_depth_is_too_much_to_be_dropped() {
+        let mut frame = Arc::new(Frame::root(None));
+        for _ in 0..100_000 {
+            frame = Frame::below(&frame, 0, None);
+        }
+        drop(frame);
+    }
+}
