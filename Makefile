@@ -31,7 +31,7 @@ bench: ## Compare with restic and rustic; writes bench/RESULTS.md
 soak: ## Run the long test matrices whole instead of a sample
 	@$(CARGO) xtask soak
 
-fuzz: ## Fuzz every parser of untrusted bytes (needs a nightly toolchain)
+fuzz: ## Fuzz every parser of untrusted bytes for a minute each
 	@$(CARGO) xtask fuzz
 
 install: ## Build and install the binary into PREFIX (default /usr/local)

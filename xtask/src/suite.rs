@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::failure::{Failure, Result, While};
 use crate::tidy;
-use crate::tools::{Toolbox, packages, restic, rust};
+use crate::tools::{self, Toolbox, packages, restic, rust};
 use crate::{shell, workspace};
 
 /// Where tests find the oracles, besides the cache itself.
@@ -100,25 +100,24 @@ pub(crate) fn fuzz(options: &[String]) -> Result<()> {
     if !dir.join("Cargo.toml").exists() {
         return Err(Failure::new("there are no fuzz targets"));
     }
+    let program = tools::fuzz::ensure(&Toolbox::open()?)?;
     let fuzz = |arguments: &[&str]| {
-        let mut command = Command::new("cargo");
+        let mut command = Command::new(&program);
         command
             .current_dir(&dir)
-            .args(["+nightly", "fuzz"])
+            .env("RUSTC_BOOTSTRAP", "1")
             .args(arguments);
         command
     };
-    let targets = shell::output(&mut fuzz(&["list"])).doing(|| {
-        "fuzzing needs `rustup toolchain install nightly` and `cargo install cargo-fuzz`".into()
-    })?;
+    let targets = shell::output(&mut fuzz(&["list"]))?;
     for target in targets.split_whitespace() {
+        // What is found on the way goes first and stays out of the corpus that is kept.
+        let found = format!("target/corpus/{target}");
+        tools::create_dir(&dir.join(&found))?;
+        let kept = format!("corpus/{target}");
+        let time = format!("-max_total_time={seconds}");
         step(target, || {
-            shell::run(&mut fuzz(&[
-                "run",
-                target,
-                "--",
-                &format!("-max_total_time={seconds}"),
-            ]))
+            shell::run(&mut fuzz(&["run", target, &found, &kept, "--", &time]))
         })?;
     }
     Ok(())

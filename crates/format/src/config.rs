@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use crate::go_json::push_string;
 use crate::{FormatError, Polynomial};
 
 /// What the `config` file says.
@@ -48,11 +49,11 @@ impl Config {
     /// As restic writes it.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        format!(
-            "{{\"version\":{},\"id\":\"{}\",\"chunker_polynomial\":\"{}\"}}",
-            self.version, self.id, self.chunker_polynomial
-        )
-        .into_bytes()
+        let mut out = format!("{{\"version\":{},\"id\":", self.version).into_bytes();
+        push_string(&mut out, &self.id);
+        let rest = format!(",\"chunker_polynomial\":\"{}\"}}", self.chunker_polynomial);
+        out.extend_from_slice(rest.as_bytes());
+        out
     }
 }
 

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod disk;
 pub mod faults;
 pub mod fixtures;
+pub mod parsers;
 pub mod random;
 pub mod replay;
 pub mod restic;

@@ -1,6 +1,7 @@
 //! What tests and benchmarks need beyond Rust: where it is kept, and how it gets there when it is missing.
 //! Nothing is installed twice, and nothing outside the cache is changed but by the system's package manager.
 
+pub(crate) mod fuzz;
 pub(crate) mod golang;
 pub(crate) mod packages;
 pub(crate) mod restic;
