@@ -4,7 +4,9 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, TABLE};
+use crate::failure::{Failure, Outcome};
 use crate::repo::RepoCommand;
+use crate::ui::Ui;
 
 /// Lifeboat protects the state of self-hosted apps and proves that it comes back.
 #[derive(Parser)]
@@ -13,6 +15,26 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The arguments of the program as the user sees them.
+pub fn command() -> clap::Command {
+    examples_last(Cli::command())
+}
+
+/// Puts what is told of a command beyond its first line behind its options, so that both kinds of help are short.
+fn examples_last(command: clap::Command) -> clap::Command {
+    let about = command
+        .get_about()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let more = command.get_long_about().map(ToString::to_string);
+    let more = more.and_then(|text| Some(text.strip_prefix(&about)?.trim().to_owned()));
+    match more {
+        Some(more) if !more.is_empty() => command.long_about(None).after_help(more),
+        _ => command,
+    }
+    .mut_subcommands(examples_last)
 }
 
 /// The areas of the program.
@@ -37,7 +59,7 @@ pub struct Repo {
 }
 
 /// Options of every command on a repository.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Where the repository is
@@ -122,15 +144,21 @@ pub enum GenerateWhat {
 }
 
 /// Writes completions or man pages.
-pub fn generate(generate: &Generate) -> std::io::Result<Exit> {
-    let mut command = Cli::command();
+pub fn generate(generate: &Generate, ui: &Ui) -> Outcome {
+    let mut command = command();
     match &generate.what {
         GenerateWhat::Completions { shell } => {
-            clap_complete::generate(*shell, &mut command, "lifeboat", &mut std::io::stdout())
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command, "lifeboat", &mut script);
+            ui.write(&script);
         }
         GenerateWhat::Man { dir } => {
-            std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(command, dir)?;
+            let made = std::fs::create_dir_all(dir);
+            made.and_then(|()| clap_mangen::generate_to(command, dir))
+                .map_err(|error| {
+                    let doing = format!("write man pages to {}", dir.display());
+                    Failure::from_error(&error).while_doing(doing)
+                })?;
         }
     }
     Ok(Exit::Done)

@@ -11,21 +11,24 @@ mod repo;
 mod signals;
 mod ui;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
-use crate::args::{Cli, Command};
-use crate::exit::Exit;
+use crate::args::{Cli, Command, Global};
 use crate::ui::Ui;
 
 fn main() {
-    let cli = Cli::parse();
+    let matches = args::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let exit = match cli.command {
         Command::Repo(command) => {
             let ui = Ui::new(&command.global);
             let done = repo::run(*command, &ui);
             ui.end(done)
         }
-        Command::Generate(generate) => args::generate(&generate).unwrap_or(Exit::Failed),
+        Command::Generate(generate) => {
+            let ui = Ui::new(&Global::default());
+            ui.end(args::generate(&generate, &ui))
+        }
     };
     std::process::exit(exit.code());
 }

@@ -50,8 +50,6 @@ pub struct Backup {
     /// What to back up; with --stdin-from-command the command and its arguments
     #[arg(value_name = "PATH", trailing_var_arg = false)]
     paths: Vec<OsString>,
-    #[command(flatten)]
-    excludes: excludes::ExcludeArgs,
     /// Read paths from a file, one a line; wildcards are expanded, `#` begins a comment, `-` is standard input
     #[arg(long, value_name = "FILE", help_heading = "What to back up")]
     files_from: Vec<PathBuf>,
@@ -154,6 +152,9 @@ pub struct Backup {
     /// Do everything but store, and say what would be added
     #[arg(short = 'n', long)]
     dry_run: bool,
+    // Last, or its heading would stand over what follows.
+    #[command(flatten)]
+    excludes: excludes::ExcludeArgs,
 }
 
 impl Backup {

@@ -25,8 +25,6 @@ pub struct Forget {
     /// Remove these snapshots, whatever the policy
     #[arg(value_name = "SNAPSHOT")]
     ids: Vec<String>,
-    #[command(flatten)]
-    keep: KeepArgs,
     /// Apply the policy to each group of: host, paths, tags
     #[arg(short, long, value_name = "GROUP", default_value = "host,paths")]
     group_by: String,
@@ -39,6 +37,9 @@ pub struct Forget {
     /// Say what would be removed and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    // Here, or its heading would stand over what follows without one.
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Only snapshots of this host; several by repeating it
     #[arg(long, value_name = "NAME", help_heading = "Which snapshots")]
     host: Vec<String>,

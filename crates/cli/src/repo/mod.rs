@@ -33,38 +33,23 @@ use crate::args::Repo;
 use crate::failure::Outcome;
 use crate::ui::Ui;
 
-/// The commands on one repository.
+/// The commands on one repository. What each does is told where its arguments are.
 #[derive(Subcommand)]
 pub enum RepoCommand {
-    /// Make a new repository
     Init(init::Init),
-    /// Back up files and directories into a new snapshot
     Backup(Box<backup::Backup>),
-    /// Restore a snapshot into a directory
     Restore(Box<restore::Restore>),
-    /// List snapshots
     Snapshots(snapshots::Snapshots),
-    /// List the entries of a snapshot
     Ls(ls::Ls),
-    /// Find entries by name, or what uses a blob, tree or pack
     Find(Box<find::Find>),
-    /// Show what changed between two snapshots
     Diff(diff::Diff),
-    /// Write a file of a snapshot, or a directory of it as an archive
     Dump(dump::Dump),
-    /// Show how large snapshots are
     Stats(stats::Stats),
-    /// Show an object of the repository as it is
     Cat(cat::Cat),
-    /// Check that everything is there that snapshots need
     Check(check::Check),
-    /// Remove snapshots by a policy
     Forget(Box<forget::Forget>),
-    /// Change the tags of snapshots
     Tag(tag::Tag),
-    /// List, add and remove passwords
     Key(key::Key),
-    /// Remove locks whose holders are gone
     Unlock(unlock::Unlock),
 }
 
