@@ -70,7 +70,7 @@ fn wrong_names_say_what_is_wrong() {
         (&["ls", "latest:/nowhere"], "/nowhere"),
         (&["ls", "latest", "/nowhere"], "/nowhere"),
         (&["ls", "latest", "tree"], "slash"),
-        (&["ls", "latest", "--host", "nobody"], "filter"),
+        (&["ls", "latest", "--host", "nobody"], "asked for"),
         (
             &["dump", "latest", "/tree/nowhere"],
             "dump /tree/nowhere: it is not in the snapshot",
