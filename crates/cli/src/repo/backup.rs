@@ -277,10 +277,10 @@ impl Backup {
     }
 
     fn ingest_options(&self) -> Result<IngestOptions, Failure> {
-        let compression: CompressionMode = self
-            .compression
-            .parse()
-            .map_err(|error| Failure::from_error(&error).while_doing("--compression"))?;
+        let compression: CompressionMode = self.compression.parse().map_err(|_| {
+            let (given, known) = (&self.compression, CompressionMode::NAMES.join(", "));
+            Failure::new(format!("--compression {given:?} is none of {known}"))
+        })?;
         let pack_size_bytes = match self.pack_size {
             None | Some(0) => PACK_SIZE_DEFAULT_BYTES,
             Some(mib) => mib.saturating_mul(MIB),

@@ -186,35 +186,42 @@ const REMOTE: [&str; 9] = [
 
 /// The password that the options name, or that somebody at a terminal types.
 pub fn password(global: &Global, prompt: &str) -> Result<String, Failure> {
-    let password = any_password(global, prompt)?;
+    const WAYS: &str =
+        "give one with --password-file, --password-command or in the variable RESTIC_PASSWORD";
+    let (password, from) = match (&global.password_file, &global.password_command) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::new(
+                "--password-file and --password-command both say what the password is; give one of them",
+            ));
+        }
+        (Some(file), None) => (password_of_file(file)?, file.display().to_string()),
+        (None, Some(command)) => (
+            password_of_command(command)?,
+            "the command of --password-command".to_owned(),
+        ),
+        (None, None) => match std::env::var("RESTIC_PASSWORD") {
+            Ok(password) => (password, "RESTIC_PASSWORD".to_owned()),
+            Err(_) if std::io::stdin().is_terminal() => {
+                let typed = rpassword::prompt_password(prompt).map_err(|error| {
+                    Failure::from_error(&error).while_doing("read the password")
+                })?;
+                (typed, "the terminal".to_owned())
+            }
+            Err(_) => {
+                return Err(Failure::new(
+                    "nothing says what the password is, and nobody is there to type it",
+                )
+                .hint(WAYS));
+            }
+        },
+    };
     if password.is_empty() {
-        return Err(Failure::new("an empty password protects nothing").hint(
-            "give one with --password-file, --password-command or in the variable RESTIC_PASSWORD",
-        ));
+        return Err(Failure::new(format!(
+            "the password from {from} is empty, and that protects nothing"
+        ))
+        .hint(WAYS));
     }
     Ok(password)
-}
-
-fn any_password(global: &Global, prompt: &str) -> Result<String, Failure> {
-    if let Some(file) = &global.password_file {
-        return password_of_file(file);
-    }
-    if let Some(command) = &global.password_command {
-        return password_of_command(command);
-    }
-    if let Ok(password) = std::env::var("RESTIC_PASSWORD") {
-        return Ok(password);
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            "nothing says what the password is, and nobody is there to type it",
-        )
-        .hint(
-            "give it with --password-file, --password-command or in the variable RESTIC_PASSWORD",
-        ));
-    }
-    rpassword::prompt_password(prompt)
-        .map_err(|error| Failure::from_error(&error).while_doing("read the password"))
 }
 
 /// A password from a file. As with restic, white space at both ends is taken for an accident.

@@ -194,6 +194,14 @@ fn damage_is_named() {
     world3.compare("damaged_packs");
 }
 
+/// Whoever runs the tests, the lock's holder has this name.
+fn robin() -> Identity {
+    Identity {
+        username: "robin".into(),
+        ..Identity::of_this_process()
+    }
+}
+
 #[test]
 fn a_locked_repository() {
     let world = World::with_snapshot();
@@ -203,14 +211,7 @@ fn a_locked_repository() {
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
     };
-    let lock = LockGuard::take(
-        &repository,
-        &Identity::of_this_process(),
-        request,
-        &Quiet,
-        &Cancel::new(),
-    )
-    .unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell("locked exclusively, backing up", &["backup", "src"])
@@ -249,14 +250,7 @@ fn a_locked_repository() {
         exclusive: false,
         ..request
     };
-    let lock = LockGuard::take(
-        &repository,
-        &Identity::of_this_process(),
-        shared,
-        &Quiet,
-        &Cancel::new(),
-    )
-    .unwrap();
+    let lock = LockGuard::take(&repository, &robin(), shared, &Quiet, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell(
@@ -304,14 +298,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_gone() {
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
     };
-    let lock = LockGuard::take(
-        &repository,
-        &Identity::of_this_process(),
-        request,
-        &Quiet,
-        &Cancel::new(),
-    )
-    .unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     let waiting = world
         .command(["--retry-lock", "30s", "-q", "snapshots"])
         .stderr(std::process::Stdio::piped())
