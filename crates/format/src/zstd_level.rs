@@ -139,7 +139,7 @@ impl Decompressor {
                 compressed.len()
             )));
         }
-        out.clear();
+        // Not cleared before: all of it is written over, or an error.
         out.resize(raw_bytes, 0);
         let got = self
             .0

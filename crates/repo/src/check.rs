@@ -341,7 +341,7 @@ impl Repository {
         let Ok(len) = usize::try_from(size) else {
             return vec![format!("it has {size} bytes, more than a pack can have")];
         };
-        pack.clear();
+        // Not cleared before: every byte is read over, or an error.
         pack.resize(len, 0);
         if let Err(error) = self
             .backend()

@@ -121,7 +121,7 @@ fn read_place(
     out: &mut Vec<u8>,
 ) -> Result<(), RepoError> {
     let mut sealed = std::mem::take(&mut opener.sealed);
-    sealed.clear();
+    // Not cleared before: every byte is read over, or an error.
     sealed.resize(place.length_bytes as usize, 0);
     let name = FileName::new(FileKind::Pack, place.pack);
     let fetched = repository
@@ -129,7 +129,15 @@ fn read_place(
         .load_at(name, u64::from(place.offset_bytes), &mut sealed)
         .map_err(RepoError::from);
     let result = fetched.and_then(|()| {
-        open_blob(repository, id, place, &mut sealed, opener, out).map_err(RepoError::from)
+        let mut plain = std::mem::take(out);
+        let opened = open_blob(repository, id, place, &mut sealed, opener, &mut plain);
+        let in_place = opened.map(|found| (place.raw_length_bytes == 0).then(|| found.to_vec()));
+        match in_place {
+            Ok(Some(copy)) => *out = copy,
+            Ok(None) => *out = plain,
+            Err(error) => return Err(RepoError::from(error)),
+        }
+        Ok(())
     });
     opener.sealed = sealed;
     result.map_err(|cause| RepoError::BlobDamaged {
@@ -140,22 +148,21 @@ fn read_place(
     })
 }
 
-/// Decrypts, decompresses and compares a blob that was fetched.
+/// Decrypts, decompresses and compares a blob that was fetched; gives the plaintext, which lies in `sealed` or in `out`.
 ///
 /// # Errors
 /// When its tag or hash does not fit.
-pub fn open_blob(
+pub fn open_blob<'a>(
     repository: &Repository,
     id: Id,
     place: BlobRef,
-    sealed: &mut [u8],
+    sealed: &'a mut [u8],
     opener: &mut Opener,
-    out: &mut Vec<u8>,
-) -> Result<(), FormatError> {
-    let plain = repository.master().open(sealed)?;
-    if place.raw_length_bytes == 0 {
-        out.clear();
-        out.extend_from_slice(plain);
+    out: &'a mut Vec<u8>,
+) -> Result<&'a [u8], FormatError> {
+    let stored = repository.master().open(sealed)?;
+    let plain: &[u8] = if place.raw_length_bytes == 0 {
+        stored
     } else {
         if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
             return Err(FormatError::Limit {
@@ -166,11 +173,12 @@ pub fn open_blob(
         }
         opener
             .decompressor
-            .exactly(plain, place.raw_length_bytes as usize, out)?;
-    }
-    let got = Id::of(out);
+            .exactly(stored, place.raw_length_bytes as usize, out)?;
+        out
+    };
+    let got = Id::of(plain);
     if got == id {
-        Ok(())
+        Ok(plain)
     } else {
         Err(FormatError::Hash { expected: id, got })
     }

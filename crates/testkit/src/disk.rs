@@ -344,6 +344,10 @@ impl State {
 impl Disk for SimulatedDisk {
     type File = SimulatedFile;
 
+    fn lists_at_once(&self, _: &Path) -> bool {
+        true
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<SimulatedFile> {
         let what = What::File {
             content: Vec::new(),

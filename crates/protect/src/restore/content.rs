@@ -28,6 +28,8 @@ struct Buffers {
     opener: Opener,
     range: Vec<u8>,
     plain: Vec<u8>,
+    /// For a blob that had to be read again.
+    second: Vec<u8>,
     existing: Vec<u8>,
 }
 
@@ -108,7 +110,7 @@ impl Run<'_> {
             .saturating_add(last.at.length_bytes)
             .saturating_sub(start);
         let mut sealed = std::mem::take(&mut buffers.range);
-        sealed.clear();
+        // Not cleared before: every byte is read over, or an error.
         sealed.resize(len as usize, 0);
         let name = FileName::new(FileKind::Pack, first.at.pack);
         let fetched = self
@@ -144,12 +146,13 @@ impl Run<'_> {
                     BlobKind::Data,
                     wanted.id,
                     &mut buffers.opener,
-                    &mut buffers.plain,
+                    &mut buffers.second,
                 )
+                .map(|()| buffers.second.as_slice())
             });
             for place in wanted.places {
                 match &opened {
-                    Ok(()) => self.put(&place, &buffers.plain)?,
+                    Ok(plain) => self.put(&place, plain)?,
                     Err(error) => self.damaged(&place.file, error),
                 }
                 self.part_done(&place.file)?;
@@ -248,6 +251,7 @@ impl Run<'_> {
                         file: file.clone(),
                         offset: at_offset,
                     }],
+                    order: differing.len(),
                 });
             }
             at_offset += len as u64;

@@ -32,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) id: Id,
     pub(super) at: BlobRef,
     pub(super) places: Vec<Place>,
+    /// When it was first asked for, among those of its batch.
+    pub(super) order: usize,
 }
 
 /// A part of the work of a restore.
@@ -106,10 +108,12 @@ impl<'r, 'a> Batch<'r, 'a> {
         file.wait_for(places.len() as u64);
         self.blobs += places.len();
         for (id, at, offset) in places {
+            let order = self.wanted.len();
             let wanted = self.wanted.entry(id).or_insert_with(|| Wanted {
                 id,
                 at,
                 places: Vec::new(),
+                order,
             });
             wanted.places.push(Place {
                 file: file.clone(),
@@ -136,7 +140,16 @@ impl<'r, 'a> Batch<'r, 'a> {
     pub(super) fn flush(&mut self) -> Result<(), ProtectError> {
         let mut all: Vec<Wanted> = std::mem::take(&mut self.wanted).into_values().collect();
         self.blobs = 0;
-        all.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
+        // Packs in the order in which files need them, so that a large file is written from front to back.
+        let mut first_need: HashMap<Id, usize> = HashMap::new();
+        for wanted in &all {
+            let need = first_need.entry(wanted.at.pack).or_insert(wanted.order);
+            *need = (*need).min(wanted.order);
+        }
+        all.sort_by_cached_key(|wanted| {
+            let need = first_need.get(&wanted.at.pack).copied();
+            (need, wanted.at.pack, wanted.at.offset_bytes)
+        });
         for range in ranges(all) {
             self.send(Task::Range(range))?;
         }

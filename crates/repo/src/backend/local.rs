@@ -308,6 +308,10 @@ impl<D: Disk> Backend for LocalBackend<D> {
         self.layout.root().display().to_string()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.disk.lists_at_once(self.layout.root())
+    }
+
     fn create(&self) -> Result<(), BackendError> {
         let root = self.layout.root();
         self.make_root(root)

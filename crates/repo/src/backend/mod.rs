@@ -106,6 +106,12 @@ pub trait Backend: Send + Sync {
     /// For people: the location without secrets, as `/srv/restic`.
     fn location(&self) -> String;
 
+    /// Whether a listing shows every file whose [`save`](Backend::save) has returned, on whatever machine. Where it
+    /// may not, a lock waits before it is believed.
+    fn lists_at_once(&self) -> bool {
+        false
+    }
+
     /// Makes the folders of an empty repository; harmless if they exist.
     ///
     /// # Errors

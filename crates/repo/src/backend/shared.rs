@@ -12,6 +12,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).location()
     }
 
+    fn lists_at_once(&self) -> bool {
+        (**self).lists_at_once()
+    }
+
     fn create(&self) -> Result<(), BackendError> {
         (**self).create()
     }
