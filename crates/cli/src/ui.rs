@@ -31,7 +31,7 @@ pub struct Ui {
     /// Why the result could not be delivered.
     undelivered: OnceLock<std::io::Error>,
     /// What restic calls the phase in its JSON errors.
-    pub during: Mutex<&'static str>,
+    during: Mutex<&'static str>,
 }
 
 impl Ui {
@@ -53,6 +53,14 @@ impl Ui {
             undelivered: OnceLock::new(),
             during: Mutex::new(""),
         }
+    }
+
+    /// Begins a phase of a command.
+    pub fn enter(&self, phase: &'static str) {
+        *self
+            .during
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = phase;
     }
 
     /// A line of the result.

@@ -6,6 +6,7 @@
 
 mod blob;
 pub mod chunker;
+pub mod civil;
 mod config;
 mod crypto;
 mod error;

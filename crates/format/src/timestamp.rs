@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::civil::{date_of, days_of};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -88,39 +89,11 @@ impl Ord for Timestamp {
     }
 }
 
-/// Days since 1970-01-01 of a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The civil date (year, month, day) of days since 1970-01-01; the inverse of [`days_from_civil`].
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offset_minutes = self.offset_seconds / 60;
         let local = self.seconds.saturating_add(i64::from(offset_minutes) * 60);
-        let (year, month, day) = civil_from_days(local.div_euclid(SECONDS_PER_DAY));
+        let (year, month, day) = date_of(local.div_euclid(SECONDS_PER_DAY));
         let second = local.rem_euclid(SECONDS_PER_DAY);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         write!(
@@ -215,11 +188,10 @@ fn parse(text: &[u8]) -> Option<Timestamp> {
         }
         _ => return None,
     };
-    if !c.0.is_empty() || civil_from_days(days_from_civil(year, month, day)) != (year, month, day) {
+    if !c.0.is_empty() || date_of(days_of(year, month, day)) != (year, month, day) {
         return None;
     }
-    let local =
-        days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    let local = days_of(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
     Some(Timestamp {
         seconds: local - i64::from(offset_seconds),
         nanoseconds,

@@ -16,7 +16,7 @@ use lifeboat_flow::{
 use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
 use lifeboat_repo::backend::FileKind;
 use lifeboat_repo::{
-    Index, Ingest, IngestOptions, LockGuard, RepoError, Repository, chain, read_blob,
+    Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_blob,
 };
 
 use frame::Frame;
@@ -280,7 +280,7 @@ impl Backup<'_> {
     }
 
     /// A tree of the parent. One that can't be read only costs time: its files are read again.
-    fn parent_tree(&self, id: Id) -> Option<Tree> {
+    fn parent_tree(&self, id: Id, opener: &mut Opener) -> Option<Tree> {
         let mut json = Vec::new();
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let read = read_blob(
@@ -288,7 +288,7 @@ impl Backup<'_> {
             &index,
             BlobKind::Tree,
             id,
-            &mut lifeboat_repo::Opener::default(),
+            opener,
             &mut json,
         );
         drop(index);
@@ -386,7 +386,7 @@ impl Run<'_> {
         }
         let parent = frame
             .parent_tree
-            .and_then(|id| backup.parent_tree(id))
+            .and_then(|id| backup.parent_tree(id, &mut tools.opener))
             .unwrap_or_default();
         let mut parents = parent.nodes.into_iter().peekable();
         let mut nodes = Vec::with_capacity(listing.entries.len());

@@ -1,5 +1,5 @@
 //! Restores a tree of a snapshot: directories first, content by pack in any order, names and metadata last.
-//! It must never write outside its target, and never leave a file under its own name that is not whole.
+//! It must never write outside its target, and never give a new file its name before it is whole.
 
 mod content;
 mod file;

@@ -262,6 +262,11 @@ impl<'r> Ingest<'r> {
         if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
             return Ok(known);
         }
+        // Between the two it may have been stored and let go.
+        if self.known(kind, &id).is_some() {
+            locked(&self.claimed).remove(&(kind, id));
+            return Ok(known);
+        }
         self.check()?;
         let sealed = &mut sealer.sealed;
         sealed.clear();

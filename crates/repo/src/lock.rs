@@ -6,7 +6,7 @@ mod origin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifeboat_flow::{Cancel, Event, EventSink};
 use lifeboat_format::{Id, Lock, Timestamp};
@@ -65,6 +65,8 @@ struct Held {
     id: Id,
     /// The time in the lock file, which is what others judge by.
     refreshed: Timestamp,
+    /// The same moment by a clock that nobody sets.
+    refreshed_at: Instant,
     /// Earlier lock files that could not be removed.
     replaced: Vec<Id>,
     lost: Option<String>,
@@ -119,14 +121,15 @@ impl LockGuard {
             gid: who.gid,
             origin: origin::of_this_process(request.timing.lease),
         };
-        let began = std::time::Instant::now();
+        let asked = Instant::now();
         let mut wait = request.timing.retry_first;
         let mut told = false;
-        let (id, refreshed) = loop {
+        let (id, refreshed, began) = loop {
+            let began = Instant::now();
             match acquire(repository, &lock, request.timing, events) {
-                Ok(taken) => break taken,
+                Ok((id, refreshed)) => break (id, refreshed, began),
                 Err(error @ RepoError::Locked { .. }) => {
-                    let left = request.retry_for.saturating_sub(began.elapsed());
+                    let left = request.retry_for.saturating_sub(asked.elapsed());
                     if left.is_zero() {
                         return Err(error);
                     }
@@ -146,6 +149,7 @@ impl LockGuard {
         let held = Held {
             id,
             refreshed,
+            refreshed_at: began,
             replaced: Vec::new(),
             lost: None,
         };
@@ -227,7 +231,7 @@ impl Shared {
                 match result {
                     Ok(Refreshed::Lost(why)) => held.lost = Some(why),
                     Ok(Refreshed::Done) => {}
-                    Err(error) if age_of(held.refreshed) >= self.timing.give_up => {
+                    Err(error) if held.age() >= self.timing.give_up => {
                         held.lost = Some(chain(&error))
                     }
                     Err(_) => {}
@@ -237,7 +241,7 @@ impl Shared {
     }
 
     fn age(&self) -> Duration {
-        age_of(self.held().refreshed)
+        self.held().age()
     }
 
     /// Writes a new lock file, then removes the old one; otherwise says why the lock is lost.
@@ -246,6 +250,7 @@ impl Shared {
         if !exists(&self.repository, old)? {
             return Ok(Refreshed::Lost("somebody removed its file".into()));
         }
+        let began = Instant::now();
         let (id, time) = write(&self.repository, &self.lock)?;
         if self.age() >= self.timing.give_up {
             std::thread::sleep(self.timing.settle);
@@ -257,6 +262,7 @@ impl Shared {
         let mut held = self.held();
         held.id = id;
         held.refreshed = time;
+        held.refreshed_at = began;
         held.replaced.push(old);
         drop(held);
         self.remove_replaced();
@@ -308,7 +314,7 @@ impl Shared {
                 why: why.clone(),
             });
         }
-        let age = age_of(held.refreshed);
+        let age = held.age();
         if age >= self.timing.give_up {
             return Err(RepoError::LockLost {
                 location: location(),
@@ -319,9 +325,18 @@ impl Shared {
     }
 }
 
-fn age_of(time: Timestamp) -> Duration {
-    let nanoseconds = now().unix_nanoseconds() - time.unix_nanoseconds();
-    Duration::from_nanos(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX))
+impl Held {
+    fn age(&self) -> Duration {
+        age_of(self.refreshed, now(), self.refreshed_at.elapsed())
+    }
+}
+
+/// Time since a refresh: the longer of what two clocks say. The wall's counts a standby, the other goes on when the
+/// wall's is set back, and then others would call the lock stale while its holder thought it fresh.
+fn age_of(refreshed: Timestamp, now: Timestamp, elapsed: Duration) -> Duration {
+    let nanoseconds = now.unix_nanoseconds() - refreshed.unix_nanoseconds();
+    let on_the_wall = Duration::from_nanos(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX));
+    on_the_wall.max(elapsed)
 }
 
 fn exists(repository: &Repository, id: Id) -> Result<bool, RepoError> {
@@ -485,4 +500,19 @@ fn describe(lock: &Lock) -> String {
         "PID {} on {}{user}, since {}",
         lock.pid, lock.hostname, lock.time
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_standby_nor_a_clock_set_back_hides_the_age_of_a_lock() {
+        let refreshed = Timestamp::utc(10_000, 0);
+        let minute = Duration::from_secs(60);
+        let at = |seconds, elapsed| age_of(refreshed, Timestamp::utc(seconds, 0), elapsed);
+        assert_eq!(at(10_060, minute), minute);
+        assert_eq!(at(13_600, Duration::ZERO), 60 * minute, "a standby");
+        assert_eq!(at(6_400, minute), minute, "the clock was set back");
+    }
 }

@@ -188,9 +188,7 @@ impl Backup {
                 Locking::Shared
             },
         )?;
-        *ui.during
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = "archival";
+        ui.enter("archival");
         let tag_lists: Vec<TagList> = self
             .tag
             .iter()

@@ -95,9 +95,7 @@ impl Restore {
             "exclude",
         )?;
         let session = Session::open(global, ui, Locking::Read)?;
-        *ui.during
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = "restore";
+        ui.enter("restore");
         let found = select::one(&session, ui, &self.snapshot, &self.filter.filter())?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let tree = subfolder(
@@ -105,24 +103,19 @@ impl Restore {
             found.snapshot.tree,
             &found.subfolder,
         )?;
-        if self.dry_run && !self.target.exists() {
+        // A dry run makes nothing: an empty directory stands for the one that would be made.
+        let stand_in = if self.dry_run && !self.target.exists() {
             ui.say(format_args!("{} would be made", self.target.display()));
-        }
-        let nowhere;
-        let scratch;
-        let target: &dyn lifeboat_flow::Target = if self.dry_run && !self.target.exists() {
-            // A dry run makes nothing: an empty directory stands for the one that would be made.
-            nowhere = tempfile::tempdir().map_err(|error| {
-                Failure::from_error(&error).while_doing("make an empty directory")
-            })?;
-            scratch = VolumeTarget::create(nowhere.path(), &TargetOptions::default())
-                .map_err(|error| Failure::from_error(&error))?;
-            &scratch
+            let made = tempfile::tempdir().map_err(|error| Failure::from_error(&error));
+            Some(made.map_err(|failure| failure.while_doing("make an empty directory"))?)
         } else {
-            scratch = VolumeTarget::create(&self.target, &TargetOptions::default())
-                .map_err(|error| Failure::from_error(&error))?;
-            &scratch
+            None
         };
+        let root = stand_in
+            .as_ref()
+            .map_or(self.target.as_path(), |dir| dir.path());
+        let target = VolumeTarget::create(root, &TargetOptions::default())
+            .map_err(|error| Failure::from_error(&error))?;
         let select = |path: &EntryPath, is_dir: bool| {
             let mut full = Vec::with_capacity(path.0.len() + 1);
             full.push(b'/');
@@ -165,7 +158,7 @@ impl Restore {
         let restore = lifeboat_protect::Restore {
             repository: &session.repository,
             index: &index,
-            target,
+            target: &target,
             options,
             counters: &counters,
             events: ui,

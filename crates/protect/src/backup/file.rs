@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lifeboat_flow::{BudgetShare, Problem, SourceError};
 use lifeboat_format::chunker::CHUNK_MAX_BYTES;
 use lifeboat_format::{BlobKind, Id};
-use lifeboat_repo::{Ingest, RepoError, Sealer};
+use lifeboat_repo::{Ingest, Opener, RepoError, Sealer};
 
 use super::frame::Frame;
 use super::{ProtectError, Run};
@@ -20,6 +20,7 @@ const BUFFER_KEEP_BYTES: usize = CHUNK_MAX_BYTES + READ_BYTES;
 /// What a worker keeps between jobs.
 pub(super) struct Tools {
     pub(super) sealer: Sealer,
+    pub(super) opener: Opener,
     buffer: Vec<u8>,
 }
 
@@ -27,6 +28,7 @@ impl Tools {
     pub(super) fn new(ingest: &Ingest<'_>) -> Result<Self, RepoError> {
         Ok(Self {
             sealer: ingest.sealer()?,
+            opener: Opener::default(),
             buffer: Vec::new(),
         })
     }

@@ -162,7 +162,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes a blob to one place of a new file.
+    /// Writes a blob to one place of a file.
     fn put(&self, place: &Place, plain: &[u8]) -> Result<(), ProtectError> {
         let written = self.open(&place.file).and_then(|file| {
             let mut at = 0;
@@ -172,7 +172,10 @@ impl Run<'_> {
                     HOLE_BYTES - ((place.offset + at as u64) % HOLE_BYTES as u64) as usize;
                 let mut end = (at + aligned).min(plain.len());
                 let is_hole = |from: usize, to: usize| {
-                    to - from == HOLE_BYTES && plain.get(from..to) == Some(&ZEROS[..])
+                    // What is in a file that was there before is not zero.
+                    !place.file.is_delta
+                        && to - from == HOLE_BYTES
+                        && plain.get(from..to) == Some(&ZEROS[..])
                 };
                 if is_hole(at, end) {
                     place.file.leave_hole();
@@ -257,33 +260,9 @@ impl Run<'_> {
             at_offset += len as u64;
         }
         differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
+        file.wait_for_more(differing.len() as u64);
         for range in ranges(differing) {
-            for wanted in range {
-                match read_blob(
-                    self.restore.repository,
-                    self.restore.index,
-                    BlobKind::Data,
-                    wanted.id,
-                    &mut buffers.opener,
-                    &mut buffers.plain,
-                ) {
-                    Ok(()) => {
-                        for place in &wanted.places {
-                            // No holes here: what is there now is not zero.
-                            self.written(file, open.write_at(&buffers.plain, place.offset))?;
-                        }
-                        self.restore
-                            .counters
-                            .bytes_done
-                            .fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
-                        self.restore
-                            .counters
-                            .bytes_stored
-                            .fetch_add(buffers.plain.len() as u64, Ordering::Relaxed);
-                    }
-                    Err(error) => self.damaged(file, &error),
-                }
-            }
+            self.fetch(range, buffers)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! A file that is being restored, written under a name of its own until it is whole.
-//! It must never take its final name before the last byte is there.
+//! A file that is being restored: a new one under a name of its own until it is whole, one that is there in its place.
+//! A new file must never take its final name before the last byte is there.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +69,11 @@ impl FileTask {
         self.waiting.store(parts, Ordering::Release);
     }
 
+    /// Adds parts, from within one of those it waits for.
+    pub(super) fn wait_for_more(&self, parts: u64) {
+        self.waiting.fetch_add(parts, Ordering::AcqRel);
+    }
+
     fn state(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,20 +139,25 @@ impl Run<'_> {
         if task.waiting.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let result = if task.is_damaged.load(Ordering::Acquire) {
+        let is_damaged = task.is_damaged.load(Ordering::Acquire);
+        let result = if is_damaged {
             Ok(())
         } else {
             self.complete(task)
         };
+        if is_damaged && task.state().writing_to.is_some() && !task.is_delta {
+            // Zeros up to the end, as far as the target lets us: the file is named as damaged already.
+            let _ = self
+                .open(task)
+                .and_then(|file| file.set_len(task.entry.size_bytes));
+        }
         let mut state = task.state();
         if state.file.take().is_some() {
             self.open_files.fetch_sub(1, Ordering::Relaxed);
         }
         let partial = state.writing_to.take().filter(|path| *path != task.path);
         drop(state);
-        if task.is_damaged.load(Ordering::Acquire)
-            && let Some(partial) = partial
-        {
+        if is_damaged && let Some(partial) = partial {
             self.partials().remove(&partial);
             self.restore.problem(Problem {
                 path: task.path.display(),

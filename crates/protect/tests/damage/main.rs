@@ -677,3 +677,49 @@ fn a_restore_over_what_is_right_needs_no_pack() {
     assert!(over.join("a/file 1").exists());
     same().assert_same(&fixture.second.1, &to);
 }
+
+#[test]
+fn what_is_saved_of_a_file_has_its_length_with_zeros_for_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let content = Random::new(3).bytes(12 << 20);
+    std::fs::write(tree.join("large"), &content).unwrap();
+    let backend = MemoryBackend::new();
+    let repository = init(backend.clone());
+    let made = back_up(&repository, &tree, &Seen::default()).unwrap();
+    let cancel = lifeboat_flow::Cancel::new();
+    let (index, _) = repository.load_index(PackListing::Skip, &cancel).unwrap();
+    let reader = BlobReader::new(&repository, &index);
+    let path = tree.to_string_lossy().into_owned();
+    let root = lifeboat_protect::subfolder(&reader, made.tree, path.as_bytes()).unwrap();
+    let blobs = reader.tree(root).unwrap().nodes[0].content.clone().unwrap();
+    assert!(blobs.len() > 1, "the file has several blobs");
+    let last = index.find(BlobKind::Data, blobs.last().unwrap()).unwrap();
+    backend
+        .remove(FileName::new(FileKind::Pack, last.pack))
+        .unwrap();
+    let to = dir.path().join("restored");
+    let seen = Seen::default();
+    let outcome = restore(
+        &repository,
+        made.snapshot.unwrap(),
+        &tree,
+        &to,
+        |_| {},
+        &seen,
+    )
+    .unwrap();
+    assert!(outcome.problems > 0);
+    let names: Vec<PathBuf> = std::fs::read_dir(&to)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let saved = std::fs::read(&names[0]).unwrap();
+    assert!(!names[0].ends_with("large"), "not under its own name");
+    assert_eq!(saved.len(), content.len());
+    let kept = content.len() - usize::try_from(last.plain_bytes()).unwrap();
+    assert_eq!(saved[..kept], content[..kept]);
+    assert!(saved[kept..].iter().all(|byte| *byte == 0));
+}
