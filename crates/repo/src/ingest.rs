@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use lifeboat_format::chunker::CHUNK_MAX_BYTES;
 use lifeboat_format::{
     BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack,
-    NONCE_BYTES, PackEntry, encode_header, header_bytes,
+    NONCE_BYTES, OVERHEAD_BYTES, PackEntry, encode_header, header_bytes,
 };
 
 use crate::backend::{FileKind, FileName};
@@ -244,6 +244,39 @@ impl<'r> Ingest<'r> {
             .rely(kind, id)
     }
 
+    /// Adds a blob as it lies in another pack of the same master key. The caller has opened it and compared its hash.
+    ///
+    /// # Errors
+    /// When storing failed, for this blob or an earlier one.
+    pub fn add_sealed(&self, entry: PackEntry, sealed: &[u8]) -> Result<Added, RepoError> {
+        let known = Added {
+            is_new: false,
+            stored_bytes: 0,
+        };
+        let (kind, id) = (entry.kind, entry.id);
+        if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
+            return Ok(known);
+        }
+        // Between the two it may have been stored and let go.
+        if self.known(kind, &id).is_some() {
+            locked(&self.claimed).remove(&(kind, id));
+            return Ok(known);
+        }
+        self.check()?;
+        let plain_bytes = match entry.raw_length_bytes {
+            0 => sealed.len().saturating_sub(OVERHEAD_BYTES) as u64,
+            raw => u64::from(raw),
+        };
+        let stored_bytes = self.count(entry, plain_bytes);
+        if !self.options.dry_run {
+            self.append(entry, sealed)?;
+        }
+        Ok(Added {
+            is_new: true,
+            stored_bytes,
+        })
+    }
+
     /// Adds a blob under its ID, which the caller has computed from `plain`.
     ///
     /// # Errors
@@ -309,18 +342,7 @@ impl<'r> Ingest<'r> {
             length_bytes,
             raw_length_bytes,
         };
-        let stored_bytes = u64::from(length_bytes) + header_bytes(&[entry]) - header_bytes(&[]);
-        self.totals
-            .plain_bytes
-            .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        self.totals
-            .stored_bytes
-            .fetch_add(stored_bytes, Ordering::Relaxed);
-        match kind {
-            BlobKind::Data => &self.totals.data_blobs,
-            BlobKind::Tree => &self.totals.tree_blobs,
-        }
-        .fetch_add(1, Ordering::Relaxed);
+        let stored_bytes = self.count(entry, plain.len() as u64);
         if !self.options.dry_run {
             self.append(entry, sealed)?;
         }
@@ -334,6 +356,20 @@ impl<'r> Ingest<'r> {
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.totals.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a new blob and gives what it takes in its pack, in bytes.
+    fn count(&self, entry: PackEntry, plain_bytes: u64) -> u64 {
+        let stored_bytes =
+            u64::from(entry.length_bytes) + header_bytes(&[entry]) - header_bytes(&[]);
+        let add = |total: &AtomicU64, number| total.fetch_add(number, Ordering::Relaxed);
+        add(&self.totals.plain_bytes, plain_bytes);
+        add(&self.totals.stored_bytes, stored_bytes);
+        match entry.kind {
+            BlobKind::Data => add(&self.totals.data_blobs, 1),
+            BlobKind::Tree => add(&self.totals.tree_blobs, 1),
+        };
+        stored_bytes
     }
 
     fn append(&self, entry: PackEntry, sealed: &[u8]) -> Result<(), RepoError> {

@@ -2,18 +2,31 @@
 //! It must never show a file that is not whole, and must never report a failed listing as an empty one.
 
 mod disk;
+mod error;
+mod http;
 mod layout;
 mod local;
+mod location;
 mod memory;
+mod open;
+mod options;
 mod shared;
 
 use std::fmt;
+use std::time::Duration;
 
 use lifeboat_format::Id;
 
 pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
+pub use error::{BackendError, Trouble};
 pub use local::LocalBackend;
+pub use location::{Location, LocationError};
 pub use memory::MemoryBackend;
+pub use open::open;
+pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
+
+/// Requests at once that a local disk is worth.
+const LOCAL_CONNECTIONS: usize = 2;
 
 /// What a file of a repository is; it decides the folder that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +125,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// How many requests at once make it faster: what a pool of uploaders or readers should be sized by.
+    fn connections(&self) -> usize {
+        LOCAL_CONNECTIONS
+    }
+
     /// Makes the folders of an empty repository; harmless if they exist.
     ///
     /// # Errors
@@ -162,72 +180,61 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When it is still there afterwards, or may come back.
     fn remove(&self, name: FileName) -> Result<(), BackendError>;
-}
 
-/// A backend could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    /// There is no such file.
-    #[error("{name} does not exist in {location}")]
-    Missing {
-        /// The file.
+    /// As [`load_at`](Backend::load_at), of a pack that holds trees: a cache keeps such packs whole, because they are
+    /// read again and again.
+    ///
+    /// # Errors
+    /// As `load_at`.
+    fn load_tree_at(
+        &self,
         name: FileName,
-        /// The repository's location.
-        location: String,
-    },
-    /// There is no repository at the location.
-    #[error("there is no repository at {location}: {what} is missing")]
-    NoRepository {
-        /// The repository's location.
-        location: String,
-        /// Which part is missing.
-        what: String,
-    },
-    /// The file is shorter than what is known about it.
-    #[error("{name} in {location} ends at {size_bytes} bytes, {wanted_bytes} were expected")]
-    Short {
-        /// The file.
-        name: FileName,
-        /// The repository's location.
-        location: String,
-        /// Its size.
-        size_bytes: u64,
-        /// Where the read should have ended.
-        wanted_bytes: u64,
-    },
-    /// The file is longer than any legal one.
-    #[error(
-        "{name} in {location} has {size_bytes} bytes, more than the {limit_bytes} that such a file may have"
-    )]
-    TooLong {
-        /// The file.
-        name: FileName,
-        /// The repository's location.
-        location: String,
-        /// Its size.
-        size_bytes: u64,
-        /// The limit.
-        limit_bytes: u64,
-    },
-    /// The system below failed.
-    #[error("cannot {doing} {what} in {location}")]
-    Io {
-        /// What was being done, as "write".
-        doing: &'static str,
-        /// To what, as `data/…`.
-        what: String,
-        /// The repository's location.
-        location: String,
-        /// Why it failed.
-        #[source]
-        cause: std::io::Error,
-    },
-}
-
-impl BackendError {
-    /// Whether the file, and nothing more, is missing.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError> {
+        self.load_at(name, offset_bytes, buf)
     }
+
+    /// Removes what writers left unfinished that stopped longer ago than `older_than`, and returns how many pieces
+    /// that were: temporary files, uploads in parts. Only a long time is safe: a writer may be at work elsewhere.
+    ///
+    /// # Errors
+    /// When they can't be listed or removed.
+    fn remove_unfinished(&self, older_than: Duration) -> Result<u64, BackendError> {
+        let _ = older_than;
+        Ok(0)
+    }
+
+    /// Tries to destroy a file for good, as a thief of these credentials would: an earlier version that the place
+    /// keeps counts as what is left.
+    ///
+    /// # Errors
+    /// When it can't be found out what is left.
+    fn destroy(&self, name: FileName) -> Result<Destroyed, BackendError> {
+        match self.remove(name) {
+            Ok(()) => match self.size(name) {
+                Err(error) if error.is_missing() => Ok(Destroyed::Gone),
+                Err(error) => Err(error),
+                Ok(_) => Ok(Destroyed::Refused(
+                    "the file is still there after its removal".into(),
+                )),
+            },
+            Err(error) if error.is_refusal() => {
+                self.size(name)?;
+                Ok(Destroyed::Refused(lifeboat_flow::chain(&error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What became of a file that was to be destroyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destroyed {
+    /// Nothing is left: the place protects nothing.
+    Gone,
+    /// It is still there, and this is what the place said.
+    Refused(String),
+    /// Its name is gone, its content is kept as a version that could not be removed, and this is what the place said.
+    VersionKept(String),
 }

@@ -2,10 +2,11 @@
 //! It must never do anything but pass on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, FileKind, FileName};
+use super::{Backend, BackendError, Destroyed, FileKind, FileName};
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
     fn location(&self) -> String {
@@ -14,6 +15,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn lists_at_once(&self) -> bool {
         (**self).lists_at_once()
+    }
+
+    fn connections(&self) -> usize {
+        (**self).connections()
     }
 
     fn create(&self) -> Result<(), BackendError> {
@@ -47,5 +52,22 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         (**self).remove(name)
+    }
+
+    fn load_tree_at(
+        &self,
+        name: FileName,
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError> {
+        (**self).load_tree_at(name, offset_bytes, buf)
+    }
+
+    fn remove_unfinished(&self, older_than: Duration) -> Result<u64, BackendError> {
+        (**self).remove_unfinished(older_than)
+    }
+
+    fn destroy(&self, name: FileName) -> Result<Destroyed, BackendError> {
+        (**self).destroy(name)
     }
 }

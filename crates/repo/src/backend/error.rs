@@ -1,0 +1,165 @@
+//! Why a backend could not do what it was asked, in kinds that decide whether to try again and what to advise.
+//! It must never hold a secret: neither a password in a URL nor a signature.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::FileName;
+
+/// A backend could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// There is no such file.
+    #[error("{name} does not exist in {location}")]
+    Missing {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+    },
+    /// There is no repository at the location.
+    #[error("there is no repository at {location}: {what} is missing")]
+    NoRepository {
+        /// The repository's location.
+        location: String,
+        /// Which part is missing.
+        what: String,
+    },
+    /// The file is shorter than what is known about it.
+    #[error("{name} in {location} ends at {size_bytes} bytes, {wanted_bytes} were expected")]
+    Short {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// Its size.
+        size_bytes: u64,
+        /// Where the read should have ended.
+        wanted_bytes: u64,
+    },
+    /// The file is longer than any legal one.
+    #[error(
+        "{name} in {location} has {size_bytes} bytes, more than the {limit_bytes} that such a file may have"
+    )]
+    TooLong {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A server, or the way to it, failed or refused.
+    #[error("cannot {doing} {what} in {location}: {why}")]
+    Remote {
+        /// What was being done, as "write".
+        doing: &'static str,
+        /// To what, as `data/…`.
+        what: String,
+        /// The repository's location.
+        location: String,
+        /// What kind of failure that is.
+        trouble: Trouble,
+        /// Why it failed, in the server's words where it said some.
+        why: String,
+        /// How long the server wishes to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The system below failed.
+    #[error("cannot {doing} {what} in {location}")]
+    Io {
+        /// What was being done, as "write".
+        doing: &'static str,
+        /// To what, as `data/…`.
+        what: String,
+        /// The repository's location.
+        location: String,
+        /// Why it failed.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl BackendError {
+    /// Whether the file, and nothing more, is missing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
+    /// Whether the same request may succeed a moment later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Remote { trouble, .. } => trouble.is_transient(),
+            Self::Io { cause, .. } => matches!(
+                cause.kind(),
+                ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the place did not allow it: missing rights, append-only, object lock.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Remote { trouble, .. } => *trouble == Trouble::Denied,
+            Self::Io { cause, .. } => matches!(
+                cause.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ),
+            _ => false,
+        }
+    }
+
+    /// How long the server wishes to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Remote { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// What kind of failure a server, or the way to it, met; it decides whether to try again and what to advise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It passes: an overloaded or restarting server, a broken connection, a time-out, a truncated answer.
+    Transient,
+    /// The server can't be reached: no such name, no route, nobody listens. It may pass.
+    Unreachable,
+    /// No safe connection: an unknown or wrong certificate, no common protocol.
+    Tls,
+    /// The credentials are missing, unknown, wrong or expired.
+    Credentials,
+    /// The credentials are fine, the request is not allowed: missing rights, append-only, object lock.
+    Denied,
+    /// The bucket, path or module that should hold the repository is not there.
+    NoPlace,
+    /// The bucket is elsewhere: another region or endpoint.
+    WrongPlace,
+    /// This machine's clock and the server's differ too much.
+    Clock,
+    /// The host key is unknown or changed.
+    HostKey,
+    /// The place is full or a quota is used up.
+    Full,
+    /// A program that is needed (ssh, rclone) is missing or ended.
+    Program,
+    /// The server answered what the protocol does not allow.
+    Protocol,
+    /// Anything else that will not pass by itself.
+    Other,
+}
+
+impl Trouble {
+    /// Whether it may pass by itself.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Transient | Self::Unreachable)
+    }
+}
