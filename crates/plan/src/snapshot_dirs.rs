@@ -8,8 +8,8 @@ use lifeboat_format::{Id, Timestamp};
 
 /// The paths that are shown if nobody says otherwise (restic's).
 pub const PATH_TEMPLATES: [&str; 4] = ["ids/%i", "snapshots/%T", "hosts/%h/%T", "tags/%t/%T"];
-/// How a time is shown if nobody says otherwise: RFC 3339, in the zone that the snapshot was made in.
-pub const TIME_TEMPLATE: &str = "%Y-%m-%dT%H:%M:%S%:z";
+/// How a time is shown if nobody says otherwise: RFC 3339, in the zone that the snapshot was made in (restic's).
+pub const TIME_TEMPLATE: &str = "2006-01-02T15:04:05Z07:00";
 /// Entries of one snapshot at most: a template with tags makes one for each.
 const PATHS_PER_SNAPSHOT_MAX: usize = 1000;
 
@@ -68,7 +68,6 @@ impl SnapshotDirs {
         paths: &[&str],
         time_template: &str,
     ) -> Result<Self, TemplateError> {
-        let time_template = strftime_of(time_template);
         let mut all = Self {
             dirs: vec![BTreeMap::new()],
         };
@@ -251,17 +250,18 @@ fn free_name(names: &BTreeMap<String, SnapshotDir>, name: &str) -> String {
 }
 
 /// What restic's users write for a time is an example, as Go wants it.
-fn strftime_of(template: &str) -> String {
+fn strftime_of(template: &str, is_utc: bool) -> String {
     if template.contains('%') {
         return template.to_owned();
     }
-    const EXAMPLES: [(&str, &str); 16] = [
+    let zone = if is_utc { "Z" } else { "%:z" };
+    let examples = [
         ("2006", "%Y"),
         ("January", "%B"),
         ("Jan", "%b"),
         ("Monday", "%A"),
         ("Mon", "%a"),
-        ("Z07:00", "%:z"),
+        ("Z07:00", zone),
         ("-07:00", "%:z"),
         ("-0700", "%z"),
         ("MST", "%Z"),
@@ -276,7 +276,7 @@ fn strftime_of(template: &str) -> String {
     let mut out = String::new();
     let mut rest = template;
     while let Some(char) = rest.chars().next() {
-        match EXAMPLES
+        match examples
             .iter()
             .find(|(example, _)| rest.starts_with(example))
         {
@@ -299,6 +299,7 @@ fn time_text(time: Timestamp, template: &str) -> Result<String, String> {
     let instant = jiff::Timestamp::new(time.seconds, i32::try_from(time.nanoseconds).unwrap_or(0))
         .map_err(|error| error.to_string())?;
     let zoned = instant.to_zoned(TimeZone::fixed(offset));
+    let template = strftime_of(template, time.offset_seconds == 0);
     jiff::fmt::strtime::format(template, &zoned).map_err(|error| error.to_string())
 }
 
@@ -322,7 +323,7 @@ mod tests {
         let snapshots = [
             named(1, "2026-11-20T01:02:03+01:00", &tags[0]),
             named(2, "2026-11-21T01:02:03+01:00", &tags[1]),
-            named(3, "2026-11-21T01:02:03+01:00", &tags[2]),
+            named(3, "2026-11-21T00:02:03Z", &tags[2]),
         ];
         let dirs = SnapshotDirs::build(&snapshots, templates, time).unwrap();
         let mut paths = Vec::new();
@@ -349,8 +350,8 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "hosts/other/2026-11-21T01:02:03+01:00 = 3".to_owned(),
-                format!("hosts/other/latest -> {time}"),
+                "hosts/other/2026-11-21T00:02:03Z = 3".to_owned(),
+                "hosts/other/latest -> 2026-11-21T00:02:03Z".to_owned(),
                 "hosts/vm/2026-11-20T01:02:03+01:00 = 1".to_owned(),
                 format!("hosts/vm/{time} = 2"),
                 format!("hosts/vm/latest -> {time}"),
@@ -358,11 +359,11 @@ mod tests {
                 "ids/02020202 = 2".to_owned(),
                 "ids/03030303 = 3".to_owned(),
                 "snapshots/2026-11-20T01:02:03+01:00 = 1".to_owned(),
+                "snapshots/2026-11-21T00:02:03Z = 3".to_owned(),
                 format!("snapshots/{time} = 2"),
-                format!("snapshots/{time}-1 = 3"),
-                format!("snapshots/latest -> {time}-1"),
-                format!("tags/__/{time} = 3"),
-                format!("tags/__/latest -> {time}"),
+                "snapshots/latest -> 2026-11-21T00:02:03Z".to_owned(),
+                "tags/__/2026-11-21T00:02:03Z = 3".to_owned(),
+                "tags/__/latest -> 2026-11-21T00:02:03Z".to_owned(),
                 format!("tags/a_b/{time} = 2"),
                 format!("tags/a_b/latest -> {time}"),
                 format!("tags/nightly/{time} = 2"),
@@ -376,12 +377,17 @@ mod tests {
         assert_eq!(
             build(&["%h/%u-%T"], "2006-01-02_15.04"),
             [
-                "other/root-2026-11-21_01.02 = 3",
-                "other/root-latest -> root-2026-11-21_01.02",
+                "other/root-2026-11-21_00.02 = 3",
+                "other/root-latest -> root-2026-11-21_00.02",
                 "vm/root-2026-11-20_01.02 = 1",
                 "vm/root-2026-11-21_01.02 = 2",
                 "vm/root-latest -> root-2026-11-21_01.02",
             ]
+        );
+        assert_eq!(
+            build(&["%T"], "%H"),
+            ["00 = 3", "01 = 1", "01-1 = 2", "latest -> 00"],
+            "one name for two snapshots gets a number"
         );
         assert_eq!(
             build(&["%I"], "%F").first().map(String::len),

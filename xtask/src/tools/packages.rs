@@ -19,6 +19,7 @@ const fn package(program: &'static str, debian: &'static str) -> Package {
 pub(crate) const FOR_TESTS: &[Package] = &[
     package("cc", "gcc"),
     package("git", "git"),
+    package("fusermount3", "fuse3"),
     package("setfacl", "acl"),
     package("getfattr", "attr"),
     package("runuser", "util-linux"),

@@ -13,6 +13,7 @@ mod init;
 mod key;
 mod ls;
 mod ls_ncdu;
+mod mount;
 mod node_view;
 mod out;
 mod posix_acl;
@@ -26,6 +27,8 @@ mod tag;
 mod tar_entry;
 mod tree_walk;
 mod unlock;
+
+use std::sync::Arc;
 
 use clap::Subcommand;
 
@@ -44,6 +47,7 @@ pub enum RepoCommand {
     Find(Box<find::Find>),
     Diff(diff::Diff),
     Dump(dump::Dump),
+    Mount(Box<mount::Mount>),
     Stats(stats::Stats),
     Cat(cat::Cat),
     Check(check::Check),
@@ -54,7 +58,7 @@ pub enum RepoCommand {
 }
 
 /// Runs a command.
-pub fn run(repo: Repo, ui: &Ui) -> Outcome {
+pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
     let global = repo.global;
     match repo.command {
         RepoCommand::Init(command) => command.run(&global, ui),
@@ -65,6 +69,7 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Find(command) => command.run(&global, ui),
         RepoCommand::Diff(command) => command.run(&global, ui),
         RepoCommand::Dump(command) => command.run(&global, ui),
+        RepoCommand::Mount(command) => command.run(&global, ui),
         RepoCommand::Stats(command) => command.run(&global, ui),
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
