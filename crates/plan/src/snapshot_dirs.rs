@@ -80,8 +80,8 @@ impl SnapshotDirs {
             }
             for snapshot in snapshots {
                 let time =
-                    time_text(snapshot.time, &time_template).map_err(|why| TemplateError {
-                        template: time_template.clone(),
+                    time_text(snapshot.time, time_template).map_err(|why| TemplateError {
+                        template: time_template.to_owned(),
                         why,
                     })?;
                 all.add(Self::TOP, &parts, snapshot, &time);

@@ -126,8 +126,11 @@ fn every_snapshot_is_shown_as_it_was() {
     let at = |path: &str| mount.place.join(path);
     same().assert_same(&ours, &only_entry(&at("hosts/ours")));
     same().assert_same(&ours, &only_entry(&at("tags/a_b")));
-    same().assert_same(&theirs, &at("hosts/theirs/latest"));
-    same().assert_same(&theirs, &at("snapshots/latest"));
+    same().assert_same(
+        &theirs,
+        &fs::canonicalize(at("hosts/theirs/latest")).unwrap(),
+    );
+    same().assert_same(&theirs, &fs::canonicalize(at("snapshots/latest")).unwrap());
     assert_eq!(fs::read_dir(at("ids")).unwrap().count(), 2);
     assert!(fs::write(at("new"), b"x").is_err(), "it can't be written");
     assert_eq!(mount.end(), Some(0));
@@ -229,8 +232,7 @@ fn a_place_that_is_no_empty_directory_is_refused() {
             .ours()
             .run(["mount", name])
             .within(&place.path(""))
-            .said();
-        assert_eq!(said.code, 1, "{said:?}");
+            .ends(1);
         assert!(said.stderr.contains(why), "{}", said.stderr);
     }
 }
