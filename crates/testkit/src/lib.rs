@@ -8,6 +8,7 @@ pub mod disk;
 pub mod faults;
 pub mod fixtures;
 pub mod parsers;
+pub mod proxy;
 pub mod random;
 pub mod replay;
 pub mod restic;
