@@ -24,6 +24,7 @@ impl<B: Backend> RetryingBackend<B> {
         for _ in 1..self.attempts {
             match work() {
                 Err(BackendError::Io { .. }) => {}
+                Err(error) if error.is_transient() => {}
                 done => return done,
             }
         }
