@@ -203,6 +203,7 @@ struct Shared {
     plan: Mutex<FaultPlan>,
     log: Mutex<Vec<Operation>>,
     saved: Mutex<Vec<FileName>>,
+    remembered: Mutex<Vec<FileName>>,
     removed: Mutex<Vec<(FileName, u64)>>,
     is_dead: AtomicBool,
     faults: AtomicU64,
@@ -215,6 +216,7 @@ impl<B: Backend> FaultyBackend<B> {
             plan: Mutex::new(plan),
             log: Mutex::default(),
             saved: Mutex::default(),
+            remembered: Mutex::default(),
             removed: Mutex::default(),
             is_dead: AtomicBool::new(false),
             faults: AtomicU64::new(0),
@@ -238,6 +240,11 @@ impl<B: Backend> FaultyBackend<B> {
     /// Goes on by another plan; numbers go on too.
     pub fn follow(&self, plan: FaultPlan) {
         *lock(&self.shared.plan) = plan;
+    }
+
+    /// Takes these for what was saved last, oldest first, though another backend saved them: what a listing may hide.
+    pub fn remember(&self, saved: &[FileName]) {
+        lock(&self.shared.remembered).extend_from_slice(saved);
     }
 
     /// All operations until now.
@@ -267,7 +274,11 @@ impl<B: Backend> FaultyBackend<B> {
         self.shared.faults.load(Ordering::SeqCst)
     }
 
-    fn run<T>(&self, asked: Asked, mut work: impl FnMut() -> Result<T, BackendError>) -> Outcome<T> {
+    fn run<T>(
+        &self,
+        asked: Asked,
+        mut work: impl FnMut() -> Result<T, BackendError>,
+    ) -> Outcome<T> {
         let Asked {
             verb,
             kind,
@@ -394,7 +405,9 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         let hidden: Vec<Id> = match fault {
             Some(Fault::HideNewest(count)) => {
                 let saved = lock(&self.shared.saved);
-                let newest = saved.iter().rev().filter(|name| of_kind(name));
+                let remembered = lock(&self.shared.remembered);
+                let newest = saved.iter().rev().chain(remembered.iter().rev());
+                let newest = newest.filter(|name| of_kind(name));
                 newest.take(count).map(|name| name.id).collect()
             }
             Some(Fault::StaleListing) => {
