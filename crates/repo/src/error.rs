@@ -11,7 +11,7 @@ use crate::backend::{BackendError, FileName};
 pub enum RepoError {
     /// The backend failed.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Backend(BackendError),
     /// A file of the repository is not what it should be.
     #[error("{name} in {location} is damaged")]
     Damaged {
@@ -122,7 +122,31 @@ pub enum RepoError {
     Cancelled(#[from] Cancelled),
 }
 
+impl From<BackendError> for RepoError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            // A wish to stop is one, wherever it was heard.
+            BackendError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Backend(error),
+        }
+    }
+}
+
 impl RepoError {
+    /// Whether it says nothing about a file, but that nothing can be read now: somebody wished to stop, or the place
+    /// does not answer any more. What else is to be read would end the same way.
+    #[must_use]
+    pub fn ends_all(&self) -> bool {
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Backend(error) => error.is_transient(),
+            Self::BlobDamaged { cause, .. } | Self::LockUnreadable { cause, .. } => {
+                cause.ends_all()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the named file is simply not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {

@@ -11,9 +11,6 @@ use lifeboat_format::{Id, IndexFile};
 use crate::backend::{FileKind, FileName};
 use crate::{Index, RepoError, Repository};
 
-/// Index files that are fetched at once.
-const LOADERS: usize = 4;
-
 /// What loading the index brought to light.
 #[derive(Default)]
 pub struct IndexReport {
@@ -57,13 +54,17 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let shared = Mutex::new((Index::new(), report));
         std::thread::scope(|scope| {
-            for _ in 0..LOADERS.min(ids.len()) {
+            for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if cancel.is_cancelled() {
                             return;
                         }
                         let file = self.load_index_file(*id);
+                        if file.as_ref().is_err_and(RepoError::ends_all) {
+                            // The others end too.
+                            next.store(ids.len(), Ordering::Relaxed);
+                        }
                         let mut shared = shared
                             .lock()
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -80,6 +81,13 @@ impl Repository {
         let (index, mut report) = shared
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = report
+            .damaged
+            .iter()
+            .position(|(_, error)| error.ends_all());
+        if let Some(at) = ended {
+            return Err(report.damaged.swap_remove(at).1);
+        }
         report.missing_packs.sort();
         report.missing_packs.dedup();
         Ok((index, report))

@@ -95,6 +95,7 @@ pub fn read_blob(
     if let Some(first) = index.find(kind, &id) {
         match read_place(repository, kind, id, first, opener, out) {
             Ok(()) => return Ok(()),
+            Err(error) if error.ends_all() => return Err(error),
             Err(error) => failure = error,
         }
         for place in index
@@ -124,10 +125,13 @@ fn read_place(
     // Not cleared before: every byte is read over, or an error.
     sealed.resize(place.length_bytes as usize, 0);
     let name = FileName::new(FileKind::Pack, place.pack);
-    let fetched = repository
-        .backend()
-        .load_at(name, u64::from(place.offset_bytes), &mut sealed)
-        .map_err(RepoError::from);
+    let backend = repository.backend();
+    let offset_bytes = u64::from(place.offset_bytes);
+    let fetched = match kind {
+        BlobKind::Data => backend.load_at(name, offset_bytes, &mut sealed),
+        BlobKind::Tree => backend.load_tree_at(name, offset_bytes, &mut sealed),
+    }
+    .map_err(RepoError::from);
     let result = fetched.and_then(|()| {
         let mut plain = std::mem::take(out);
         let opened = open_blob(repository, id, place, &mut sealed, opener, &mut plain);
@@ -140,11 +144,14 @@ fn read_place(
         Ok(())
     });
     opener.sealed = sealed;
-    result.map_err(|cause| RepoError::BlobDamaged {
-        kind,
-        id,
-        pack: place.pack,
-        cause: Box::new(cause),
+    result.map_err(|cause| match cause {
+        cancelled @ RepoError::Cancelled(_) => cancelled,
+        cause => RepoError::BlobDamaged {
+            kind,
+            id,
+            pack: place.pack,
+            cause: Box::new(cause),
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 //! It must never fail in a way that no real backend could: a file is saved whole or not at all.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,7 +60,7 @@ const BUSY_FOR: Duration = Duration::from_millis(1);
 /// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// It fails and does nothing.
+    /// It fails and does nothing. This and the next fail as what may pass: another try is not in vain.
     FailBefore,
     /// It does its work and fails nevertheless, as when an answer is lost.
     FailAfter,
@@ -100,7 +101,9 @@ impl Fault {
     pub fn passes(self) -> bool {
         matches!(
             self,
-            Self::Busy
+            Self::FailBefore
+                | Self::FailAfter
+                | Self::Busy
                 | Self::Unreachable
                 | Self::TimeoutBefore
                 | Self::TimeoutAfter
@@ -299,14 +302,14 @@ impl<B: Backend> FaultyBackend<B> {
             operation
         };
         let what = || name.map_or_else(|| format!("{verb:?}"), |name| name.to_string());
-        let injected = |cause: &'static str| BackendError::Io {
+        let injected = |kind: ErrorKind, cause: &'static str| BackendError::Io {
             doing: "use",
             what: what(),
             location: self.location(),
-            cause: std::io::Error::other(cause),
+            cause: std::io::Error::new(kind, cause),
         };
         if self.is_dead() {
-            return Err(injected("the process is dead by plan"));
+            return Err(injected(ErrorKind::Other, "the process is dead by plan"));
         }
         let plan = lock(&self.shared.plan).clone();
         let fault = (plan.0)(&operation).filter(|fault| fault.fits(verb));
@@ -332,21 +335,21 @@ impl<B: Backend> FaultyBackend<B> {
                 work()?;
                 work().map(|done| (done, fault, number))
             }
-            Some(Fault::FailBefore) => Err(injected("failed by plan, before")),
+            Some(Fault::FailBefore) => Err(injected(ErrorKind::TimedOut, "failed by plan, before")),
             Some(Fault::FailAfter) => {
                 work()?;
-                Err(injected("failed by plan, after"))
+                Err(injected(ErrorKind::TimedOut, "failed by plan, after"))
             }
             Some(Fault::CrashBefore) => {
                 self.shared.is_dead.store(true, Ordering::SeqCst);
-                Err(injected("died by plan, before"))
+                Err(injected(ErrorKind::Other, "died by plan, before"))
             }
             Some(Fault::CrashAfter) => {
                 // What others do meanwhile happens before the death, as it may.
                 let done = work();
                 self.shared.is_dead.store(true, Ordering::SeqCst);
                 done?;
-                Err(injected("died by plan, after"))
+                Err(injected(ErrorKind::Other, "died by plan, after"))
             }
             fault => work().map(|done| (done, fault, number)),
         }
