@@ -10,6 +10,8 @@ mod location;
 mod memory;
 mod open;
 mod options;
+mod rclone;
+mod rest;
 mod shared;
 
 use std::fmt;
