@@ -12,5 +12,8 @@ pub mod latency;
 pub mod parsers;
 pub mod proxy;
 pub mod random;
+pub mod rclone;
 pub mod replay;
+pub mod rest_server;
 pub mod restic;
+pub mod tls;

@@ -13,6 +13,8 @@ mod memory;
 mod open;
 mod options;
 mod retry;
+mod rclone;
+mod rest;
 mod shared;
 
 use std::fmt;
