@@ -19,8 +19,15 @@ const THREADS: u8 = 8;
 /// One part of the contract.
 type Check = fn(&dyn Backend, &mut Random);
 
+/// What a place can show at all. Everything else is the same for every backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// Whether a repository has folders of its own, so that a place without one is told from an empty repository. An
+    /// object store has none: where nothing was saved, nothing is listed, and what makes a repository is its config.
+    pub has_folders: bool,
+}
+
 const CHECKS: &[(&str, Check)] = &[
-    ("a missing repository is an error", missing_repository),
     ("an empty repository lists nothing", empty_repository),
     ("a missing file is missing", missing_file),
     ("every kind keeps its files", every_kind),
@@ -39,20 +46,34 @@ const CHECKS: &[(&str, Check)] = &[
     ("creating again is harmless", creating_again),
 ];
 
-/// Checks a backend against the contract of [`Backend`]. `make` gives a new one each time, at a place of its own where
-/// no repository is.
+/// Checks a backend with folders against the contract of [`Backend`]. `make` gives a new one each time, at a place of
+/// its own where no repository is.
 ///
 /// # Panics
 /// If it breaks the contract; the part and the seed are named.
 pub fn check_backend(make: &dyn Fn() -> Box<dyn Backend>) {
+    check_backend_with(Traits { has_folders: true }, make);
+}
+
+/// As [`check_backend`], of a backend with these traits.
+///
+/// # Panics
+/// If it breaks the contract; the part and the seed are named.
+pub fn check_backend_with(traits: Traits, make: &dyn Fn() -> Box<dyn Backend>) {
     let seed = seed();
     let _seed = Note::seed(seed);
+    {
+        let _part = Note::new("in the part: where no repository is".into());
+        let check = match traits.has_folders {
+            true => missing_repository,
+            false => nothing_saved_yet,
+        };
+        check(&*make(), &mut Random::new(seed));
+    }
     for (part, check) in CHECKS {
         let _part = Note::new(format!("in the part: {part}"));
         let backend = make();
-        if *part != CHECKS[0].0 {
-            backend.create().unwrap();
-        }
+        backend.create().unwrap();
         check(&*backend, &mut Random::new(seed));
     }
 }
@@ -99,6 +120,31 @@ fn missing_repository(backend: &dyn Backend, _: &mut Random) {
         backend.save(FileName::CONFIG, &[b"x"]).is_err(),
         "no repository is made in passing"
     );
+}
+
+/// Without folders a listing that succeeds may be empty, but no file may seem to be there, and above all no config.
+fn nothing_saved_yet(backend: &dyn Backend, _: &mut Random) {
+    let is_nothing = |error: &BackendError| {
+        error.is_missing() || matches!(error, BackendError::NoRepository { .. })
+    };
+    for kind in FileKind::NAMED.into_iter().chain([FileKind::Config]) {
+        match listing(backend, kind) {
+            Ok(found) => assert!(found.is_empty(), "{kind:?}: {found:?}"),
+            Err(error) => assert!(is_nothing(&error), "{error:?}"),
+        }
+        let name = match kind {
+            FileKind::Config => FileName::CONFIG,
+            kind => FileName::new(kind, Id([1; 32])),
+        };
+        let errors = [
+            backend.size(name).unwrap_err(),
+            backend.load(name, NO_LIMIT).unwrap_err(),
+            backend.load_at(name, 0, &mut [0; 1]).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(is_nothing(&error), "{error:?}");
+        }
+    }
 }
 
 fn empty_repository(backend: &dyn Backend, _: &mut Random) {
