@@ -63,7 +63,7 @@ pub fn check_backend_with(traits: Traits, make: &dyn Fn() -> Box<dyn Backend>) {
     let seed = seed();
     let _seed = Note::seed(seed);
     {
-        let _part = Note::new("in the part: where no repository is".into());
+        let _part = Note::new("in the part: where no repository is");
         let check = match traits.has_folders {
             true => missing_repository,
             false => nothing_saved_yet,
