@@ -184,22 +184,28 @@ impl Restic {
     }
 }
 
-fn env_path(name: &str) -> Option<PathBuf> {
+/// The path that a variable holds.
+pub(crate) fn env_path(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
 }
 
-/// Where `make test` puts what it installs.
 fn tool(name: &str) -> Option<PathBuf> {
+    tool_path(&format!("bin/{name}"))
+}
+
+/// Where `make test` puts what it installs.
+pub(crate) fn tool_path(name: &str) -> Option<PathBuf> {
     let tools = env_path("LIFEBOAT_TOOLS").or_else(|| {
         let cache =
             env_path("XDG_CACHE_HOME").or_else(|| Some(env_path("HOME")?.join(".cache")))?;
         Some(cache.join("lifeboat/tools"))
     })?;
-    Some(tools.join("bin").join(name))
+    Some(tools.join(name))
 }
 
-fn first_file(paths: &[Option<PathBuf>]) -> Option<PathBuf> {
+/// The first of these that is a file.
+pub(crate) fn first_file(paths: &[Option<PathBuf>]) -> Option<PathBuf> {
     paths.iter().flatten().find(|path| path.is_file()).cloned()
 }
