@@ -90,7 +90,10 @@ api_bind_addr = "127.0.0.1:{port}"
         };
         let until = Instant::now() + START_MAX;
         while !garage.is_ready() {
-            let ended = garage.server.try_wait().map_err(|error| error.to_string())?;
+            let ended = garage
+                .server
+                .try_wait()
+                .map_err(|error| error.to_string())?;
             if ended.is_some() || Instant::now() > until {
                 let log = fs::read_to_string(garage.dir.path().join("log")).unwrap_or_default();
                 return Err(log);

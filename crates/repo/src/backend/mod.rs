@@ -10,6 +10,7 @@ mod location;
 mod memory;
 mod open;
 mod options;
+mod s3;
 mod shared;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::s3::S3Backend;
 use super::{Backend, BackendOptions, LocalBackend, Location, OptionError};
 
 /// The backend of a location, without decorators.
@@ -13,9 +14,16 @@ pub fn open(
     location: &Location,
     options: &BackendOptions,
 ) -> Result<Arc<dyn Backend>, OptionError> {
-    let _ = options;
     Ok(match location {
         Location::Local(path) => Arc::new(LocalBackend::new(path)),
+        Location::S3 {
+            endpoint,
+            bucket,
+            prefix,
+        } => {
+            let shown = location.to_string();
+            Arc::new(S3Backend::new(endpoint, bucket, prefix, shown, options)?)
+        }
         other => {
             return Err(OptionError {
                 name: other.to_string(),
