@@ -2,6 +2,7 @@
 //! It must never be part of what is shipped, and never skip a test because something is missing: it fails instead.
 
 pub mod append_only;
+pub mod authority;
 pub mod compare;
 pub mod conformance;
 pub mod crash;
@@ -9,6 +10,7 @@ pub mod disk;
 pub mod faults;
 pub mod fixtures;
 pub mod latency;
+pub mod garage;
 pub mod parsers;
 pub mod proxy;
 pub mod random;
@@ -16,4 +18,5 @@ pub mod rclone;
 pub mod replay;
 pub mod rest_server;
 pub mod restic;
+pub mod s3;
 pub mod tls;

@@ -190,14 +190,18 @@ pub(crate) fn env_path(name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-/// Where `make test` puts what it installs.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+    tool_path(&format!("bin/{name}"))
+}
+
+/// Where `make test` puts what it installs.
+pub(crate) fn tool_path(name: &str) -> Option<PathBuf> {
     let tools = env_path("LIFEBOAT_TOOLS").or_else(|| {
         let cache =
             env_path("XDG_CACHE_HOME").or_else(|| Some(env_path("HOME")?.join(".cache")))?;
         Some(cache.join("lifeboat/tools"))
     })?;
-    Some(tools.join("bin").join(name))
+    Some(tools.join(name))
 }
 
 pub(crate) fn first_file(paths: &[Option<PathBuf>]) -> Option<PathBuf> {

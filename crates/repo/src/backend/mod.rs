@@ -12,9 +12,10 @@ mod location;
 mod memory;
 mod open;
 mod options;
-mod retry;
 mod rclone;
 mod rest;
+mod retry;
+mod s3;
 mod shared;
 
 use std::fmt;
