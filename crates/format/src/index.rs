@@ -4,9 +4,7 @@
 use serde::Deserialize;
 
 use crate::go_json::push_number;
-use crate::{
-    BlobKind, FormatError, Id, OVERHEAD_BYTES, PackEntry, Timestamp, header_bytes,
-};
+use crate::{BlobKind, FormatError, Id, OVERHEAD_BYTES, PackEntry, Timestamp, header_bytes};
 
 /// The content of one index file.
 #[derive(Clone, Debug, Default, Deserialize)]

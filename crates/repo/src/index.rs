@@ -296,7 +296,10 @@ impl Index {
             + table(&self.trees)
             + self.packs.capacity() * size_of::<KnownPack>()
             + self.relied.capacity() * 8
-            + self.marked.as_ref().map_or(0, |marked| marked.memory_bytes())
+            + self
+                .marked
+                .as_ref()
+                .map_or(0, |marked| marked.memory_bytes())
     }
 
     fn entries<'a>(
