@@ -52,7 +52,11 @@ pub(super) fn choose(facts: &Facts) -> Choice {
             let good = good_places(facts, kind, &id);
             let best = good.min_by_key(|(number, pack)| {
                 let rank = ranks.get(*pack as usize).copied();
-                (rank.unwrap_or(u32::MAX), *number)
+                let is_unproven = !is_proven(facts, *pack, kind, &id);
+                let is_last = facts.packs.get(*pack as usize).is_none_or(|pack| {
+                    pack.mark.is_some() || facts.proof.repacked.contains(&pack.id)
+                });
+                (is_last, is_unproven, rank.unwrap_or(u32::MAX), *number)
             });
             match best {
                 Some((best, _)) if best == number => {
@@ -106,6 +110,16 @@ pub(super) fn good_places<'a>(
             fact.is_whole() && (damaged.is_empty() || !damaged.contains(&(fact.id, kind, *id)));
         is_good.then_some((number, pack))
     })
+}
+
+/// Whether this run wrote or read this place, if that matters: then others may go.
+pub(super) fn is_proven(facts: &Facts, pack: u32, kind: BlobKind, id: &Id) -> bool {
+    let proof = &facts.proof;
+    let pack = facts.packs.get(pack as usize);
+    !proof.is_wanted
+        || pack.is_some_and(|pack| {
+            proof.written.contains(&pack.id) || proof.good.contains(&(pack.id, kind, *id))
+        })
 }
 
 fn is_gone(facts: &Facts, kind: BlobKind, number: u32) -> bool {

@@ -135,15 +135,7 @@ impl Facts {
             .list(FileKind::Pack, &mut |id, size_bytes| {
                 listed.insert(id, size_bytes);
             })?;
-        let mut gathering = Gathering {
-            listed,
-            facts: Self {
-                compresses: repository.compresses(),
-                ..Self::default()
-            },
-            numbers: HashMap::new(),
-            marks: Vec::new(),
-        };
+        let mut gathering = Gathering::new(listed, repository.compresses());
         load_files(repository, &ids, cancel, &mut gathering)?;
         gathering.finish()
     }
@@ -191,15 +183,28 @@ fn load_files(
         .1
 }
 
+/// Facts that index files are added to.
 pub(super) struct Gathering {
-    pub(super) listed: HashMap<Id, u64>,
-    pub(super) facts: Facts,
+    listed: HashMap<Id, u64>,
+    facts: Facts,
     numbers: HashMap<Id, u32>,
     /// They are taken last: a pack that any file names without a mark is not marked.
     marks: Vec<(usize, MarkedPack)>,
 }
 
 impl Gathering {
+    pub(super) fn new(listed: HashMap<Id, u64>, compresses: bool) -> Self {
+        Self {
+            listed,
+            facts: Facts {
+                compresses,
+                ..Facts::default()
+            },
+            numbers: HashMap::new(),
+            marks: Vec::new(),
+        }
+    }
+
     pub(super) fn take(&mut self, id: Id, file: IndexFile) -> Result<(), RepoError> {
         let home = self.facts.files.len();
         self.facts.files.push(IndexFileFact {

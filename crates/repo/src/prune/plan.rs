@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lifeboat_format::{BlobKind, Id, Timestamp};
 
-use super::choice::{Choice, choose, good_places, used_numbers};
+use super::choice::{Choice, choose, good_places, is_proven, used_numbers};
 use super::facts::{Facts, Mark, PackFact};
 use super::options::PruneOptions;
 use super::stats::{PackWorth, PruneStats};
@@ -326,15 +326,9 @@ fn small_bytes(facts: &Facts, options: &PruneOptions) -> u64 {
 
 /// Packs go whose used blobs lie elsewhere too, if these other places were read in this run; the rest stays.
 fn keep_unproven(facts: &Facts, choice: &Choice, fates: &mut [Fate]) {
-    let is_proven = |kind: BlobKind, id: &Id| {
+    let is_safe = |kind: BlobKind, id: &Id| {
         good_places(facts, kind, id).any(|(number, pack)| {
-            let pack = facts
-                .packs
-                .get(pack as usize)
-                .map_or(Id::default(), |pack| pack.id);
-            choice.chosen.has(kind, number)
-                && (facts.proof.written.contains(&pack)
-                    || facts.proof.good.contains(&(pack, kind, *id)))
+            choice.chosen.has(kind, number) && is_proven(facts, pack, kind, id)
         })
     };
     for (pack, fate) in facts.packs.iter().zip(fates) {
@@ -345,7 +339,7 @@ fn keep_unproven(facts: &Facts, choice: &Choice, fates: &mut [Fate]) {
                 .filter(|(kind, at)| facts.used.has(*kind, *at));
             used.all(|(kind, number)| {
                 let place = facts.index.place_at(kind, number);
-                place.is_some_and(|(id, ..)| is_proven(kind, &id))
+                place.is_some_and(|(id, ..)| is_safe(kind, &id))
             })
         };
         if goes && !may_go() {
@@ -384,8 +378,11 @@ fn copies(facts: &Facts, choice: &Choice, fates: &[Fate]) -> (Places, Places) {
                     None => repack.entry(pack).or_default().push((kind, number)),
                 },
                 Fate::Keep => {
-                    let goes = good_places(facts, kind, &id)
-                        .any(|(_, other)| !fate(other).stays() && !is_marked(other));
+                    // Also a pack that is cut short may hold the only copy that is sound.
+                    let goes = facts.index.numbers(kind, &id).any(|number| {
+                        let place = facts.index.place_at(kind, number);
+                        place.is_some_and(|(_, pack, _)| !fate(pack).stays() && !is_marked(pack))
+                    });
                     if goes {
                         prove.entry(pack).or_default().push((kind, number));
                     }
