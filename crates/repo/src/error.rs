@@ -108,6 +108,15 @@ pub enum RepoError {
         /// The repository's location.
         location: String,
     },
+    /// Something can't be read that says what snapshots need.
+    #[error("{what} can't be read, so it is not known what snapshots need")]
+    NeedsUnknown {
+        /// A snapshot, tree, blob or index file.
+        what: String,
+        /// Why not.
+        #[source]
+        cause: Box<RepoError>,
+    },
     /// The operation makes no sense here.
     #[error("{0}")]
     Refused(String),

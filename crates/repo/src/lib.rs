@@ -9,6 +9,7 @@ mod index;
 mod ingest;
 mod load_index;
 mod lock;
+pub mod prune;
 mod random;
 mod read;
 mod repository;

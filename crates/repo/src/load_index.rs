@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{Id, IndexFile};
+use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
 
 use crate::backend::{FileKind, FileName};
 use crate::{Index, RepoError, Repository};
@@ -20,7 +20,7 @@ pub struct IndexReport {
     pub missing_packs: Vec<Id>,
     /// Packs in the listing with their sizes in bytes, if it was asked for.
     pub listed_packs: HashMap<Id, u64>,
-    /// Packs that index files say should be deleted, by a prune in two phases.
+    /// Packs that index files say should be deleted, by a prune in two phases. Nothing new may rely on them.
     pub marked_packs: Vec<Id>,
 }
 
@@ -70,7 +70,7 @@ impl Repository {
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
                         let (index, report) = &mut *shared;
                         match file {
-                            Ok(file) => take(index, report, &file, listing),
+                            Ok(file) => take(index, report, file, listing),
                             Err(error) => report.damaged.push((*id, error)),
                         }
                     }
@@ -103,26 +103,24 @@ impl Repository {
     }
 }
 
-fn take(index: &mut Index, report: &mut IndexReport, file: &IndexFile, listing: PackListing) {
+fn take(index: &mut Index, report: &mut IndexReport, file: IndexFile, listing: PackListing) {
     for pack in &file.packs {
-        let present = listing == PackListing::Skip || {
-            let needed = pack
-                .blobs
-                .iter()
-                .map(|b| u64::from(b.offset_bytes) + u64::from(b.length_bytes))
-                .max()
-                .unwrap_or(0);
-            report
-                .listed_packs
-                .get(&pack.id)
-                .is_some_and(|size| *size > needed)
-        };
+        let present = is_present(report, pack, listing);
         if !present {
             report.missing_packs.push(pack.id);
         }
         index.insert(pack, present);
     }
-    report
-        .marked_packs
-        .extend(file.packs_to_delete.iter().map(|pack| pack.id));
+    for marked in file.packs_to_delete {
+        report.marked_packs.push(marked.id);
+        let pack = marked.unmarked();
+        index.insert_marked(&pack, is_present(report, &pack, listing));
+    }
+}
+
+fn is_present(report: &IndexReport, pack: &IndexPack, listing: PackListing) -> bool {
+    let ends = |blob: &IndexBlob| u64::from(blob.offset_bytes) + u64::from(blob.length_bytes);
+    let needed = pack.blobs.iter().map(ends).max().unwrap_or(0);
+    let listed = || report.listed_packs.get(&pack.id);
+    listing == PackListing::Skip || listed().is_some_and(|size| *size > needed)
 }
