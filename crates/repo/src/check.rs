@@ -571,7 +571,7 @@ fn check_packs(
     }
 }
 
-fn split_header(
+pub(crate) fn split_header(
     repository: &Repository,
     id: Id,
     pack: &[u8],

@@ -98,7 +98,7 @@ pub enum RepoError {
     NotFound(String),
     /// Packs that a new snapshot relies on are gone.
     #[error(
-        "{count} packs that this backup relies on vanished from {location} while it ran, the first is {first}"
+        "{count} packs that the new snapshot relies on vanished from {location} while it ran, the first is {first}"
     )]
     PacksVanished {
         /// How many.
@@ -113,6 +113,27 @@ pub enum RepoError {
     NeedsUnknown {
         /// A snapshot, tree, blob or index file.
         what: String,
+        /// Why not.
+        #[source]
+        cause: Box<RepoError>,
+    },
+    /// A tree has something in it that this program would lose by writing it anew.
+    #[error(
+        "the tree of {path} ({id}) holds what this program can't write, and rewriting it would lose that"
+    )]
+    NotRewritable {
+        /// The directory.
+        path: String,
+        /// Its tree.
+        id: Id,
+    },
+    /// The config could not be replaced.
+    #[error("the config of {location} could not be replaced, {}", if *is_old { "and the old one is in its place" } else { "and the old one could not be put back" })]
+    ConfigNotReplaced {
+        /// The repository's location.
+        location: String,
+        /// Whether the repository has its old config.
+        is_old: bool,
         /// Why not.
         #[source]
         cause: Box<RepoError>,
@@ -160,5 +181,18 @@ impl RepoError {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Backend(error) if error.is_missing())
+    }
+
+    /// Whether one thing is damaged or missing, and others may be read all the same; otherwise the place itself can't
+    /// be reached, and everything else would fail the same way.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Backend(BackendError::Remote { .. } | BackendError::NoRepository { .. }) => false,
+            Self::Backend(error) => !error.is_transient() && !error.is_refusal(),
+            Self::BlobDamaged { cause, .. } => cause.is_damage(),
+            Self::BlobUnknown { .. } | Self::Damaged { .. } | Self::Format(_) => true,
+            _ => false,
+        }
     }
 }

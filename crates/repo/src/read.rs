@@ -167,8 +167,28 @@ pub fn open_blob<'a>(
     opener: &mut Opener,
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], FormatError> {
-    let stored = repository.master().open(sealed)?;
-    let plain: &[u8] = if place.raw_length_bytes == 0 {
+    open_stored(repository, id, place, sealed, opener, out).map(|opened| opened.plain)
+}
+
+/// A blob that was decrypted and compared with its ID.
+pub(crate) struct Opened<'a> {
+    /// What was encrypted: a compressed frame, or the plaintext itself.
+    pub(crate) stored: &'a [u8],
+    /// The plaintext.
+    pub(crate) plain: &'a [u8],
+}
+
+/// As [`open_blob`], and gives also what was encrypted.
+pub(crate) fn open_stored<'a>(
+    repository: &Repository,
+    id: Id,
+    place: BlobRef,
+    sealed: &'a mut [u8],
+    opener: &mut Opener,
+    out: &'a mut Vec<u8>,
+) -> Result<Opened<'a>, FormatError> {
+    let stored: &'a [u8] = repository.master().open(sealed)?;
+    let plain: &'a [u8] = if place.raw_length_bytes == 0 {
         stored
     } else {
         if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
@@ -185,7 +205,7 @@ pub fn open_blob<'a>(
     };
     let got = Id::of(plain);
     if got == id {
-        Ok(plain)
+        Ok(Opened { stored, plain })
     } else {
         Err(FormatError::Hash { expected: id, got })
     }

@@ -443,7 +443,7 @@ impl Repository {
         }
     }
 
-    fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepoError> {
+    pub(crate) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepoError> {
         let mut sealed = vec![0; NONCE_BYTES];
         sealed.extend_from_slice(plain);
         self.master

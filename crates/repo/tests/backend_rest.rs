@@ -55,9 +55,6 @@ fn rest_server_that_fails() {
     check_backend_with(TRAITS, &|| {
         let faults = [Fault::FailBefore, Fault::FailAfter];
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
-        Box::new(RetryingBackend::new(
-            FaultyBackend::new(next(), plan),
-            ATTEMPTS,
-        ))
+        Box::new(lifeboat_testkit::retrying(FaultyBackend::new(next(), plan)))
     });
 }

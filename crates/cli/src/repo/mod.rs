@@ -6,6 +6,7 @@ mod backup;
 mod cat;
 mod check;
 mod connect;
+mod copy;
 mod diff;
 mod dump;
 mod find;
@@ -15,15 +16,19 @@ mod init;
 mod key;
 mod ls;
 mod ls_ncdu;
+mod migrate;
 mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod recover;
 mod restore;
+mod rewrite;
 mod select;
 mod session;
 mod snapshots;
 mod stats;
+mod store;
 mod tag;
 mod tar_entry;
 mod tree_walk;
@@ -50,6 +55,10 @@ pub enum RepoCommand {
     Cat(cat::Cat),
     Check(check::Check),
     Forget(Box<forget::Forget>),
+    Copy(Box<copy::Copy>),
+    Rewrite(Box<rewrite::Rewrite>),
+    Recover(recover::Recover),
+    Migrate(migrate::Migrate),
     Tag(tag::Tag),
     Key(key::Key),
     Unlock(unlock::Unlock),
@@ -71,6 +80,10 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Copy(command) => command.run(&global, ui),
+        RepoCommand::Rewrite(command) => command.run(&global, ui),
+        RepoCommand::Recover(command) => command.run(&global, ui),
+        RepoCommand::Migrate(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
         RepoCommand::Key(command) => command.run(&global, ui),
         RepoCommand::Unlock(command) => command.run(&global, ui),
