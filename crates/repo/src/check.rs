@@ -29,6 +29,8 @@ pub enum FindingKind {
     PackDamaged,
     /// A pack is in no index file: harmless, left by an interrupted run.
     PackUnindexed,
+    /// A pack is marked for deletion and needed nevertheless: prune indexes it again.
+    PackMarked,
     /// A tree can't be read or contradicts itself.
     Tree,
     /// A blob that a tree names is in no index file.
@@ -170,6 +172,7 @@ impl Repository {
             .collect();
         report.snapshots = roots.len() as u64;
         let used = self.check_trees(&index, &roots, options.threads.max(1), &findings, cancel)?;
+        check_marked(&loaded.listed_packs, &used.in_marked_packs, &findings);
         report.trees = used.trees;
         report.unused_blobs = ((index.len(BlobKind::Data) + index.len(BlobKind::Tree)) as u64)
             .saturating_sub(used.blobs);
@@ -233,6 +236,7 @@ impl Repository {
             std::sync::Condvar::new(),
         );
         let data = Mutex::new(HashSet::new());
+        let marked = Mutex::new(HashSet::new());
         let reader = BlobReader::new(self, index);
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -255,7 +259,13 @@ impl Repository {
                         };
                         guard.busy += 1;
                         drop(guard);
-                        let children = check_tree(&reader, id, &context, &data, findings);
+                        let children = {
+                            let needed = Needed {
+                                data: &data,
+                                marked: &marked,
+                            };
+                            check_tree(&reader, id, &context, needed, findings)
+                        };
                         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
                         guard.busy -= 1;
                         for (child, context) in children {
@@ -282,6 +292,7 @@ impl Repository {
         Ok(Used {
             trees,
             blobs: trees + data,
+            in_marked_packs: marked.into_inner().unwrap_or_else(PoisonError::into_inner),
         })
     }
 
@@ -442,6 +453,52 @@ impl Repository {
 struct Used {
     trees: u64,
     blobs: u64,
+    in_marked_packs: HashSet<(Id, BlobKind, Id)>,
+}
+
+/// What snapshots need, as it is found.
+#[derive(Clone, Copy)]
+struct Needed<'a> {
+    data: &'a Mutex<HashSet<Id>>,
+    /// Blobs that only packs hold that are marked for deletion, with these packs.
+    marked: &'a Mutex<HashSet<(Id, BlobKind, Id)>>,
+}
+
+impl Needed<'_> {
+    fn note_marked(&self, index: &Index, kind: BlobKind, id: Id) {
+        if let Some(place) = index.find_marked(kind, &id) {
+            self.marked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((place.pack, kind, id));
+        }
+    }
+}
+
+/// Says which packs are to be deleted although snapshots need them: a program that takes no locks relied on them while
+/// a prune marked them.
+fn check_marked(
+    listed: &HashMap<Id, u64>,
+    needed: &HashSet<(Id, BlobKind, Id)>,
+    findings: &Findings,
+) {
+    let mut packs: BTreeMap<Id, usize> = BTreeMap::new();
+    for (pack, ..) in needed {
+        *packs.entry(*pack).or_default() += 1;
+    }
+    for (pack, blobs) in packs {
+        if listed.contains_key(&pack) {
+            let why = format_args!(
+                "it is marked for deletion, but snapshots need {blobs} of its blobs; prune indexes it again, and until then other programs can't read them"
+            )
+            .to_string();
+            findings.add(FindingKind::PackMarked, format_args!("pack {pack}"), why);
+        } else {
+            let why =
+                format!("it is not there; {blobs} blobs that snapshots need are lost with it");
+            findings.add(FindingKind::PackMissing, format_args!("pack {pack}"), why);
+        }
+    }
 }
 
 fn blobs_by_pack(index: &Index) -> HashMap<Id, Vec<(BlobKind, Id, BlobRef)>> {
@@ -514,7 +571,7 @@ fn check_packs(
     }
 }
 
-fn split_header(
+pub(crate) fn split_header(
     repository: &Repository,
     id: Id,
     pack: &[u8],
@@ -547,9 +604,10 @@ fn check_tree(
     reader: &BlobReader<'_>,
     id: Id,
     context: &str,
-    data: &Mutex<HashSet<Id>>,
+    needed: Needed<'_>,
     findings: &Findings,
 ) -> Vec<(Id, String)> {
+    needed.note_marked(reader.index(), BlobKind::Tree, id);
     let tree: Tree = match reader.tree(id) {
         Ok(tree) => tree,
         Err(error) => {
@@ -577,6 +635,7 @@ fn check_tree(
             (NodeKind::File, Some(content), _) => {
                 let mut size = 0;
                 for blob in content {
+                    needed.note_marked(reader.index(), BlobKind::Data, *blob);
                     match reader.index().plain_bytes(BlobKind::Data, blob) {
                         Some(bytes) => size += bytes,
                         None => findings.add(
@@ -602,7 +661,9 @@ fn check_tree(
                         ),
                     );
                 }
-                data.lock()
+                needed
+                    .data
+                    .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend(content.iter().copied());
             }

@@ -4,18 +4,26 @@
 pub mod backend;
 mod check;
 mod clock;
+mod copy;
 mod error;
 mod index;
 mod ingest;
 mod load_index;
 mod lock;
+pub mod prune;
+mod migrate;
 mod random;
 mod read;
+mod recover;
+mod relied;
 mod repository;
+mod rewrite;
 mod snapshots;
+mod tree_walk;
 
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;
+pub use copy::{Copier, CopyOptions, CopyOutcome, CopyPlan};
 pub use error::RepoError;
 pub use index::Index;
 pub use ingest::{
@@ -27,6 +35,11 @@ pub use load_index::{IndexReport, PackListing};
 pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
+pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repository::{Identity, KeyCost, Repository};
+pub use rewrite::{
+    KeepAll, RewriteChange, RewriteOutcome, RewriteSelect, Rewriter, Rewritten, TreeCounts,
+};
 pub use snapshots::Snapshots;

@@ -23,6 +23,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("setfacl", "acl"),
     package("getfattr", "attr"),
     package("runuser", "util-linux"),
+    package("openssl", "openssl"),
+    package("rclone", "rclone"),
 ];
 
 pub(crate) const FOR_BENCH: &[Package] = &[package("cc", "gcc"), package("time", "time")];

@@ -1,9 +1,12 @@
 //! The commands on one repository, one file each.
 //! It must never grow a command's work here: this is only the table of them.
 
+mod access;
 mod backup;
 mod cat;
 mod check;
+mod connect;
+mod copy;
 mod diff;
 mod dump;
 mod find;
@@ -13,16 +16,20 @@ mod init;
 mod key;
 mod ls;
 mod ls_ncdu;
+mod migrate;
 mod mount;
 mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod recover;
 mod restore;
+mod rewrite;
 mod select;
 mod session;
 mod snapshots;
 mod stats;
+mod store;
 mod tag;
 mod tar_entry;
 mod tree_walk;
@@ -52,6 +59,10 @@ pub enum RepoCommand {
     Cat(cat::Cat),
     Check(check::Check),
     Forget(Box<forget::Forget>),
+    Copy(Box<copy::Copy>),
+    Rewrite(Box<rewrite::Rewrite>),
+    Recover(recover::Recover),
+    Migrate(migrate::Migrate),
     Tag(tag::Tag),
     Key(key::Key),
     Unlock(unlock::Unlock),
@@ -74,6 +85,10 @@ pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Copy(command) => command.run(&global, ui),
+        RepoCommand::Rewrite(command) => command.run(&global, ui),
+        RepoCommand::Recover(command) => command.run(&global, ui),
+        RepoCommand::Migrate(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
         RepoCommand::Key(command) => command.run(&global, ui),
         RepoCommand::Unlock(command) => command.run(&global, ui),

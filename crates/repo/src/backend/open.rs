@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Backend, BackendOptions, LocalBackend, Location, OptionError};
+use super::s3::S3Backend;
+use super::{Backend, BackendOptions, LocalBackend, Location, OptionError, rclone, rest};
 
 /// The backend of a location, without decorators.
 ///
@@ -13,9 +14,18 @@ pub fn open(
     location: &Location,
     options: &BackendOptions,
 ) -> Result<Arc<dyn Backend>, OptionError> {
-    let _ = options;
     Ok(match location {
         Location::Local(path) => Arc::new(LocalBackend::new(path)),
+        Location::Rest { .. } => Arc::new(rest::open(location, options)?),
+        Location::Rclone(remote) => Arc::new(rclone::open(remote, location, options)?),
+        Location::S3 {
+            endpoint,
+            bucket,
+            prefix,
+        } => {
+            let shown = location.to_string();
+            Arc::new(S3Backend::new(endpoint, bucket, prefix, shown, options)?)
+        }
         other => {
             return Err(OptionError {
                 name: other.to_string(),
