@@ -12,3 +12,4 @@ pub mod random;
 pub mod replay;
 pub mod restic;
 pub mod retry;
+pub mod sshd;
