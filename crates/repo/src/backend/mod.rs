@@ -10,6 +10,7 @@ mod location;
 mod memory;
 mod open;
 mod options;
+mod sftp;
 mod shared;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use location::{Location, LocationError};
 pub use memory::MemoryBackend;
 pub use open::open;
 pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
+pub use sftp::SftpBackend;
 
 /// Requests at once that a local disk is worth.
 const LOCAL_CONNECTIONS: usize = 2;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Backend, BackendOptions, LocalBackend, Location, OptionError};
+use super::{Backend, BackendOptions, LocalBackend, Location, OptionError, SftpBackend};
 
 /// The backend of a location, without decorators.
 ///
@@ -13,9 +13,20 @@ pub fn open(
     location: &Location,
     options: &BackendOptions,
 ) -> Result<Arc<dyn Backend>, OptionError> {
-    let _ = options;
     Ok(match location {
         Location::Local(path) => Arc::new(LocalBackend::new(path)),
+        Location::Sftp {
+            username,
+            host,
+            port,
+            path,
+        } => Arc::new(SftpBackend::new(
+            username.as_deref(),
+            host,
+            *port,
+            path,
+            options,
+        )?),
         other => {
             return Err(OptionError {
                 name: other.to_string(),

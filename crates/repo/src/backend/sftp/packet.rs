@@ -438,14 +438,23 @@ mod tests {
 
     #[test]
     fn a_request_has_its_length_type_and_number_before_its_fields() {
-        let bytes = Request::new(OPEN).bytes(b"ab").u32(1).no_attributes().numbered(9);
+        let bytes = Request::new(OPEN)
+            .bytes(b"ab")
+            .u32(1)
+            .no_attributes()
+            .numbered(9);
         assert_eq!(
             bytes,
-            [0, 0, 0, 19, 3, 0, 0, 0, 9, 0, 0, 0, 2, b'a', b'b', 0, 0, 0, 1, 0, 0, 0, 0]
+            [
+                0, 0, 0, 19, 3, 0, 0, 0, 9, 0, 0, 0, 2, b'a', b'b', 0, 0, 0, 1, 0, 0, 0, 0
+            ]
         );
         assert_eq!(Request::hello(), [0, 0, 0, 5, 1, 0, 0, 0, 3]);
         let whole = Request::new(WRITE).bytes(b"abc").numbered(1);
-        assert_eq!(Request::new(WRITE).pieces(&[b"a", b"", b"bc"]).numbered(1), whole);
+        assert_eq!(
+            Request::new(WRITE).pieces(&[b"a", b"", b"bc"]).numbered(1),
+            whole
+        );
     }
 
     #[test]
