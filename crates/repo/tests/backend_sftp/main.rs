@@ -1,6 +1,10 @@
 //! The SFTP backend against a real sshd: it keeps the contract, leaves restic's layout and survives what a network does.
 
 mod contract;
+mod failures;
+mod gate;
+mod interop;
+mod loss;
 
 use std::path::PathBuf;
 
