@@ -25,6 +25,9 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("runuser", "util-linux"),
     package("openssl", "openssl"),
     package("rclone", "rclone"),
+    package("ssh", "openssh-client"),
+    // Its folder is not on everybody's PATH, and it wants to be called by its whole path anyway.
+    package("/usr/sbin/sshd", "openssh-server"),
 ];
 
 pub(crate) const FOR_BENCH: &[Package] = &[package("cc", "gcc"), package("time", "time")];
