@@ -2,6 +2,7 @@
 //! It must never know where a member comes from or goes to: that is the work of `state`, and `protect` joins the two.
 
 pub mod backend;
+mod by_pack;
 mod check;
 mod clock;
 mod error;
@@ -13,7 +14,9 @@ mod random;
 mod read;
 mod repository;
 mod snapshots;
+mod used;
 
+pub use by_pack::ByPack;
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;
 pub use error::RepoError;
@@ -30,3 +33,4 @@ pub use lock::{
 pub use read::{BlobReader, Opener, open_blob, read_blob};
 pub use repository::{Identity, KeyCost, Repository};
 pub use snapshots::Snapshots;
+pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};
