@@ -189,6 +189,19 @@ impl Index {
         None
     }
 
+    /// Whether a blob lies in a pack that is there.
+    #[must_use]
+    pub fn has(&self, kind: BlobKind, id: &Id) -> bool {
+        self.entries(kind, id).any(|(_, pack)| pack.present)
+    }
+
+    /// Believes no longer that these packs are there.
+    pub fn distrust(&mut self, packs: &std::collections::BTreeSet<Id>) {
+        for pack in &mut self.packs {
+            pack.present &= !packs.contains(&pack.id);
+        }
+    }
+
     /// The packs that were relied on.
     #[must_use]
     pub fn relied_packs(&self) -> Vec<Id> {

@@ -12,12 +12,13 @@ mod load_index;
 mod lock;
 mod random;
 mod read;
+mod repair;
 mod repository;
 mod snapshots;
 mod used;
 
 pub use by_pack::ByPack;
-pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
+pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};
 pub use clock::now;
 pub use error::RepoError;
 pub use index::Index;
@@ -31,6 +32,11 @@ pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
 pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use repair::{
+    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,
+    PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict,
+    SnapshotsRepair, users_of_lost,
+};
 pub use repository::{Identity, KeyCost, Repository};
 pub use snapshots::Snapshots;
 pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};
