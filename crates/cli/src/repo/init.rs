@@ -5,7 +5,8 @@ use clap::Args;
 use lifeboat_repo::{Identity, KeyCost, Repository};
 use serde_json::json;
 
-use super::session::{backend, new_password};
+use super::access::Access;
+use super::session::backend;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -32,8 +33,8 @@ impl Init {
                 )));
             }
         };
-        let backend = backend(global)?;
-        let password = new_password(global, "new password for the repository: ")?;
+        let backend = backend(global, ui)?;
+        let password = Access::own(global).new_password("new password for the repository: ")?;
         let repository = Repository::init(
             backend,
             password.as_bytes(),

@@ -8,7 +8,8 @@ use lifeboat_repo::backend::FileKind;
 use lifeboat_repo::{Identity, KeyCost};
 use serde_json::{Value, json};
 
-use super::session::{self, Locking, Session};
+use super::access::{password_of_file, typed_again};
+use super::session::{Locking, Session};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -54,7 +55,7 @@ struct NewKey {
 impl NewKey {
     fn password(&self) -> Result<String, Failure> {
         let password = match &self.new_password_file {
-            Some(file) => session::password_of_file(file)?,
+            Some(file) => password_of_file(file)?,
             None => {
                 if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
                     return Err(Failure::new(
@@ -65,7 +66,7 @@ impl NewKey {
                 let typed = rpassword::prompt_password("new password: ").map_err(|error| {
                     Failure::from_error(&error).while_doing("read the new password")
                 })?;
-                session::typed_again(&typed)?;
+                typed_again(&typed)?;
                 typed
             }
         };
