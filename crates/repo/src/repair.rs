@@ -80,6 +80,14 @@ impl IndexWriter<'_> {
     }
 }
 
+/// Does what says that something is damaged once more: what a network or a memory garbled once is not lost.
+fn sure<T>(mut work: impl FnMut() -> Result<T, RepoError>) -> Result<T, RepoError> {
+    match work() {
+        Err(error) if error.is_damage() => work(),
+        other => other,
+    }
+}
+
 fn ensure(lock: Option<&LockGuard>) -> Result<(), RepoError> {
     lock.map_or(Ok(()), LockGuard::ensure)
 }

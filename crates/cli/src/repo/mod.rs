@@ -19,6 +19,7 @@ mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod repair;
 mod restore;
 mod select;
 mod session;
@@ -49,6 +50,7 @@ pub enum RepoCommand {
     Stats(stats::Stats),
     Cat(cat::Cat),
     Check(check::Check),
+    Repair(repair::Repair),
     Forget(Box<forget::Forget>),
     Tag(tag::Tag),
     Key(key::Key),
@@ -70,6 +72,7 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Stats(command) => command.run(&global, ui),
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
+        RepoCommand::Repair(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
         RepoCommand::Key(command) => command.run(&global, ui),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, FormatError, Id, decode_header};
 
-use super::{FindingKind, Findings};
+use super::Findings;
 use crate::backend::{FileKind, FileName};
 use crate::{ByPack, Opener, RepoError, Repository, chain, open_blob};
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, IndexBlob, IndexPack};
 
-use super::{FileRewrite, IndexRewritten, rewrite_index};
+use super::{FileRewrite, IndexRewritten, rewrite_index, sure};
 use crate::backend::FileKind;
 use crate::by_pack::pack_bytes;
 use crate::lock::LockGuard;
@@ -208,7 +208,7 @@ impl Repository {
             .files_total
             .store(read.len() as u64, Ordering::Relaxed);
         facts.headers = in_threads(&read, cancel, |(id, size)| {
-            let header = match self.pack_header(*id, *size) {
+            let header = match sure(|| self.pack_header(*id, *size)) {
                 Ok(blobs) => Ok(index_pack(*id, &blobs)),
                 Err(error) if error.is_damage() => Err(chain(&error)),
                 Err(error) => return Err(error),
@@ -234,17 +234,19 @@ impl Repository {
         let ids = self.ids(FileKind::Index)?;
         // After the index: a pack that is indexed was stored before, so this listing must have it.
         facts.listed = self.packs()?;
-        let loaded = in_threads(&ids, cancel, |id| match self.load_index_file(*id) {
-            Ok(file) => Ok((
-                *id,
-                Ok(FileFacts {
-                    id: *id,
-                    packs: file.packs.iter().map(PackFacts::of).collect(),
-                    marked: file.packs_to_delete.iter().map(|pack| pack.id).collect(),
-                }),
-            )),
-            Err(error) if error.is_damage() => Ok((*id, Err(chain(&error)))),
-            Err(error) => Err(error),
+        let loaded = in_threads(&ids, cancel, |id| {
+            match sure(|| self.load_index_file(*id)) {
+                Ok(file) => Ok((
+                    *id,
+                    Ok(FileFacts {
+                        id: *id,
+                        packs: file.packs.iter().map(PackFacts::of).collect(),
+                        marked: file.packs_to_delete.iter().map(|pack| pack.id).collect(),
+                    }),
+                )),
+                Err(error) if error.is_damage() => Ok((*id, Err(chain(&error)))),
+                Err(error) => Err(error),
+            }
         })?;
         for (id, file) in loaded {
             match file {

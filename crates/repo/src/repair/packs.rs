@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, NodeKind, PackEntry, Tree};
 
-use super::{FileRewrite, IndexRewritten, ensure, rewrite_index};
+use super::{FileRewrite, IndexRewritten, ensure, rewrite_index, sure};
 use crate::backend::{FileKind, FileName};
 use crate::check::split_header;
 use crate::lock::LockGuard;
@@ -127,7 +127,14 @@ impl Repository {
         for id in packs {
             cancel.check()?;
             let size_bytes = loaded.listed_packs.get(id).copied();
-            let pack = planner.pack(*id, size_bytes)?;
+            let mut pack = planner.pack(*id, size_bytes)?;
+            if !pack.lost.is_empty() && size_bytes.is_some() {
+                // What was garbled on the way once is not lost.
+                let again = planner.pack(*id, size_bytes)?;
+                if again.lost.len() < pack.lost.len() {
+                    pack = again;
+                }
+            }
             saved.extend(pack.save.iter().map(|(kind, id, _)| (*kind, *id)));
             plan.packs.push(pack);
             counters.files_done.fetch_add(1, Ordering::Relaxed);
@@ -394,7 +401,7 @@ impl Planner<'_> {
         let mut seen: HashSet<Id> = todo.iter().copied().collect();
         while let Some(id) = todo.pop() {
             self.cancel.check()?;
-            let tree: Tree = match reader.tree(id) {
+            let tree: Tree = match sure(|| reader.tree(id)) {
                 Ok(tree) => tree,
                 Err(error) if error.is_damage() => {
                     lost.insert((BlobKind::Tree, id));

@@ -7,7 +7,7 @@ use std::sync::RwLock;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Tree};
 
-use super::ensure;
+use super::{ensure, sure};
 use crate::lock::LockGuard;
 use crate::{
     BlobReader, BlobSet, Index, IndexReport, Ingest, IngestOptions, RepoError, Repository,
@@ -293,7 +293,7 @@ impl Rewriter<'_, '_> {
             return Ok(Known::Changed(*new, losses.clone()));
         }
         self.cancel.check()?;
-        match self.reader.tree(tree) {
+        match sure(|| self.reader.tree(tree)) {
             Ok(read) => Ok(Known::Open(Frame {
                 tree,
                 nodes: read.nodes.into_iter(),
@@ -356,7 +356,7 @@ impl Rewriter<'_, '_> {
 
     /// Puts an entry that is no directory into its new tree, without what is lost of it.
     fn entry(&self, frame: &mut Frame, mut node: Node) {
-        let mut lose = |frame: &mut Frame, kind| {
+        let lose = |frame: &mut Frame, kind| {
             let path = [b"/", node.name.as_slice()].concat();
             frame.losses.push(Loss { path, kind });
             frame.is_changed = true;
