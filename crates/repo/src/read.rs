@@ -113,7 +113,7 @@ pub fn read_blob(
 }
 
 /// The plaintext of a blob from one place.
-fn read_place(
+pub(crate) fn read_place(
     repository: &Repository,
     kind: BlobKind,
     id: Id,

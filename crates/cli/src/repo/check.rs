@@ -8,7 +8,7 @@ use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::Id;
 use lifeboat_plan::PackSubset;
-use lifeboat_repo::{CheckOptions, Repository};
+use lifeboat_repo::{CheckOptions, CheckReport, Repair, Repository};
 use serde_json::json;
 
 use super::session::{Locking, Session};
@@ -81,7 +81,9 @@ impl Check {
             ui.object(&json!({
                 "message_type": "summary", "num_errors": serious, "snapshots": report.snapshots, "trees": report.trees, "packs": report.packs,
                 "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
-                "suggest_repair_index": false, "suggest_prune": untidy > 0,
+                "broken_packs": report.damaged_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "suggest_repair_index": report.repairs.iter().any(|repair| matches!(repair, Repair::Index { .. })),
+                "suggest_prune": untidy > 0,
             }));
         } else {
             ui.say(format_args!(
@@ -111,6 +113,7 @@ impl Check {
                 "the repository has {}",
                 format::count(serious as u64, "error")
             ));
+            advise(&report, ui);
             return Err(failure.hint("restore still works for everything that is not named above; keep the repository as it is until it is repaired"));
         }
         match options.read_packs {
@@ -120,6 +123,33 @@ impl Check {
             }
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Says what to run, in the order in which it helps.
+fn advise(report: &CheckReport, ui: &Ui) {
+    for repair in &report.repairs {
+        match repair {
+            Repair::Index { read_all_packs } => ui.advise(format_args!(
+                "to make the index say what is there: lifeboat repo repair index{}",
+                if *read_all_packs {
+                    " --read-all-packs"
+                } else {
+                    ""
+                }
+            )),
+            Repair::Packs(packs) => {
+                let ids: Vec<String> = packs.iter().map(ToString::to_string).collect();
+                ui.advise(format_args!(
+                    "to save what is good in damaged packs: lifeboat repo repair packs {}",
+                    ids.join(" ")
+                ));
+            }
+            Repair::Snapshots => {
+                ui.advise("if another repository has what is lost: lifeboat repo repair packs --from-repo LOCATION");
+                ui.advise("a new backup stores again what is still there; then, to leave out what stays lost: lifeboat repo repair snapshots --forget");
+            }
+        }
     }
 }
 

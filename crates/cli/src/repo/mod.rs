@@ -23,6 +23,7 @@ mod out;
 mod posix_acl;
 mod pretty_json;
 mod recover;
+mod repair;
 mod restore;
 mod rewrite;
 mod select;
@@ -58,6 +59,7 @@ pub enum RepoCommand {
     Stats(stats::Stats),
     Cat(cat::Cat),
     Check(check::Check),
+    Repair(repair::Repair),
     Forget(Box<forget::Forget>),
     Copy(Box<copy::Copy>),
     Rewrite(Box<rewrite::Rewrite>),
@@ -84,6 +86,7 @@ pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
         RepoCommand::Stats(command) => command.run(&global, ui),
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
+        RepoCommand::Repair(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
         RepoCommand::Copy(command) => command.run(&global, ui),
         RepoCommand::Rewrite(command) => command.run(&global, ui),
