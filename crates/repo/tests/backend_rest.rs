@@ -17,6 +17,7 @@ const FAILING_PERCENT: u64 = 20;
 const TRAITS: Traits = Traits {
     has_folders: true,
     replaces: false,
+    appears_whole: true,
 };
 
 /// Repositories of a server that do not exist yet.

@@ -18,7 +18,8 @@ use settings::Settings;
 /// What requests are sent to; rclone does not care.
 const URL: &str = "http://localhost/";
 
-/// The backend of a `rclone:` location.
+/// The backend of a `rclone:` location. Whether a file appears only when it is whole is up to the remote: rclone writes
+/// in place where that is a directory, and all at once to an object store.
 pub(super) fn open(
     remote: &str,
     location: &Location,
