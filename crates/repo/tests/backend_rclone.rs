@@ -111,7 +111,10 @@ fn a_program_that_is_no_rclone_is_found_out() {
     let rclone = Rclone::new();
     for (program, expected) in [
         ("true", "true ended (exit status: 0) and said nothing"),
-        ("sh -c 'echo gone fishing >&2; exit 3' sh", "sh ended (exit status: 3): gone fishing"),
+        (
+            "sh -c 'echo gone fishing >&2; exit 3' sh",
+            "sh ended (exit status: 3): gone fishing",
+        ),
         ("echo", "echo "),
         ("cat -", "cat "),
     ] {
@@ -123,7 +126,10 @@ fn a_program_that_is_no_rclone_is_found_out() {
     }
     // Silent, and deaf to the end of its input: it is not waited for longer than was asked for.
     let settings = [
-        ("rclone.program", "sh -c 'trap : TERM; while :; do read line <&9 || sleep 1; done' sh"),
+        (
+            "rclone.program",
+            "sh -c 'trap : TERM; while :; do read line <&9 || sleep 1; done' sh",
+        ),
         ("rclone.timeout", "1s"),
     ];
     let (kind, said) = trouble("rclone:disk:a", &with(&rclone, &settings));
@@ -144,7 +150,8 @@ fn process_of(remote: &str) -> Option<i32> {
             let read = |name| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
             let status = String::from_utf8_lossy(&read("status")).into_owned();
             let is_child = status.lines().any(|line| {
-                line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == own)
+                line.strip_prefix("PPid:")
+                    .is_some_and(|parent| parent.trim() == own)
             });
             let words = String::from_utf8_lossy(&read("cmdline")).into_owned();
             is_child && words.split('\0').any(|word| word == remote)
@@ -168,7 +175,10 @@ fn an_rclone_that_dies_is_told_and_started_again() {
     match backend.load(name, 3) {
         Err(error) => {
             assert!(error.is_transient(), "{error:?}");
-            assert!(error.to_string().contains("rclone ended (signal: 9"), "{error}");
+            assert!(
+                error.to_string().contains("rclone ended (signal: 9"),
+                "{error}"
+            );
         }
         Ok(content) => assert_eq!(content, b"key"),
     }

@@ -180,7 +180,10 @@ fn a_server_that_shows_an_authority_as_its_own_certificate_is_told_apart() {
     });
     let (kind, said) = trouble(&server.repository("a"), &server.options());
     assert_eq!(kind, Trouble::Tls, "{said}");
-    assert!(said.contains("basicConstraints=critical,CA:FALSE"), "{said}");
+    assert!(
+        said.contains("basicConstraints=critical,CA:FALSE"),
+        "{said}"
+    );
 }
 
 #[test]
