@@ -76,11 +76,14 @@ impl SftpBackend {
         file: Handle<'_>,
         modes: Modes,
     ) -> Result<(), SftpError> {
-        file.write(data)?;
+        let writing = file.write(data)?;
         // A server does what concerns one file in the order in which it is asked.
         let restricting = file.restrict(modes.file);
         let syncing = file.sync();
         let closing = file.close();
+        for piece in writing {
+            piece.done()?;
+        }
         match restricting.done() {
             // Some servers have no permissions to set.
             Ok(()) | Err(SftpError::Status(_)) => {}
