@@ -216,7 +216,7 @@ fn a_file_where_a_directory_should_be() {
     assert!(
         error
             .to_string()
-            .ends_with("/repository: the directory is missing"),
+            .ends_with("/repository is not a directory"),
         "{error}"
     );
     let error = backend.create().unwrap_err();

@@ -101,8 +101,8 @@ impl<'a> Handle<'a> {
         (self.session.send(request), from, length)
     }
 
-    /// Writes pieces one after the other from the beginning on.
-    pub(super) fn write(&self, data: &[&[u8]]) -> Result<(), SftpError> {
+    /// Writes pieces one after the other from the beginning on, and returns what is still to be confirmed.
+    pub(super) fn write(&self, data: &[&[u8]]) -> Result<VecDeque<Ticket<'a>>, SftpError> {
         let piece_bytes = self.session.pieces().write_bytes;
         let window = Pieces::window(piece_bytes);
         let mut under_way = VecDeque::new();
@@ -111,24 +111,24 @@ impl<'a> Handle<'a> {
         loop {
             let mut pieces = Vec::new();
             let length = rest.take(piece_bytes, &mut pieces);
-            if length > 0 {
-                let request = self
-                    .request(packet::WRITE)
-                    .u64(offset_bytes)
-                    .pieces(&pieces);
-                under_way.push_back(self.session.send(request));
-                offset_bytes += length as u64;
+            if length == 0 {
+                return Ok(under_way);
             }
-            if under_way.len() >= window || length == 0 {
-                match under_way.pop_front() {
-                    Some(ticket) => ticket.done()?,
-                    None => return Ok(()),
-                }
+            let request = self
+                .request(packet::WRITE)
+                .u64(offset_bytes)
+                .pieces(&pieces);
+            under_way.push_back(self.session.send(request));
+            offset_bytes += length as u64;
+            if under_way.len() >= window
+                && let Some(ticket) = under_way.pop_front()
+            {
+                ticket.done()?;
             }
         }
     }
 
-    /// Calls `each` with what the folder holds, a piece of the listing at a time.
+    /// Asks for more of what the folder holds.
     pub(super) fn next_names(&self) -> Ticket<'a> {
         self.session.send(self.request(packet::READDIR))
     }

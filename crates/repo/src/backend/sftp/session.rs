@@ -120,7 +120,9 @@ impl Session {
         };
         let (mut writer, mut stream) =
             set_up().map_err(|cause| ssh.why(End::Broken(cause), false))?;
-        let extensions = greet(&mut writer, &mut stream).map_err(|end| ssh.why(end, false))?;
+        let greeted = greet(&mut writer, &mut stream);
+        ssh.take_terminal_back();
+        let extensions = greeted.map_err(|end| ssh.why(end, false))?;
         stream.get_mut().until = Until::Silent(Arc::clone(&shared));
         let reader = {
             let (shared, ssh) = (Arc::clone(&shared), Arc::clone(&ssh));
@@ -333,7 +335,8 @@ fn is_timeout(cause: &io::Error) -> bool {
 
 fn read_exact(stream: &mut BufReader<Patient>, buf: &mut [u8]) -> Result<(), End> {
     stream.read_exact(buf).map_err(|cause| match cause.kind() {
-        ErrorKind::UnexpectedEof => End::Closed,
+        // A program that ends before it has read all that was sent resets the stream.
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => End::Closed,
         ErrorKind::TimedOut => End::Silent(stream.get_ref().patience()),
         _ => End::Broken(cause),
     })

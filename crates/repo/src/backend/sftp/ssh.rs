@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::command::SftpCommand;
 use super::failure::{Loss, host_key_advice, judge};
+use super::terminal::LentTerminal;
 use crate::backend::Trouble;
 
 /// How long a program may take to end once its connection is closed, before it is asked to.
@@ -50,6 +51,8 @@ pub(super) struct Ssh {
     all_said: Receiver<()>,
     program: String,
     by_hand: String,
+    /// While it may ask a person.
+    lent: Mutex<Option<LentTerminal>>,
 }
 
 /// How a connection ended, seen from our side of it.
@@ -87,6 +90,10 @@ impl Ssh {
         // Our copies of its end are closed, so that the end of the program is the end of the stream.
         drop(program);
         let mut child = child.map_err(|cause| cannot_start(command, &cause))?;
+        let lent = command
+            .may_ask
+            .then(|| LentTerminal::to(rustix::process::Pid::from_child(&child)))
+            .flatten();
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let (done, all_said) = bounded(0);
         if let Some(stderr) = child.stderr.take() {
@@ -103,12 +110,19 @@ impl Ssh {
             all_said,
             program: command.program.clone(),
             by_hand: command.by_hand.clone(),
+            lent: Mutex::new(lent),
         })
     }
 
     /// The stream to and from it.
     pub(super) fn stream(&self) -> io::Result<UnixStream> {
         self.stream.try_clone()
+    }
+
+    /// Lets it ask nothing more, because it has greeted or ended.
+    pub(super) fn take_terminal_back(&self) {
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(lent.take());
     }
 
     /// Closes the stream: whoever reads from it or writes to it fails from now on.
