@@ -13,10 +13,13 @@ use lifeboat_format::{
     NONCE_BYTES, OVERHEAD_BYTES, PackEntry, encode_header, header_bytes,
 };
 
-use crate::backend::{FileKind, FileName};
+use crate::backend::{Backend, FileKind, FileName};
 use crate::lock::LockGuard;
 use crate::{Index, RepoError, Repository, chain, random};
 
+/// Memory for packs that uploaders hold while a backend takes them, in bytes: beyond it a backend that is worth more
+/// connections gets no more uploaders.
+const UPLOADS_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Age at which an index file is written if nobody says otherwise.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
 /// An index file is written when it has this many blobs, as restic does.
@@ -60,6 +63,17 @@ impl Default for IngestOptions {
             index_max_age: INDEX_MAX_AGE,
             dry_run: false,
         }
+    }
+}
+
+impl IngestOptions {
+    /// As many uploaders as a backend is worth, within the memory that their packs may take.
+    #[must_use]
+    pub fn uploaders_for(mut self, backend: &dyn Backend) -> Self {
+        let pack_bytes = self.pack_size_bytes + CHUNK_MAX_BYTES + HEADER_ROOM_BYTES;
+        let affordable = (UPLOADS_MAX_BYTES / pack_bytes).max(self.uploaders);
+        self.uploaders = backend.connections().clamp(self.uploaders, affordable);
+        self
     }
 }
 

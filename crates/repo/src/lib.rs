@@ -27,6 +27,6 @@ pub use load_index::{IndexReport, PackListing};
 pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
-pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use repository::{Identity, KeyCost, Repository};
 pub use snapshots::Snapshots;

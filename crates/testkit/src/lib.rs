@@ -8,7 +8,7 @@ pub mod crash;
 pub mod disk;
 pub mod faults;
 pub mod fixtures;
-pub mod latency;
+pub mod gather;
 pub mod parsers;
 pub mod random;
 pub mod replay;

@@ -14,7 +14,7 @@ use lifeboat_repo::{
 };
 
 use super::access::{Access, FromArgs};
-use super::connect::connect;
+use super::connect::{connect, with_cache};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::signals::cancel_on_signal;
@@ -68,7 +68,8 @@ impl Session {
         let retry_for = retry_for(global)?;
         let cancel = ui.wish.clone();
         cancel_on_signal(&cancel);
-        let backend = connect(&access.location()?, global, ui)?;
+        let location = access.location()?;
+        let backend = connect(&location, global, ui)?;
         // Where nothing is, a password need not be asked for.
         match backend.size(FileName::CONFIG) {
             Err(error) if error.is_missing() => {
@@ -82,11 +83,8 @@ impl Session {
             other => other.map_err(RepoError::from)?,
         };
         let password = access.password()?;
-        let repository = Arc::new(Repository::open(
-            backend,
-            password.as_bytes(),
-            access.key_hint,
-        )?);
+        let repository = Repository::open(backend, password.as_bytes(), access.key_hint)?;
+        let repository = Arc::new(with_cache(repository, &location, global, ui));
         let needs_lock = match locking {
             Locking::None => false,
             Locking::Read => !global.no_lock,
@@ -113,6 +111,9 @@ impl Session {
         } else {
             None
         };
+        if let Some(lock) = &lock {
+            lock.tell(ui.notes());
+        }
         Ok(Self {
             lock,
             repository,
