@@ -453,17 +453,7 @@ impl<'r> Ingest<'r> {
 
     fn store(&self, mut pack: OpenPack) -> Result<(), RepoError> {
         self.check()?;
-        let mut header = vec![0; NONCE_BYTES];
-        header.extend_from_slice(&encode_header(&pack.entries));
-        self.repository
-            .master()
-            .seal(&random::nonce()?, &mut header)
-            .map_err(|e| RepoError::Random(e.to_string()))?;
-        let length = u32::try_from(header.len())
-            .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
-        pack.bytes.extend_from_slice(&header);
-        pack.bytes.extend_from_slice(&length.to_le_bytes());
-        let id = Id::of(&pack.bytes);
+        let id = finish_pack(self.repository, &mut pack.bytes, &pack.entries)?;
         self.ensure_lock()?;
         self.repository
             .backend()
@@ -562,6 +552,25 @@ impl<'r> Ingest<'r> {
             packs: of(&self.totals.packs),
         }
     }
+}
+
+/// Puts the header behind the blobs of a pack, and gives its ID.
+pub(crate) fn finish_pack(
+    repository: &Repository,
+    bytes: &mut Vec<u8>,
+    entries: &[PackEntry],
+) -> Result<Id, RepoError> {
+    let mut header = vec![0; NONCE_BYTES];
+    header.extend_from_slice(&encode_header(entries));
+    repository
+        .master()
+        .seal(&random::nonce()?, &mut header)
+        .map_err(|e| RepoError::Random(e.to_string()))?;
+    let length = u32::try_from(header.len())
+        .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    Ok(Id::of(bytes))
 }
 
 /// Tells every uploader to end, by an empty pack each: the channel itself lives as long as the ingest.

@@ -13,6 +13,7 @@ mod random;
 mod read;
 mod repository;
 mod snapshots;
+mod try_delete;
 
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;

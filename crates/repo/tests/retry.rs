@@ -226,10 +226,11 @@ fn giving_up_says_how_often_and_how_long() {
     let said = lifeboat_repo::chain(&error);
     assert!(
         said.starts_with(&format!(
-            "gave up after {asked} tries in 0 s: cannot read data/"
+            "gave up after {tries} tries and 0 s without success: cannot read data/"
         )),
         "{said}"
     );
+    assert!(RepoError::from(error).ends_all());
     // The outage goes on: the next request does not begin it anew.
     let error = backend.size(PACK).unwrap_err();
     assert!(
