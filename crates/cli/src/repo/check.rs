@@ -53,7 +53,7 @@ impl Check {
             true => Locking::Shared,
             false => Locking::Read,
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_afresh(global, ui, locking)?;
         let read_packs = match (self.read_data, subset) {
             (false, None) => None,
             (true, _) => Some(session.repository.packs()?.into_keys().collect()),

@@ -2,16 +2,19 @@
 //! It must never contact anything, and never take a secret from the command line.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use lifeboat_flow::Event;
 use lifeboat_plan::parse_go_duration;
 use lifeboat_repo::Repository;
 use lifeboat_repo::backend::{
     self, Backend, BackendOptions, CACHE_MAX_AGE, CachedBackend, LimitedBackend, Location,
     RateLimits, RetryPolicy, RetryingBackend, Secret, TlsOptions, remove_old_caches,
 };
+use tempfile::TempDir;
 
 use crate::args::{Global, Remote};
 use crate::failure::Failure;
@@ -24,6 +27,8 @@ const NAMESPACES: [&str; 5] = ["local", "s3", "rest", "sftp", "rclone"];
 const VARIABLE_PREFIXES: [&str; 2] = ["AWS_", "RESTIC_AWS_"];
 /// … and these.
 const VARIABLES: [&str; 3] = ["RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD", "HOME"];
+/// Permissions of the folder that holds caches.
+const CACHE_PERMISSIONS: u32 = 0o700;
 /// Bytes in the unit of rates.
 const KIBIBYTE: u64 = 1024;
 
@@ -53,41 +58,80 @@ pub fn connect(location: &Location, global: &Global, ui: &Ui) -> Result<Arc<dyn 
     Ok(backend)
 }
 
-/// The repository with a cache of its own, unless it is a directory of this machine or nobody wants one. It is
-/// outermost: what it holds is neither fetched nor paced.
+/// Whose cache a command uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// The repository's, which is kept for the next command.
+    Kept,
+    /// A new one that is removed in the end: a check asks what the backend has, not what it once had.
+    Fresh,
+}
+
+/// The repository with a cache, unless it is a directory of this machine or nobody wants one; and the folder of a fresh
+/// one, which is removed when it is dropped. A cache is outermost: what it holds is neither fetched nor paced.
 pub fn with_cache(
     repository: Repository,
     location: &Location,
     global: &Global,
     ui: &Ui,
-) -> Repository {
+    caching: Caching,
+) -> (Repository, Option<TempDir>) {
     let remote = &global.remote;
     if remote.no_cache || matches!(location, Location::Local(_)) {
-        return repository;
+        return (repository, None);
     }
-    let Some(base) = cache_base(remote) else {
-        ui.notes().event(lifeboat_flow::Event::Note(
-            "working without a cache: nothing says where it may be; give --cache-dir or set HOME"
-                .into(),
-        ));
-        return repository;
+    let without = |why: &dyn std::fmt::Display| {
+        let text = format!("working without a cache: {why}");
+        ui.notes().event(Event::Note(text));
     };
-    let repository = repository
-        .with_backend(|inner, config| CachedBackend::wrap(inner, &base, &config.id, ui.notes()));
+    let Some(base) = cache_base(remote) else {
+        without(&"nothing says where it may be; give --cache-dir or set HOME");
+        return (repository, None);
+    };
     if remote.cleanup_cache {
-        match remove_old_caches(&base, SystemTime::now(), CACHE_MAX_AGE) {
-            Ok(0) => {}
-            Ok(removed) => ui.say(format_args!(
-                "removed {} that nobody used for 30 days",
-                format::count(removed as u64, "cache")
-            )),
-            Err(error) => ui.warn(format_args!(
-                "can't remove old caches in {}: {error}",
-                base.display()
-            )),
-        }
+        clean_up(&base, ui);
     }
-    repository
+    let fresh = match caching {
+        Caching::Kept => None,
+        Caching::Fresh => match fresh_below(&base) {
+            Ok(fresh) => Some(fresh),
+            Err(error) => {
+                without(&format_args!("{}: {error}", base.display()));
+                return (repository, None);
+            }
+        },
+    };
+    let base = fresh.as_ref().map_or(base.as_path(), TempDir::path);
+    let repository = repository
+        .with_backend(|inner, config| CachedBackend::wrap(inner, base, &config.id, ui.notes()));
+    (repository, fresh)
+}
+
+/// A new folder with a name by which restic and `--cleanup-cache` know what it is, should nobody remove it.
+fn fresh_below(base: &Path) -> std::io::Result<TempDir> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(CACHE_PERMISSIONS)
+        .create(base)?;
+    let number = lifeboat_repo::now().unix_nanoseconds();
+    tempfile::Builder::new()
+        .prefix(&format!("restic-check-cache-{number}"))
+        .rand_bytes(0)
+        .tempdir_in(base)
+}
+
+fn clean_up(base: &Path, ui: &Ui) {
+    match remove_old_caches(base, SystemTime::now(), CACHE_MAX_AGE) {
+        Ok(0) => {}
+        Ok(removed) => ui.say(format_args!(
+            "removed {} that nobody used for 30 days",
+            format::count(removed as u64, "cache")
+        )),
+        Err(error) => ui.warn(format_args!(
+            "can't remove old caches in {}: {error}",
+            base.display()
+        )),
+    }
 }
 
 /// Below which folder the caches of repositories are.
