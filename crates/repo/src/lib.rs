@@ -22,6 +22,7 @@ mod repository;
 mod rewrite;
 mod snapshots;
 mod tree_walk;
+mod try_delete;
 mod used;
 
 pub use by_pack::ByPack;
@@ -40,7 +41,7 @@ pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
 pub use migrate::{Migration, MigrationState};
-pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
     FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,

@@ -119,7 +119,7 @@ pub struct TreeSeen<'t> {
 }
 
 /// Walks all trees below the roots, each once, in threads; a tree that can't be read is shown with its error. Every tree
-/// that the index knows is put into `trees`. Gives the number of trees.
+/// that the index knows is put into `trees`. The walk ends early when `visit` says no. Gives the number of trees.
 ///
 /// # Errors
 /// When somebody wishes to stop.
@@ -129,7 +129,7 @@ pub fn walk_trees(
     trees: &BlobSet<'_>,
     threads: usize,
     cancel: &Cancel,
-    visit: &(dyn Fn(TreeSeen<'_>) + Sync),
+    visit: &(dyn Fn(TreeSeen<'_>) -> bool + Sync),
 ) -> Result<u64, RepoError> {
     let walk = Walk {
         reader,
@@ -172,6 +172,7 @@ struct State {
     unknown: HashSet<Id>,
     busy: usize,
     count: u64,
+    is_ended: bool,
 }
 
 impl Walk<'_, '_> {
@@ -187,11 +188,11 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn work(&self, cancel: &Cancel, visit: &(dyn Fn(TreeSeen<'_>) + Sync)) {
+    fn work(&self, cancel: &Cancel, visit: &(dyn Fn(TreeSeen<'_>) -> bool + Sync)) {
         loop {
             let mut state = self.state();
             let (id, root) = loop {
-                if cancel.is_cancelled() {
+                if cancel.is_cancelled() || state.is_ended {
                     self.changed.notify_all();
                     return;
                 }
@@ -215,14 +216,14 @@ impl Walk<'_, '_> {
                 .roots
                 .get(root as usize)
                 .map_or_else(Id::default, |root| root.snapshot);
-            match self.reader.tree(id) {
+            let goes_on = match self.reader.tree(id) {
                 Err(error) => visit(TreeSeen {
                     id,
                     snapshot,
                     tree: Err(error),
                 }),
                 Ok(tree) => {
-                    visit(TreeSeen {
+                    let goes_on = visit(TreeSeen {
                         id,
                         snapshot,
                         tree: Ok(&tree),
@@ -233,7 +234,11 @@ impl Walk<'_, '_> {
                             self.meet(&mut state, subtree, root);
                         }
                     }
+                    goes_on
                 }
+            };
+            if !goes_on {
+                self.state().is_ended = true;
             }
         }
     }
@@ -275,7 +280,7 @@ impl<'i> UsedBlobs<'i> {
     /// Finds out what these snapshots use.
     ///
     /// # Errors
-    /// When somebody wishes to stop.
+    /// When somebody wishes to stop, or nothing can be read any more.
     pub fn find(
         reader: &BlobReader<'i>,
         roots: &[TreeRoot],
@@ -285,6 +290,7 @@ impl<'i> UsedBlobs<'i> {
         let blobs = BlobSet::new(reader.index());
         let unread = Mutex::new(Vec::new());
         let missing = Mutex::new(HashSet::new());
+        let ended = Mutex::new(None);
         let locked = PoisonError::into_inner;
         let trees = walk_trees(
             reader,
@@ -293,11 +299,21 @@ impl<'i> UsedBlobs<'i> {
             threads,
             cancel,
             &|seen| match seen.tree {
-                Err(error) => unread.lock().unwrap_or_else(locked).push(UnreadTree {
-                    id: seen.id,
-                    snapshot: seen.snapshot,
-                    error,
-                }),
+                Err(error) if error.ends_all() => {
+                    ended
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .get_or_insert(error);
+                    false
+                }
+                Err(error) => {
+                    unread.lock().unwrap_or_else(locked).push(UnreadTree {
+                        id: seen.id,
+                        snapshot: seen.snapshot,
+                        error,
+                    });
+                    true
+                }
                 Ok(tree) => {
                     let files = tree.nodes.iter().filter(|n| n.kind == NodeKind::File);
                     for blob in files.flat_map(|node| node.content.iter().flatten()) {
@@ -308,9 +324,13 @@ impl<'i> UsedBlobs<'i> {
                                 .insert(*blob);
                         }
                     }
+                    true
                 }
             },
         )?;
+        if let Some(error) = ended.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            return Err(error);
+        }
         let mut missing: Vec<Id> = missing
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)
