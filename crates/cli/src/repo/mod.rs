@@ -17,6 +17,7 @@ mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod prune;
 mod restore;
 mod select;
 mod session;
@@ -48,6 +49,7 @@ pub enum RepoCommand {
     Cat(cat::Cat),
     Check(check::Check),
     Forget(Box<forget::Forget>),
+    Prune(prune::Prune),
     Tag(tag::Tag),
     Key(key::Key),
     Unlock(unlock::Unlock),
@@ -69,6 +71,7 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Prune(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
         RepoCommand::Key(command) => command.run(&global, ui),
         RepoCommand::Unlock(command) => command.run(&global, ui),
