@@ -2,6 +2,7 @@
 //! and a rustic backup that runs meanwhile without a lock loses nothing.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -261,8 +262,7 @@ fn a_lock_of_anybody_keeps_everything() {
             .current()
             .run(["forget", "--keep-last", "1", "--prune"])
             .ends(11);
-        drop(holding.stdin.take());
-        assert!(holding.wait().unwrap().success());
+        finish(&mut holding);
         assert!(packs(&place) >= before);
     }
     // When a prune is told of marks that are due, it says since when.
@@ -275,10 +275,20 @@ fn a_lock_of_anybody_keeps_everything() {
         "{}",
         refused.stderr
     );
-    drop(holding.stdin.take());
-    assert!(holding.wait().unwrap().success());
+    finish(&mut holding);
     assert_sound(&place);
     fs::metadata(tree).unwrap();
+}
+
+/// Lets a backup of standard input end.
+fn finish(holding: &mut Child) {
+    holding
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"streamed")
+        .unwrap();
+    assert!(holding.wait().unwrap().success());
 }
 
 fn wait_for_lock(place: &Place) {
