@@ -1,7 +1,14 @@
 //! Copies: equal to those of restic, in both directions, between versions and with one key.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_format::{BlobKind, Id};
+use lifeboat_repo::backend::LocalBackend;
+use lifeboat_repo::{Identity, LockGuard, LockRequest, LockTiming, PackListing, Repository};
 use lifeboat_testkit::restic::PASSWORD;
 
 use crate::common::{Place, Program, objects, summary};
@@ -83,7 +90,7 @@ fn versions_are_crossed_both_ways() {
     let old = repository(&place, "old", 1);
     assert_eq!(copy(&source, &old, &[]).code(), 0);
     assert_sound(&old);
-    let size = |path: &std::path::Path| -> u64 {
+    let size = |path: &Path| -> u64 {
         let packs = names(path, "data");
         let sizes = packs.iter().map(|name| {
             let file = path.join("data").join(&name[..2]).join(name);
@@ -130,48 +137,30 @@ fn with_one_key_packs_keep_their_names() {
     assert_eq!(names(&to, "snapshots").len(), 3);
 }
 
+/// The pack that holds a data blob, and where in it.
+fn pack_of(repository: &Path, blob: Id) -> (Id, usize) {
+    let backend = Arc::new(LocalBackend::new(repository));
+    let repository = Repository::open(backend, PASSWORD.as_bytes(), None).unwrap();
+    let (index, _) = repository
+        .load_index(PackListing::Skip, &Cancel::new())
+        .unwrap();
+    let place = index.find(BlobKind::Data, &blob).unwrap();
+    (place.pack, place.offset_bytes as usize)
+}
+
 #[test]
 fn damage_in_the_source_is_named_and_the_rest_is_copied() {
     let place = Place::new();
     let source = place.repository();
     history(&place, &source);
     let whole = clone(&source, &place.path("whole"));
-    // The pack that only the second snapshot needs: what the first copy does not have.
-    let first = clone(&source, &place.path("first"));
-    Program::current(&first)
-        .run([
-            "forget",
-            "--tag",
-            "two,three",
-            "--tag",
-            "two",
-            "--tag",
-            "three",
-            "--unsafe-allow-remove-all",
-            "--prune",
-        ])
-        .ok();
-    let random = fs::read(place.path("tree/sub/file 1.log")).unwrap();
-    let id = lifeboat_format::Id::of(&random).to_string();
-    let said = Program::current(&source)
-        .run(["find", "--blob", "--show-pack-id", &id])
-        .ok();
-    let text = said.text();
-    let pack = text
-        .lines()
-        .find_map(|line| line.split_once("in pack "))
-        .unwrap()
-        .1;
-    let pack = pack.split(' ').next().unwrap().trim();
-    let name = names(&source, "data")
-        .into_iter()
-        .find(|name| name.starts_with(pack))
-        .unwrap();
+    // What the second snapshot and the third need.
+    let content = fs::read(place.path("tree/sub/file 1.log")).unwrap();
+    let (pack, offset) = pack_of(&source, Id::of(&content));
+    let name = pack.to_string();
     let file = source.join("data").join(&name[..2]).join(&name);
     let mut bytes = fs::read(&file).unwrap();
-    for byte in bytes.iter_mut().take(300_000) {
-        *byte ^= 1;
-    }
+    bytes[offset + 40] ^= 1;
     let mut permissions = fs::metadata(&file).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
     fs::set_permissions(&file, permissions).unwrap();
@@ -200,6 +189,12 @@ fn damage_in_the_source_is_named_and_the_rest_is_copied() {
     assert!(said.stderr.contains("can't be read"), "{}", said.stderr);
 }
 
+struct Silent;
+
+impl EventSink for Silent {
+    fn event(&self, _: Event) {}
+}
+
 #[test]
 fn what_is_wrong_with_the_source_is_told() {
     let place = Place::new();
@@ -223,17 +218,33 @@ fn what_is_wrong_with_the_source_is_told() {
     );
     let said = with_source(ours.run(["copy"]), &place.path("nothing")).ends(10);
     assert!(said.stderr.contains("--from-repo"), "{}", said.stderr);
-    // An exclusive lock keeps readers out, unless they ask for no lock; the destination is locked all the same.
-    let mut pruning = Program::current(&source)
-        .run(["forget", "--keep-last", "1", "--retry-lock", "1m"])
-        .start();
-    pruning.wait().unwrap();
+    // An exclusive lock keeps readers out, unless they ask for no lock.
+    let backend = Arc::new(LocalBackend::new(&source));
+    let repository = Repository::open(backend, PASSWORD.as_bytes(), None).unwrap();
+    let (who, request) = (
+        Identity::of_this_process(),
+        LockRequest {
+            exclusive: true,
+            retry_for: Duration::ZERO,
+            timing: LockTiming::default(),
+        },
+    );
+    let cancel = Cancel::new();
+    let events = Silent;
+    let held = LockGuard::take(&Arc::new(repository), &who, request, &events, &cancel).unwrap();
+    let said = with_source(ours.run(["copy"]), &source).ends(11);
+    assert!(
+        said.stderr.contains("open the repository to read from"),
+        "{}",
+        said.stderr
+    );
     let said = with_source(ours.run(["copy", "--no-lock"]), &source).ok();
     assert!(
         said.text().contains("copied 0 snapshots"),
         "{}",
         said.text()
     );
+    drop(held);
     assert!(names(&to, "locks").is_empty() && names(&source, "locks").is_empty());
 }
 
@@ -241,7 +252,7 @@ fn what_is_wrong_with_the_source_is_told() {
 fn init_takes_the_chunker_over() {
     let place = Place::new();
     let source = place.repository();
-    let polynomial = |path: &std::path::Path| {
+    let polynomial = |path: &Path| {
         let said = Program::current(path)
             .run(["--no-lock", "cat", "config"])
             .ok();

