@@ -11,7 +11,7 @@ use common::{
     PASSWORD, Seen, back_up, check_all, copy, init, lock, open, restore, same, small_tree,
 };
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{Id, Node};
+use lifeboat_format::{Id, MarkedPack, Node};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
     Copier, CopyOptions, CopyOutcome, CopyPlan, Identity, IngestOptions, KeyCost, LockGuard,
@@ -291,7 +291,13 @@ fn a_pack_that_is_about_to_be_deleted_is_not_relied_on() {
     let mut marked = lifeboat_format::IndexFile::default();
     for id in there.ids(FileKind::Index).unwrap() {
         let file = there.load_index_file(id).unwrap();
-        marked.packs_to_delete.extend(file.packs);
+        let packs = file.packs.into_iter().map(|pack| MarkedPack {
+            id: pack.id,
+            blobs: pack.blobs,
+            time: None,
+            size_bytes: None,
+        });
+        marked.packs_to_delete.extend(packs);
         there
             .backend()
             .remove(FileName::new(FileKind::Index, id))

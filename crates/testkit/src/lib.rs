@@ -18,6 +18,7 @@ pub mod rclone;
 pub mod replay;
 pub mod rest_server;
 pub mod restic;
+pub mod retrying;
 pub mod s3;
 pub mod sshd;
 pub mod tls;
