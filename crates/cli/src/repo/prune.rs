@@ -31,9 +31,9 @@ const MIB: usize = 1024 * 1024;
 
 /// Remove what no snapshot needs
 ///
-/// Packs that hold nothing needed are marked, and deleted by a prune that runs 23 hours later or after that: until
-/// then a backup by a program that takes no locks, as rustic, may rely on them. Backups go on while packs are
-/// repacked; only the last and short step needs the repository alone.
+/// Packs that hold nothing needed are marked, and deleted by a prune at least 23 hours later:
+/// until then a backup by a program that takes no locks, as rustic, may rely on them.
+/// Backups go on while packs are repacked; only the last, short step needs the repository alone.
 /// Example: lifeboat repo prune --max-unused 10% --dry-run
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -214,7 +214,7 @@ pub fn prune(
     };
     let first = progress::during(ui, &counters, looking, || engine.look(lifeboat_repo::now()))
         .map_err(refused)?;
-    tell_plan(ui, &first, options, dry_run);
+    tell_plan(ui, &first, options);
     if dry_run {
         if ui.json {
             ui.object(&summary(&first.plan.stats, None, None, true));
@@ -398,7 +398,7 @@ fn amount(amount: Amount) -> String {
     format!("{}, {}", count(amount.packs, "pack"), bytes(amount.bytes))
 }
 
-fn tell_plan(ui: &Ui, look: &Look, options: PruneOptions, dry_run: bool) {
+fn tell_plan(ui: &Ui, look: &Look, options: PruneOptions) {
     let stats = &look.plan.stats;
     let blobs = |amount: Amount| format!("{:>10} blobs  {:>12}", amount.blobs, bytes(amount.bytes));
     ui.say(format_args!("used        {}", blobs(stats.used)));
@@ -424,7 +424,7 @@ fn tell_plan(ui: &Ui, look: &Look, options: PruneOptions, dry_run: bool) {
         return;
     }
     tell_steps(ui, stats, options);
-    if ui.verbose > 0 || dry_run && ui.verbose > 0 {
+    if ui.verbose > 0 {
         for (id, fate, size) in look.changes() {
             ui.say(format_args!("  {:<12} {id}, {}", word(fate), bytes(size)));
         }
