@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use crate::failure::{Failure, Result, While};
 use crate::tidy;
-use crate::tools::{self, Toolbox, packages, restic, rust};
+use crate::tools::{self, Toolbox, garage, packages, restic, rust};
 use crate::{shell, workspace};
 
 /// Where tests find the oracles, besides the cache itself.
 const RESTIC: &str = "LIFEBOAT_RESTIC";
 const RESTIC_OF_DEBIAN_12: &str = "LIFEBOAT_RESTIC_014";
+/// Where tests find the S3 server.
+const GARAGE: &str = "LIFEBOAT_GARAGE";
 /// Tells tests to run their matrices whole.
 const SOAK: &str = "LIFEBOAT_SOAK";
 
@@ -74,6 +76,7 @@ pub(crate) fn tools() -> Result<()> {
     let oracles = Oracles::ensure()?;
     println!("{RESTIC}={}", oracles.current.display());
     println!("{RESTIC_OF_DEBIAN_12}={}", oracles.of_debian_12.display());
+    println!("{GARAGE}={}", oracles.garage.display());
     Ok(())
 }
 
@@ -123,10 +126,11 @@ pub(crate) fn fuzz(options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The programs that tests ask for the truth.
+/// The programs that tests ask for the truth, and the servers that they run.
 struct Oracles {
     current: std::path::PathBuf,
     of_debian_12: std::path::PathBuf,
+    garage: std::path::PathBuf,
 }
 
 impl Oracles {
@@ -136,6 +140,7 @@ impl Oracles {
         Ok(Self {
             current: restic::current(&tools)?,
             of_debian_12: restic::of_debian_12(&tools)?,
+            garage: garage::ensure(&tools)?,
         })
     }
 
@@ -143,6 +148,7 @@ impl Oracles {
         command
             .env(RESTIC, &self.current)
             .env(RESTIC_OF_DEBIAN_12, &self.of_debian_12)
+            .env(GARAGE, &self.garage)
     }
 }
 

@@ -19,6 +19,8 @@ const fn package(program: &'static str, debian: &'static str) -> Package {
 pub(crate) const FOR_TESTS: &[Package] = &[
     package("cc", "gcc"),
     package("git", "git"),
+    package("make", "make"),
+    package("openssl", "openssl"),
     package("setfacl", "acl"),
     package("getfattr", "attr"),
     package("runuser", "util-linux"),
