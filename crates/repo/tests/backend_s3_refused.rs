@@ -433,6 +433,30 @@ fn silence_has_an_end() {
 }
 
 #[test]
+fn a_connection_that_the_server_closed_meanwhile_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let location = format!("s3:http://{}/bucket", listener.local_addr().unwrap());
+    let (closed, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 64 * 1024];
+            let _ = socket.read(&mut request);
+            // It does not say that it will close.
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+            drop(socket);
+            let _ = closed.send(());
+        }
+    });
+    let backend = opened(&location, &of("key", "s"));
+    for _ in 0..5 {
+        assert_eq!(backend.load(FileName::CONFIG, 1).unwrap(), b"x");
+        wait.recv().unwrap();
+        backend.save(FileName::CONFIG, &[b"x"]).unwrap();
+        wait.recv().unwrap();
+    }
+}
+
+#[test]
 fn answers_that_are_not_what_was_asked_for() {
     let server = LocalS3::start();
     let backend = made(&server, "repo");
