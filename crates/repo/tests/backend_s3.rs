@@ -107,13 +107,13 @@ fn names_with_signs_that_urls_do_not_have() {
 #[test]
 fn a_bucket_without_a_path() {
     let server = LocalS3::start();
-    check_backend_with(BUCKET, &|| {
-        let server = LocalS3::start();
-        let location = server.location("");
-        let backend = opened(&location, &server.options());
-        Box::new(s3::support::Kept(server, backend))
-    });
-    drop(server);
+    let backend = made(&server, "");
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    let name = FileName::new(FileKind::Key, Id::of(b"x"));
+    backend.save(name, &[b"x"]).unwrap();
+    assert_eq!(listing(&backend, FileKind::Key).unwrap().len(), 1);
+    let keys: Vec<String> = server.objects().into_keys().collect();
+    assert_eq!(keys, ["config".to_owned(), format!("keys/{}", name.id)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lifeboat_testkit::random::Random;
-use lifeboat_testkit::restic::PASSWORD;
+use lifeboat_testkit::restic::{PASSWORD, tool_path};
 use serde_json::Value;
 
 use crate::common::{Place, Program, summary};
@@ -20,13 +20,8 @@ const FILE_BYTES: usize = 700_000;
 
 /// rustic, as `cargo xtask tools` builds it.
 fn rustic(place: &Place) -> Command {
-    let tools = std::env::var_os("LIFEBOAT_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");
-        cache.unwrap_or_else(home).join("lifeboat/tools")
-    });
-    let binary = tools.join("rustic/bin/rustic");
+    let told = std::env::var_os("LIFEBOAT_RUSTIC").map(PathBuf::from);
+    let binary = told.or_else(|| tool_path("bin/rustic")).unwrap_or_default();
     assert!(
         binary.is_file(),
         "rustic is not installed, and nothing is proven without it: `cargo xtask tools` installs it"
