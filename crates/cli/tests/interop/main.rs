@@ -10,6 +10,7 @@ mod locks;
 mod options;
 mod ours_to_theirs;
 mod pair;
+mod repair;
 mod streams;
 mod theirs_to_ours;
 mod unreadable;
