@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use crate::failure::{Failure, Result, While};
 use crate::tidy;
-use crate::tools::{self, Toolbox, packages, restic, rust};
+use crate::tools::{self, Toolbox, packages, rest_server, restic, rust};
 use crate::{shell, workspace};
 
 /// Where tests find the oracles, besides the cache itself.
 const RESTIC: &str = "LIFEBOAT_RESTIC";
 const RESTIC_OF_DEBIAN_12: &str = "LIFEBOAT_RESTIC_014";
+const REST_SERVER: &str = "LIFEBOAT_REST_SERVER";
 /// Tells tests to run their matrices whole.
 const SOAK: &str = "LIFEBOAT_SOAK";
 
@@ -74,6 +75,7 @@ pub(crate) fn tools() -> Result<()> {
     let oracles = Oracles::ensure()?;
     println!("{RESTIC}={}", oracles.current.display());
     println!("{RESTIC_OF_DEBIAN_12}={}", oracles.of_debian_12.display());
+    println!("{REST_SERVER}={}", oracles.rest_server.display());
     Ok(())
 }
 
@@ -123,10 +125,11 @@ pub(crate) fn fuzz(options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The programs that tests ask for the truth.
+/// The programs that tests ask for the truth, or run against.
 struct Oracles {
     current: std::path::PathBuf,
     of_debian_12: std::path::PathBuf,
+    rest_server: std::path::PathBuf,
 }
 
 impl Oracles {
@@ -136,6 +139,7 @@ impl Oracles {
         Ok(Self {
             current: restic::current(&tools)?,
             of_debian_12: restic::of_debian_12(&tools)?,
+            rest_server: rest_server::ensure(&tools)?,
         })
     }
 
@@ -143,6 +147,7 @@ impl Oracles {
         command
             .env(RESTIC, &self.current)
             .env(RESTIC_OF_DEBIAN_12, &self.of_debian_12)
+            .env(REST_SERVER, &self.rest_server)
     }
 }
 

@@ -111,7 +111,9 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
         ),
         RepoError::PacksVanished { .. } => (
             Exit::Failed,
-            Some("another program pruned the repository without a lock; run the backup again"),
+            Some(
+                "another program pruned the repository without a lock; run the same command again",
+            ),
         ),
         RepoError::Version { .. } => (
             Exit::Failed,

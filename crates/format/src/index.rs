@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use crate::go_json::push_number;
-use crate::{BlobKind, FormatError, Id, OVERHEAD_BYTES};
+use crate::{BlobKind, FormatError, Id, OVERHEAD_BYTES, PackEntry, Timestamp, header_bytes};
 
 /// The content of one index file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,7 +14,7 @@ pub struct IndexFile {
     pub packs: Vec<IndexPack>,
     /// Packs that a prune has marked for deletion (an extension of rustic that restic ignores).
     #[serde(default)]
-    pub packs_to_delete: Vec<IndexPack>,
+    pub packs_to_delete: Vec<MarkedPack>,
 }
 
 /// A pack in an index file.
@@ -24,6 +24,49 @@ pub struct IndexPack {
     pub id: Id,
     /// Its blobs.
     pub blobs: Vec<IndexBlob>,
+}
+
+impl IndexPack {
+    /// The size that a pack of these blobs has, in bytes.
+    #[must_use]
+    pub fn expected_bytes(&self) -> u64 {
+        let entries: Vec<PackEntry> = self.blobs.iter().map(IndexBlob::entry).collect();
+        let blobs = self.blobs.iter().map(|blob| u64::from(blob.length_bytes));
+        blobs.sum::<u64>() + header_bytes(&entries)
+    }
+}
+
+/// A pack that is to be deleted when its time has come.
+#[derive(Clone, Debug, Deserialize)]
+pub struct MarkedPack {
+    /// The pack's ID.
+    pub id: Id,
+    /// Its blobs; none if the pack was in no index file when it was marked.
+    pub blobs: Vec<IndexBlob>,
+    /// When it was marked. A time that nobody can read counts as none.
+    #[serde(default, deserialize_with = "readable_time")]
+    pub time: Option<Timestamp>,
+    /// Its size in bytes, which rustic writes where the blobs do not tell it.
+    #[serde(rename = "size", default)]
+    pub size_bytes: Option<u64>,
+}
+
+impl MarkedPack {
+    /// The pack without its mark.
+    #[must_use]
+    pub fn unmarked(self) -> IndexPack {
+        IndexPack {
+            id: self.id,
+            blobs: self.blobs,
+        }
+    }
+}
+
+fn readable_time<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// A blob in an index file.
@@ -63,6 +106,19 @@ fn kind<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BlobKind, D
     deserializer.deserialize_str(Word)
 }
 
+impl IndexBlob {
+    /// The blob as the header of its pack names it.
+    #[must_use]
+    pub fn entry(&self) -> PackEntry {
+        PackEntry {
+            kind: self.kind,
+            id: self.id,
+            length_bytes: self.length_bytes,
+            raw_length_bytes: self.raw_length_bytes,
+        }
+    }
+}
+
 impl IndexFile {
     /// Reads it.
     ///
@@ -72,15 +128,17 @@ impl IndexFile {
         let what = "index file";
         let file: Self =
             serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
-        for pack in &file.packs {
-            for blob in &pack.blobs {
+        let indexed = file.packs.iter().map(|pack| (pack.id, &pack.blobs));
+        let marked = file.packs_to_delete.iter();
+        for (pack, blobs) in indexed.chain(marked.map(|pack| (pack.id, &pack.blobs))) {
+            for blob in blobs {
                 if (blob.length_bytes as usize) < OVERHEAD_BYTES
                     || blob.offset_bytes.checked_add(blob.length_bytes).is_none()
                 {
                     let why = format!(
                         "blob {} in pack {} has an impossible place",
                         blob.id.short(),
-                        pack.id.short()
+                        pack.short()
                     );
                     return Err(FormatError::Invalid { what, why });
                 }
@@ -95,11 +153,24 @@ impl IndexFile {
         let blobs: usize = self.packs.iter().map(|p| p.blobs.len()).sum();
         let mut out = Vec::with_capacity(blobs * 150 + self.packs.len() * 100 + 20);
         out.extend_from_slice(b"{\"packs\":[");
-        push_packs(&mut out, &self.packs);
+        for (at, pack) in self.packs.iter().enumerate() {
+            push_pack(&mut out, at, pack.id, &pack.blobs);
+            out.push(b'}');
+        }
         out.push(b']');
         if !self.packs_to_delete.is_empty() {
             out.extend_from_slice(b",\"packs_to_delete\":[");
-            push_packs(&mut out, &self.packs_to_delete);
+            for (at, pack) in self.packs_to_delete.iter().enumerate() {
+                push_pack(&mut out, at, pack.id, &pack.blobs);
+                if let Some(time) = pack.time {
+                    out.extend_from_slice(format!(",\"time\":\"{time}\"").as_bytes());
+                }
+                if let Some(size_bytes) = pack.size_bytes {
+                    out.extend_from_slice(b",\"size\":");
+                    push_number(&mut out, size_bytes);
+                }
+                out.push(b'}');
+            }
             out.push(b']');
         }
         out.extend_from_slice(b"}\n");
@@ -107,34 +178,33 @@ impl IndexFile {
     }
 }
 
-fn push_packs(out: &mut Vec<u8>, packs: &[IndexPack]) {
-    for (at, pack) in packs.iter().enumerate() {
+/// A pack's object up to its end, which is left open.
+fn push_pack(out: &mut Vec<u8>, at: usize, id: Id, blobs: &[IndexBlob]) {
+    if at > 0 {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(&id.hex());
+    out.extend_from_slice(b"\",\"blobs\":[");
+    for (at, blob) in blobs.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         out.extend_from_slice(b"{\"id\":\"");
-        out.extend_from_slice(&pack.id.hex());
-        out.extend_from_slice(b"\",\"blobs\":[");
-        for (at, blob) in pack.blobs.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"{\"id\":\"");
-            out.extend_from_slice(&blob.id.hex());
-            out.extend_from_slice(b"\",\"type\":\"");
-            out.extend_from_slice(blob.kind.word().as_bytes());
-            out.extend_from_slice(b"\",\"offset\":");
-            push_number(out, u64::from(blob.offset_bytes));
-            out.extend_from_slice(b",\"length\":");
-            push_number(out, u64::from(blob.length_bytes));
-            if blob.raw_length_bytes != 0 {
-                out.extend_from_slice(b",\"uncompressed_length\":");
-                push_number(out, u64::from(blob.raw_length_bytes));
-            }
-            out.push(b'}');
+        out.extend_from_slice(&blob.id.hex());
+        out.extend_from_slice(b"\",\"type\":\"");
+        out.extend_from_slice(blob.kind.word().as_bytes());
+        out.extend_from_slice(b"\",\"offset\":");
+        push_number(out, u64::from(blob.offset_bytes));
+        out.extend_from_slice(b",\"length\":");
+        push_number(out, u64::from(blob.length_bytes));
+        if blob.raw_length_bytes != 0 {
+            out.extend_from_slice(b",\"uncompressed_length\":");
+            push_number(out, u64::from(blob.raw_length_bytes));
         }
-        out.extend_from_slice(b"]}");
+        out.push(b'}');
     }
+    out.push(b']');
 }
 
 #[cfg(test)]
@@ -158,6 +228,25 @@ mod tests {
                 .packs
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn rustics_marks_survive() {
+        let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
+        let json = format!(
+            "{{\"packs\":[],\"packs_to_delete\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"tree\",\"offset\":0,\"length\":38}}],\"time\":\"2026-11-21T10:00:00.5+01:00\"}},{{\"id\":\"{id}\",\"blobs\":[],\"time\":\"2026-11-21T09:00:00Z\",\"size\":4711}}]}}\n"
+        );
+        let file = IndexFile::from_json(json.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(file.to_json()).unwrap(), json);
+        assert_eq!(file.packs_to_delete[1].size_bytes, Some(4711));
+        // A time that is none must not make the whole file unreadable.
+        for time in ["null", "\"\"", "\"yesterday\""] {
+            let json = format!(
+                "{{\"packs_to_delete\":[{{\"id\":\"{id}\",\"blobs\":[],\"time\":{time}}}]}}"
+            );
+            let file = IndexFile::from_json(json.as_bytes()).unwrap();
+            assert_eq!(file.packs_to_delete[0].time, None);
+        }
     }
 
     #[test]

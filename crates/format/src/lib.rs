@@ -31,7 +31,7 @@ pub use crypto::{MasterKey, NONCE_BYTES, Nonce, OVERHEAD_BYTES, SealError, TAG_B
 pub use error::FormatError;
 pub use go_quote::{quote, unquote};
 pub use id::{Id, IdParseError};
-pub use index::{IndexBlob, IndexFile, IndexPack};
+pub use index::{IndexBlob, IndexFile, IndexPack, MarkedPack};
 pub use key::{KeyFile, KeyMaking, KeyParams, SALT_BYTES};
 pub use lock::{Lock, LockOrigin};
 pub use node::{GenericAttribute, Mode, Node, NodeKind, NodeXattr};

@@ -6,7 +6,6 @@ mod frame;
 mod queue;
 mod scan;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -14,7 +13,6 @@ use lifeboat_flow::{
     Budget, Cancel, Cancelled, Counters, Event, EventSink, Problem, Source, SourceError,
 };
 use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
-use lifeboat_repo::backend::FileKind;
 use lifeboat_repo::{
     Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_blob,
 };
@@ -236,28 +234,7 @@ impl Backup<'_> {
     /// Writes the snapshot, after a last look whether everything that it relies on is still there.
     fn acknowledge(&self, snapshot: Snapshot) -> Result<Id, ProtectError> {
         self.cancel.check()?;
-        let relied = self
-            .index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .relied_packs();
-        let mut relied: HashSet<Id> = relied.into_iter().collect();
-        if !relied.is_empty() {
-            self.repository
-                .backend()
-                .list(FileKind::Pack, &mut |id, _| {
-                    relied.remove(&id);
-                })
-                .map_err(RepoError::from)?;
-        }
-        if let Some(first) = relied.iter().min() {
-            return Err(RepoError::PacksVanished {
-                count: relied.len(),
-                first: *first,
-                location: self.repository.backend().location(),
-            }
-            .into());
-        }
+        self.repository.confirm_relied(self.index)?;
         if let Some(lock) = self.lock {
             lock.ensure()?;
         }

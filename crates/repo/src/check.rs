@@ -38,6 +38,8 @@ pub enum FindingKind {
     PackDamaged,
     /// A pack is in no index file: harmless, left by an interrupted run.
     PackUnindexed,
+    /// A pack is marked for deletion and needed nevertheless: prune indexes it again.
+    PackMarked,
     /// A tree can't be read or contradicts itself.
     Tree,
     /// A blob that a tree names is in no index file.
@@ -217,6 +219,7 @@ impl Repository {
         report.snapshots = roots.len() as u64;
         let threads = options.threads.max(1);
         let used = self.check_trees(&index, &roots, threads, &findings, cancel)?;
+        check_marked(&loaded.listed_packs, &used.in_marked_packs, &findings);
         report.trees = used.trees;
         report.unused_blobs = used.unused;
         report.index_memory_bytes =
@@ -271,8 +274,14 @@ impl Repository {
     ) -> Result<Used, RepoError> {
         let reader = BlobReader::new(self, index);
         let used = BlobSet::new(index);
+        let marked = Mutex::new(HashSet::new());
         let trees = walk_trees(&reader, roots, &used, threads, cancel, &|seen| {
-            check_tree(seen, &used, index, findings);
+            let needed = Needed {
+                used: &used,
+                index,
+                marked: &marked,
+            };
+            check_tree(seen, needed, findings);
         })?;
         let mut unused = 0;
         for kind in [BlobKind::Data, BlobKind::Tree] {
@@ -285,6 +294,7 @@ impl Repository {
             trees,
             unused,
             memory_bytes: used.memory_bytes(),
+            in_marked_packs: marked.into_inner().unwrap_or_else(PoisonError::into_inner),
         })
     }
 }
@@ -294,6 +304,55 @@ struct Used {
     /// Places of blobs that no snapshot needs.
     unused: u64,
     memory_bytes: usize,
+    /// Blobs that only packs hold that are marked for deletion, with these packs.
+    in_marked_packs: HashSet<(Id, BlobKind, Id)>,
+}
+
+/// What snapshots need, as it is found.
+#[derive(Clone, Copy)]
+struct Needed<'a> {
+    used: &'a BlobSet<'a>,
+    index: &'a Index,
+    marked: &'a Mutex<HashSet<(Id, BlobKind, Id)>>,
+}
+
+impl Needed<'_> {
+    fn note(&self, kind: BlobKind, id: Id) {
+        if self.used.insert(kind, &id).is_none()
+            && let Some(place) = self.index.find_marked(kind, &id)
+        {
+            self.marked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((place.pack, kind, id));
+        }
+    }
+}
+
+/// Says which packs are to be deleted although snapshots need them: a program that takes no locks relied on them while
+/// a prune marked them.
+fn check_marked(
+    listed: &HashMap<Id, u64>,
+    needed: &HashSet<(Id, BlobKind, Id)>,
+    findings: &Findings,
+) {
+    let mut packs: BTreeMap<Id, usize> = BTreeMap::new();
+    for (pack, ..) in needed {
+        *packs.entry(*pack).or_default() += 1;
+    }
+    for (pack, blobs) in packs {
+        if listed.contains_key(&pack) {
+            let why = format_args!(
+                "it is marked for deletion, but snapshots need {blobs} of its blobs; prune indexes it again, and until then other programs can't read them"
+            )
+            .to_string();
+            findings.add(FindingKind::PackMarked, format_args!("pack {pack}"), why);
+        } else {
+            let why =
+                format!("it is not there; {blobs} blobs that snapshots need are lost with it");
+            findings.add(FindingKind::PackMissing, format_args!("pack {pack}"), why);
+        }
+    }
 }
 
 /// Compares the packs that the index names with those that are there, by presence and size.
@@ -333,9 +392,10 @@ fn check_packs(
 }
 
 /// Checks one tree, and notes which blobs it uses.
-fn check_tree(seen: TreeSeen<'_>, used: &BlobSet<'_>, index: &Index, findings: &Findings) {
+fn check_tree(seen: TreeSeen<'_>, needed: Needed<'_>, findings: &Findings) {
     let id = seen.id;
     let context = format!("snapshot {}", seen.snapshot.short());
+    needed.note(BlobKind::Tree, id);
     let tree: &Tree = match seen.tree {
         Ok(tree) => tree,
         Err(error) => {
@@ -365,8 +425,8 @@ fn check_tree(seen: TreeSeen<'_>, used: &BlobSet<'_>, index: &Index, findings: &
             (NodeKind::File, Some(content), _) => {
                 let mut size = Some(0);
                 for blob in content {
-                    used.insert(BlobKind::Data, blob);
-                    let bytes = index.plain_bytes(BlobKind::Data, blob);
+                    needed.note(BlobKind::Data, *blob);
+                    let bytes = needed.index.plain_bytes(BlobKind::Data, blob);
                     if bytes.is_none() {
                         findings.add(
                             FindingKind::BlobMissing,

@@ -11,7 +11,7 @@ use crate::backend::{BackendError, FileName};
 pub enum RepoError {
     /// The backend failed.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Backend(BackendError),
     /// A file of the repository is not what it should be.
     #[error("{name} in {location} is damaged")]
     Damaged {
@@ -98,7 +98,7 @@ pub enum RepoError {
     NotFound(String),
     /// Packs that a new snapshot relies on are gone.
     #[error(
-        "{count} packs that this backup relies on vanished from {location} while it ran, the first is {first}"
+        "{count} packs that the new snapshot relies on vanished from {location} while it ran, the first is {first}"
     )]
     PacksVanished {
         /// How many.
@@ -107,6 +107,36 @@ pub enum RepoError {
         first: Id,
         /// The repository's location.
         location: String,
+    },
+    /// Something can't be read that says what snapshots need.
+    #[error("{what} can't be read, so it is not known what snapshots need")]
+    NeedsUnknown {
+        /// A snapshot, tree, blob or index file.
+        what: String,
+        /// Why not.
+        #[source]
+        cause: Box<RepoError>,
+    },
+    /// A tree has something in it that this program would lose by writing it anew.
+    #[error(
+        "the tree of {path} ({id}) holds what this program can't write, and rewriting it would lose that"
+    )]
+    NotRewritable {
+        /// The directory.
+        path: String,
+        /// Its tree.
+        id: Id,
+    },
+    /// The config could not be replaced.
+    #[error("the config of {location} could not be replaced, {}", if *is_old { "and the old one is in its place" } else { "and the old one could not be put back" })]
+    ConfigNotReplaced {
+        /// The repository's location.
+        location: String,
+        /// Whether the repository has its old config.
+        is_old: bool,
+        /// Why not.
+        #[source]
+        cause: Box<RepoError>,
     },
     /// The operation makes no sense here.
     #[error("{0}")]
@@ -133,7 +163,31 @@ pub enum RepoError {
     Cancelled(#[from] Cancelled),
 }
 
+impl From<BackendError> for RepoError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            // A wish to stop is one, wherever it was heard.
+            BackendError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Backend(error),
+        }
+    }
+}
+
 impl RepoError {
+    /// Whether it says nothing about a file, but that nothing can be read now: somebody wished to stop, or the place
+    /// does not answer any more. What else is to be read would end the same way.
+    #[must_use]
+    pub fn ends_all(&self) -> bool {
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Backend(error) => error.is_transient(),
+            Self::BlobDamaged { cause, .. } | Self::LockUnreadable { cause, .. } => {
+                cause.ends_all()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the named file is simply not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {

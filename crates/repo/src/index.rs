@@ -102,6 +102,8 @@ pub struct Index {
     packs: Vec<KnownPack>,
     /// One bit a pack: whether something that is being written relies on it.
     relied: Vec<AtomicU64>,
+    /// Packs that a prune has marked for deletion: the last resort of readers, and never relied on by writers.
+    marked: Option<Box<Index>>,
 }
 
 impl Index {
@@ -146,21 +148,33 @@ impl Index {
         }
     }
 
-    /// Where a blob lies; of several places the first whose pack is there.
-    #[must_use]
-    pub fn find(&self, kind: BlobKind, id: &Id) -> Option<BlobRef> {
-        let mut absent = None;
-        for (entry, pack) in self.entries(kind, id) {
-            let place = place(entry, pack);
-            if pack.present {
-                return Some(place);
-            }
-            absent = absent.or(Some(place));
-        }
-        absent
+    /// Takes a pack that is marked for deletion. Its blobs are found where nothing else holds them, and not counted.
+    pub fn insert_marked(&mut self, pack: &IndexPack, present: bool) {
+        self.marked.get_or_insert_default().insert(pack, present);
     }
 
-    /// All places of a blob, those whose pack is there first.
+    /// Where a blob lies; of several places the first whose pack is there, and of those one that is not to be deleted.
+    #[must_use]
+    pub fn find(&self, kind: BlobKind, id: &Id) -> Option<BlobRef> {
+        let (present, absent) = self.first(kind, id);
+        let marked = || self.marked.as_ref().map(|marked| marked.first(kind, id));
+        present.or_else(|| match marked() {
+            Some((present, other)) => present.or(absent).or(other),
+            None => absent,
+        })
+    }
+
+    /// Where a blob lies if only packs that are marked for deletion hold it.
+    #[must_use]
+    pub fn find_marked(&self, kind: BlobKind, id: &Id) -> Option<BlobRef> {
+        let marked = self.marked.as_ref()?;
+        match self.table(kind).all(id).next() {
+            Some(_) => None,
+            None => marked.find(kind, id),
+        }
+    }
+
+    /// All places of a blob, those whose pack is there first, and those in packs that are to be deleted last.
     #[must_use]
     pub fn find_all(&self, kind: BlobKind, id: &Id) -> Vec<BlobRef> {
         let mut found: Vec<(bool, BlobRef)> = self
@@ -169,7 +183,22 @@ impl Index {
             .collect();
         found.sort();
         found.dedup();
-        found.into_iter().map(|(_, place)| place).collect()
+        let marked = self.marked.as_ref().map(|marked| marked.find_all(kind, id));
+        let own = found.into_iter().map(|(_, place)| place);
+        own.chain(marked.unwrap_or_default()).collect()
+    }
+
+    /// The first place whose pack is there, and the first whose pack is not.
+    fn first(&self, kind: BlobKind, id: &Id) -> (Option<BlobRef>, Option<BlobRef>) {
+        let mut absent = None;
+        for (entry, pack) in self.entries(kind, id) {
+            let place = place(entry, pack);
+            if pack.present {
+                return (Some(place), absent);
+            }
+            absent = absent.or(Some(place));
+        }
+        (None, absent)
     }
 
     /// Whether a blob lies in a pack that is there; if so, that pack is noted as relied on.
@@ -247,6 +276,13 @@ impl Index {
         }
     }
 
+    /// A place by its number: the blob, the number of its pack in the order of insertion, and where it lies there.
+    pub(crate) fn place_at(&self, kind: BlobKind, number: u32) -> Option<(Id, u32, BlobRef)> {
+        let entry = self.table(kind).entry(number)?;
+        let pack = self.packs.get(entry.pack as usize)?;
+        Some((entry.id, entry.pack, place(entry, pack)))
+    }
+
     /// The numbers of a blob's places: each place of a kind has one, below [`len`](Index::len). They stay the same
     /// while nothing is inserted.
     pub fn numbers<'a>(&'a self, kind: BlobKind, id: &'a Id) -> impl Iterator<Item = u32> + 'a {
@@ -285,6 +321,10 @@ impl Index {
             + table(&self.trees)
             + self.packs.capacity() * size_of::<KnownPack>()
             + self.relied.capacity() * 8
+            + self
+                .marked
+                .as_ref()
+                .map_or(0, |marked| marked.memory_bytes())
     }
 
     fn entries<'a>(
@@ -360,6 +400,36 @@ mod tests {
             Some(100)
         );
         assert_eq!(index.find(BlobKind::Tree, &id), None);
+    }
+
+    #[test]
+    fn marked_packs_are_a_last_resort_for_readers_alone() {
+        let mut index = Index::new();
+        index.insert_marked(
+            &pack(
+                1,
+                [
+                    (BlobKind::Data, 1),
+                    (BlobKind::Data, 2),
+                    (BlobKind::Data, 3),
+                ]
+                .into_iter(),
+            ),
+            true,
+        );
+        index.insert(&pack(2, [(BlobKind::Data, 2)].into_iter()), true);
+        index.insert(&pack(3, [(BlobKind::Data, 3)].into_iter()), false);
+        let ids = [1, 2, 3].map(|number: u32| Id::of(&number.to_le_bytes()));
+        let (one, two, three) = (&ids[0], &ids[1], &ids[2]);
+        let found = |id| index.find(BlobKind::Data, id).map(|place| place.pack);
+        assert_eq!(found(one), Some(Id::of(b"pack 1")));
+        assert_eq!(found(two), Some(Id::of(b"pack 2")));
+        assert_eq!(found(three), Some(Id::of(b"pack 1")));
+        assert_eq!(index.find_all(BlobKind::Data, two).len(), 2);
+        assert!(index.find_marked(BlobKind::Data, one).is_some());
+        assert_eq!(index.find_marked(BlobKind::Data, two), None);
+        assert_eq!(index.rely(BlobKind::Data, one), None);
+        assert_eq!((index.len(BlobKind::Data), index.packs().count()), (2, 2));
     }
 
     #[test]

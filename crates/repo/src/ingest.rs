@@ -72,6 +72,14 @@ pub struct Added {
     pub stored_bytes: u64,
 }
 
+impl Added {
+    /// It was there.
+    const KNOWN: Self = Self {
+        is_new: false,
+        stored_bytes: 0,
+    };
+}
+
 /// Numbers of what was stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IngestStats {
@@ -249,18 +257,8 @@ impl<'r> Ingest<'r> {
     /// # Errors
     /// When storing failed, for this blob or an earlier one.
     pub fn add_sealed(&self, entry: PackEntry, sealed: &[u8]) -> Result<Added, RepoError> {
-        let known = Added {
-            is_new: false,
-            stored_bytes: 0,
-        };
-        let (kind, id) = (entry.kind, entry.id);
-        if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
-            return Ok(known);
-        }
-        // Between the two it may have been stored and let go.
-        if self.known(kind, &id).is_some() {
-            locked(&self.claimed).remove(&(kind, id));
-            return Ok(known);
+        if !self.claim(entry.kind, entry.id) {
+            return Ok(Added::KNOWN);
         }
         self.check()?;
         let plain_bytes = match entry.raw_length_bytes {
@@ -288,17 +286,8 @@ impl<'r> Ingest<'r> {
         plain: &[u8],
         sealer: &mut Sealer,
     ) -> Result<Added, RepoError> {
-        let known = Added {
-            is_new: false,
-            stored_bytes: 0,
-        };
-        if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
-            return Ok(known);
-        }
-        // Between the two it may have been stored and let go.
-        if self.known(kind, &id).is_some() {
-            locked(&self.claimed).remove(&(kind, id));
-            return Ok(known);
+        if !self.claim(kind, id) {
+            return Ok(Added::KNOWN);
         }
         self.check()?;
         let sealed = &mut sealer.sealed;
@@ -326,6 +315,94 @@ impl<'r> Ingest<'r> {
             sealed.truncate(NONCE_BYTES);
             sealed.extend_from_slice(plain);
         }
+        self.seal_and_append(kind, id, raw_length_bytes, plain.len() as u64, sealed)
+    }
+
+    /// Adds a blob whose plaintext is compressed already, as it was in another repository, and encrypts it anew. The
+    /// caller has decompressed it and compared its hash; `raw_length_bytes` is the length of its plaintext.
+    ///
+    /// # Errors
+    /// [`RepoError::Refused`] if this repository can't hold compressed blobs; others when storing failed, for this
+    /// blob or an earlier one.
+    pub fn add_compressed(
+        &self,
+        kind: BlobKind,
+        id: Id,
+        frame: &[u8],
+        raw_length_bytes: u32,
+        sealer: &mut Sealer,
+    ) -> Result<Added, RepoError> {
+        if !self.repository.compresses() {
+            return Err(RepoError::Refused(
+                "a repository of version 1 can't hold compressed blobs".into(),
+            ));
+        }
+        if !self.claim(kind, id) {
+            return Ok(Added::KNOWN);
+        }
+        self.check()?;
+        let sealed = &mut sealer.sealed;
+        sealed.clear();
+        sealed.resize(NONCE_BYTES, 0);
+        sealed.extend_from_slice(frame);
+        self.seal_and_append(
+            kind,
+            id,
+            raw_length_bytes,
+            u64::from(raw_length_bytes),
+            sealed,
+        )
+    }
+
+    /// Stores a whole pack as it lies in another repository of the same master key. The caller has compared its hash,
+    /// its header and every blob; none of its blobs may be added in another way meanwhile.
+    ///
+    /// # Errors
+    /// When storing failed.
+    pub fn add_pack(&self, pack: IndexPack, bytes: &[u8]) -> Result<(), RepoError> {
+        self.check()?;
+        for blob in &pack.blobs {
+            let entry = PackEntry {
+                kind: blob.kind,
+                id: blob.id,
+                length_bytes: blob.length_bytes,
+                raw_length_bytes: blob.raw_length_bytes,
+            };
+            let plain_bytes = match blob.raw_length_bytes {
+                0 => u64::from(blob.length_bytes).saturating_sub(OVERHEAD_BYTES as u64),
+                raw => u64::from(raw),
+            };
+            self.count(entry, plain_bytes);
+        }
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.save_pack(pack, bytes)?;
+        self.write_index_if_due()
+    }
+
+    /// Whether this thread is to add a blob: it is not there, and nobody else is at it.
+    fn claim(&self, kind: BlobKind, id: Id) -> bool {
+        if self.known(kind, &id).is_some() || !locked(&self.claimed).insert((kind, id)) {
+            return false;
+        }
+        // Between the two it may have been stored and let go.
+        let is_known = self.known(kind, &id).is_some();
+        if is_known {
+            locked(&self.claimed).remove(&(kind, id));
+        }
+        !is_known
+    }
+
+    /// Encrypts what lies behind the room for a nonce, and appends it to a pack.
+    fn seal_and_append(
+        &self,
+        kind: BlobKind,
+        id: Id,
+        raw_length_bytes: u32,
+        plain_bytes: u64,
+        sealed: &mut Vec<u8>,
+    ) -> Result<Added, RepoError> {
         self.repository
             .master()
             .seal(&random::nonce()?, sealed)
@@ -342,7 +419,7 @@ impl<'r> Ingest<'r> {
             length_bytes,
             raw_length_bytes,
         };
-        let stored_bytes = self.count(entry, plain.len() as u64);
+        let stored_bytes = self.count(entry, plain_bytes);
         if !self.options.dry_run {
             self.append(entry, sealed)?;
         }
@@ -449,12 +526,6 @@ impl<'r> Ingest<'r> {
             .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
         pack.bytes.extend_from_slice(&header);
         pack.bytes.extend_from_slice(&length.to_le_bytes());
-        let id = Id::of(&pack.bytes);
-        self.ensure_lock()?;
-        self.repository
-            .backend()
-            .save(FileName::new(FileKind::Pack, id), &[&pack.bytes])?;
-        self.totals.packs.fetch_add(1, Ordering::Relaxed);
         let mut offset_bytes = 0u32;
         let blobs = pack.entries.iter().map(|entry| {
             let blob = IndexBlob {
@@ -468,9 +539,10 @@ impl<'r> Ingest<'r> {
             blob
         });
         let indexed = IndexPack {
-            id,
+            id: Id::of(&pack.bytes),
             blobs: blobs.collect(),
         };
+        self.save_pack(indexed, &pack.bytes)?;
         if pack.kind == BlobKind::Data {
             pack.bytes.clear();
             let mut spare = locked(&self.spare);
@@ -478,6 +550,16 @@ impl<'r> Ingest<'r> {
                 spare.push(pack.bytes);
             }
         }
+        Ok(())
+    }
+
+    /// Stores a pack, and notes it for the index when it is stored.
+    fn save_pack(&self, indexed: IndexPack, bytes: &[u8]) -> Result<(), RepoError> {
+        self.ensure_lock()?;
+        self.repository
+            .backend()
+            .save(FileName::new(FileKind::Pack, indexed.id), &[bytes])?;
+        self.totals.packs.fetch_add(1, Ordering::Relaxed);
         self.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)

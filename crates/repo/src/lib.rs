@@ -5,21 +5,29 @@ pub mod backend;
 mod by_pack;
 mod check;
 mod clock;
+mod copy;
 mod error;
 mod index;
 mod ingest;
 mod load_index;
 mod lock;
+mod migrate;
+pub mod prune;
 mod random;
 mod read;
+mod recover;
+mod relied;
 mod repair;
 mod repository;
+mod rewrite;
 mod snapshots;
+mod tree_walk;
 mod used;
 
 pub use by_pack::ByPack;
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};
 pub use clock::now;
+pub use copy::{Copier, CopyOptions, CopyOutcome, CopyPlan};
 pub use error::RepoError;
 pub use index::Index;
 pub use ingest::{
@@ -31,12 +39,17 @@ pub use load_index::{IndexReport, PackListing};
 pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
+pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
     FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,
     PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict,
     SnapshotsRepair, users_of_lost,
 };
 pub use repository::{Identity, KeyCost, Repository};
+pub use rewrite::{
+    KeepAll, RewriteChange, RewriteOutcome, RewriteSelect, Rewriter, Rewritten, TreeCounts,
+};
 pub use snapshots::Snapshots;
 pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};

@@ -6,13 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{Id, IndexFile};
+use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
 
 use crate::backend::{FileKind, FileName};
 use crate::{Index, RepoError, Repository};
-
-/// Index files that are fetched at once.
-const LOADERS: usize = 4;
 
 /// What loading the index brought to light.
 #[derive(Default)]
@@ -23,7 +20,7 @@ pub struct IndexReport {
     pub missing_packs: Vec<Id>,
     /// Packs in the listing with their sizes in bytes, if it was asked for.
     pub listed_packs: HashMap<Id, u64>,
-    /// Packs that index files say should be deleted, by a prune in two phases.
+    /// Packs that index files say should be deleted, by a prune in two phases. Nothing new may rely on them.
     pub marked_packs: Vec<Id>,
 }
 
@@ -57,19 +54,23 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let shared = Mutex::new((Index::new(), report));
         std::thread::scope(|scope| {
-            for _ in 0..LOADERS.min(ids.len()) {
+            for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if cancel.is_cancelled() {
                             return;
                         }
                         let file = self.load_index_file(*id);
+                        if file.as_ref().is_err_and(RepoError::ends_all) {
+                            // The others end too.
+                            next.store(ids.len(), Ordering::Relaxed);
+                        }
                         let mut shared = shared
                             .lock()
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
                         let (index, report) = &mut *shared;
                         match file {
-                            Ok(file) => take(index, report, &file, listing),
+                            Ok(file) => take(index, report, file, listing),
                             Err(error) => report.damaged.push((*id, error)),
                         }
                     }
@@ -80,6 +81,13 @@ impl Repository {
         let (index, mut report) = shared
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = report
+            .damaged
+            .iter()
+            .position(|(_, error)| error.ends_all());
+        if let Some(at) = ended {
+            return Err(report.damaged.swap_remove(at).1);
+        }
         report.missing_packs.sort();
         report.missing_packs.dedup();
         Ok((index, report))
@@ -95,26 +103,24 @@ impl Repository {
     }
 }
 
-fn take(index: &mut Index, report: &mut IndexReport, file: &IndexFile, listing: PackListing) {
+fn take(index: &mut Index, report: &mut IndexReport, file: IndexFile, listing: PackListing) {
     for pack in &file.packs {
-        let present = listing == PackListing::Skip || {
-            let needed = pack
-                .blobs
-                .iter()
-                .map(|b| u64::from(b.offset_bytes) + u64::from(b.length_bytes))
-                .max()
-                .unwrap_or(0);
-            report
-                .listed_packs
-                .get(&pack.id)
-                .is_some_and(|size| *size > needed)
-        };
+        let present = is_present(report, pack, listing);
         if !present {
             report.missing_packs.push(pack.id);
         }
         index.insert(pack, present);
     }
-    report
-        .marked_packs
-        .extend(file.packs_to_delete.iter().map(|pack| pack.id));
+    for marked in file.packs_to_delete {
+        report.marked_packs.push(marked.id);
+        let pack = marked.unmarked();
+        index.insert_marked(&pack, is_present(report, &pack, listing));
+    }
+}
+
+fn is_present(report: &IndexReport, pack: &IndexPack, listing: PackListing) -> bool {
+    let ends = |blob: &IndexBlob| u64::from(blob.offset_bytes) + u64::from(blob.length_bytes);
+    let needed = pack.blobs.iter().map(ends).max().unwrap_or(0);
+    let listed = || report.listed_packs.get(&pack.id);
+    listing == PackListing::Skip || listed().is_some_and(|size| *size > needed)
 }

@@ -4,7 +4,7 @@
 mod origin;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ pub use origin::{Staleness, staleness};
 
 /// How often locks are listed at most when they change meanwhile.
 const LISTINGS_MAX: u32 = 10;
+
+/// Stale locks that are named at most; the others are counted.
+const STALE_NAMED_MAX: usize = 3;
 
 /// The times of a lock's life.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,8 @@ struct Held {
     refreshed_at: Instant,
     /// Earlier lock files that could not be removed.
     replaced: Vec<Id>,
+    /// Earlier lock files that nobody may remove with these credentials: they become stale by themselves.
+    left: Vec<Id>,
     lost: Option<String>,
 }
 
@@ -91,6 +96,8 @@ struct Shared {
     held: Mutex<Held>,
     released: AtomicBool,
     wake: (Mutex<()>, Condvar),
+    /// Who is told what nobody else can say any more when the lock is given back.
+    events: OnceLock<Arc<dyn EventSink>>,
 }
 
 /// A lock that is held and refreshed until this is dropped.
@@ -151,6 +158,7 @@ impl LockGuard {
             refreshed,
             refreshed_at: began,
             replaced: Vec::new(),
+            left: Vec::new(),
             lost: None,
         };
         let shared = Arc::new(Shared {
@@ -160,6 +168,7 @@ impl LockGuard {
             held: Mutex::new(held),
             released: AtomicBool::new(false),
             wake: Default::default(),
+            events: OnceLock::new(),
         });
         let refresher = std::thread::spawn({
             let shared = shared.clone();
@@ -177,6 +186,12 @@ impl LockGuard {
     /// [`RepoError::LockLost`] if the lock could not be refreshed in time.
     pub fn ensure(&self) -> Result<(), RepoError> {
         self.shared.ensure()
+    }
+
+    /// Tells this sink if a lock file may not be removed. That fails no command: the file becomes stale.
+    pub fn tell(&self, events: Arc<dyn EventSink>) {
+        // Who was named first stays the one.
+        let _ = self.shared.events.set(events);
     }
 
     /// The ID of the lock file now.
@@ -202,8 +217,10 @@ impl Drop for LockGuard {
             // It ends by itself; if it panicked there is nothing more to stop.
             let _ = refresher.join();
         }
+        let id = self.id();
+        self.shared.held().replaced.push(id);
         self.shared.remove_replaced();
-        remove_quietly(&self.shared.repository, self.id());
+        self.shared.tell_of_left();
     }
 }
 
@@ -283,22 +300,43 @@ impl Shared {
         if !exists(&self.repository, old)? {
             return Ok(Some("somebody removed its file".into()));
         }
-        match check_others(&self.repository, &self.lock, &[old, new], &NoEvents) {
+        let mut own = vec![old, new];
+        own.extend(&self.held().left);
+        match check_others(&self.repository, &self.lock, &own, &NoEvents) {
             Ok(()) => Ok(None),
             Err(error @ RepoError::Locked { .. }) => Ok(Some(error.to_string())),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes earlier lock files; what can't be removed is tried again with the next refresh.
+    /// Removes earlier lock files; what can't be removed is tried again with the next refresh, unless it is not allowed.
     fn remove_replaced(&self) {
         let replaced = std::mem::take(&mut self.held().replaced);
         for id in replaced {
             let name = FileName::new(FileKind::Lock, id);
-            if self.repository.backend().remove(name).is_err() {
-                self.held().replaced.push(id);
+            match self.repository.backend().remove(name) {
+                Ok(()) => {}
+                Err(error) if error.is_refusal() => self.held().left.push(id),
+                Err(_) => self.held().replaced.push(id),
             }
         }
+    }
+
+    fn tell_of_left(&self) {
+        let left = self.held().left.len();
+        let Some(events) = self.events.get().filter(|_| left > 0) else {
+            return;
+        };
+        let files = if left == 1 {
+            "1 lock file".to_owned()
+        } else {
+            format!("{left} lock files")
+        };
+        events.event(Event::Note(format!(
+            "{} does not allow to remove {files} of this run; others wait for them for {} minutes at most",
+            self.repository.backend().location(),
+            self.timing.lease.as_secs().div_ceil(60)
+        )));
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -394,26 +432,25 @@ fn check_others(
     own: &[Id],
     events: &dyn EventSink,
 ) -> Result<(), RepoError> {
+    let mut stale = Vec::new();
     for (id, found) in all_locks(repository)? {
         if own.contains(&id) {
             continue;
         }
-        let other = found.map_err(|cause| RepoError::LockUnreadable {
-            id,
-            cause: Box::new(cause),
+        let other = found.map_err(|cause| match cause {
+            // That nothing can be read now says nothing about this lock.
+            cause if cause.ends_all() => cause,
+            cause => RepoError::LockUnreadable {
+                id,
+                cause: Box::new(cause),
+            },
         })?;
         if !ours.exclusive && !other.exclusive {
             continue;
         }
         match staleness(&other, now()) {
             Staleness::Stale(why) => {
-                if own.is_empty() {
-                    events.event(Event::Note(format!(
-                        "ignoring the stale lock {} of {}: {why}",
-                        id.short(),
-                        describe(&other)
-                    )));
-                }
+                stale.push(format!("{} of {}: {why}", id.short(), describe(&other)));
             }
             Staleness::Live => {
                 return Err(RepoError::Locked {
@@ -423,7 +460,21 @@ fn check_others(
             }
         }
     }
+    if own.is_empty() {
+        tell_of_stale(&stale, events);
+    }
     Ok(())
+}
+
+/// Names the first ones and counts the others: where nobody may remove files, each run leaves some.
+fn tell_of_stale(stale: &[String], events: &dyn EventSink) {
+    for one in stale.iter().take(STALE_NAMED_MAX) {
+        events.event(Event::Note(format!("ignoring the stale lock {one}")));
+    }
+    let more = stale.len().saturating_sub(STALE_NAMED_MAX);
+    if more > 0 {
+        events.event(Event::Note(format!("ignoring {more} more stale locks")));
+    }
 }
 
 /// A lock file: its ID, and what it says if it can be read.

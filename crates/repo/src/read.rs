@@ -95,6 +95,7 @@ pub fn read_blob(
     if let Some(first) = index.find(kind, &id) {
         match read_place(repository, kind, id, first, opener, out) {
             Ok(()) => return Ok(()),
+            Err(error) if error.ends_all() => return Err(error),
             Err(error) => failure = error,
         }
         for place in index
@@ -124,10 +125,13 @@ pub(crate) fn read_place(
     // Not cleared before: every byte is read over, or an error.
     sealed.resize(place.length_bytes as usize, 0);
     let name = FileName::new(FileKind::Pack, place.pack);
-    let fetched = repository
-        .backend()
-        .load_at(name, u64::from(place.offset_bytes), &mut sealed)
-        .map_err(RepoError::from);
+    let backend = repository.backend();
+    let offset_bytes = u64::from(place.offset_bytes);
+    let fetched = match kind {
+        BlobKind::Data => backend.load_at(name, offset_bytes, &mut sealed),
+        BlobKind::Tree => backend.load_tree_at(name, offset_bytes, &mut sealed),
+    }
+    .map_err(RepoError::from);
     let result = fetched.and_then(|()| {
         let mut plain = std::mem::take(out);
         let opened = open_blob(repository, id, place, &mut sealed, opener, &mut plain);
@@ -140,11 +144,14 @@ pub(crate) fn read_place(
         Ok(())
     });
     opener.sealed = sealed;
-    result.map_err(|cause| RepoError::BlobDamaged {
-        kind,
-        id,
-        pack: place.pack,
-        cause: Box::new(cause),
+    result.map_err(|cause| match cause {
+        cancelled @ RepoError::Cancelled(_) => cancelled,
+        cause => RepoError::BlobDamaged {
+            kind,
+            id,
+            pack: place.pack,
+            cause: Box::new(cause),
+        },
     })
 }
 
@@ -160,8 +167,28 @@ pub fn open_blob<'a>(
     opener: &mut Opener,
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], FormatError> {
-    let stored = repository.master().open(sealed)?;
-    let plain: &[u8] = if place.raw_length_bytes == 0 {
+    open_stored(repository, id, place, sealed, opener, out).map(|opened| opened.plain)
+}
+
+/// A blob that was decrypted and compared with its ID.
+pub(crate) struct Opened<'a> {
+    /// What was encrypted: a compressed frame, or the plaintext itself.
+    pub(crate) stored: &'a [u8],
+    /// The plaintext.
+    pub(crate) plain: &'a [u8],
+}
+
+/// As [`open_blob`], and gives also what was encrypted.
+pub(crate) fn open_stored<'a>(
+    repository: &Repository,
+    id: Id,
+    place: BlobRef,
+    sealed: &'a mut [u8],
+    opener: &mut Opener,
+    out: &'a mut Vec<u8>,
+) -> Result<Opened<'a>, FormatError> {
+    let stored: &'a [u8] = repository.master().open(sealed)?;
+    let plain: &'a [u8] = if place.raw_length_bytes == 0 {
         stored
     } else {
         if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
@@ -178,7 +205,7 @@ pub fn open_blob<'a>(
     };
     let got = Id::of(plain);
     if got == id {
-        Ok(plain)
+        Ok(Opened { stored, plain })
     } else {
         Err(FormatError::Hash { expected: id, got })
     }

@@ -9,7 +9,7 @@ mod snapshots;
 use std::collections::BTreeSet;
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{Id, IndexFile, IndexPack};
+use lifeboat_format::{Id, IndexFile, IndexPack, MarkedPack};
 
 use crate::backend::{FileKind, FileName};
 use crate::lock::LockGuard;
@@ -59,7 +59,7 @@ impl IndexWriter<'_> {
         self.flush_if(INDEX_FILE_MAX_BLOBS)
     }
 
-    fn push_marked(&mut self, pack: IndexPack) -> Result<(), RepoError> {
+    fn push_marked(&mut self, pack: MarkedPack) -> Result<(), RepoError> {
         self.blobs += pack.blobs.len();
         self.file.packs_to_delete.push(pack);
         self.flush_if(INDEX_FILE_MAX_BLOBS)

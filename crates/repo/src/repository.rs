@@ -19,6 +19,10 @@ use crate::random;
 const SMALL_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest index file that is read, in bytes.
 const INDEX_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Small files that are fetched at once, at least: decrypting and parsing take time on a local disk too.
+const LOADERS_MIN: usize = 4;
+/// Small files that are fetched at once, at most: an index file may take [`INDEX_FILE_MAX_BYTES`] while it is read.
+const LOADERS_MAX: usize = 16;
 /// Keys that are tried with a password, as restic does: each costs half a second.
 const KEYS_TRIED_MAX: usize = 20;
 
@@ -240,6 +244,21 @@ impl Repository {
         Err(damaged.unwrap_or(RepoError::WrongPassword { location }))
     }
 
+    /// The same repository over another way to its backend, as one with a cache of its ID.
+    #[must_use]
+    pub fn with_backend(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn Backend>, &Config) -> Arc<dyn Backend>,
+    ) -> Self {
+        self.backend = wrap(self.backend, &self.config);
+        self
+    }
+
+    /// Threads that fetch small files at once: as many as the backend is worth.
+    pub(crate) fn loaders(&self) -> usize {
+        self.backend.connections().clamp(LOADERS_MIN, LOADERS_MAX)
+    }
+
     /// The backend.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
@@ -424,7 +443,7 @@ impl Repository {
         }
     }
 
-    fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepoError> {
+    pub(crate) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepoError> {
         let mut sealed = vec![0; NONCE_BYTES];
         sealed.extend_from_slice(plain);
         self.master

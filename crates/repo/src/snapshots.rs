@@ -9,9 +9,6 @@ use lifeboat_format::{Id, Snapshot};
 use crate::backend::{FileKind, FileName};
 use crate::{RepoError, Repository};
 
-/// Snapshots that are fetched at once.
-const LOADERS: usize = 4;
-
 /// Snapshots by ID with what could not be read.
 #[derive(Default)]
 pub struct Snapshots {
@@ -31,10 +28,14 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Snapshots::default());
         std::thread::scope(|scope| {
-            for _ in 0..LOADERS.min(ids.len()) {
+            for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let loaded = self.snapshot(*id);
+                        if loaded.as_ref().is_err_and(RepoError::ends_all) {
+                            // The others end too.
+                            next.store(ids.len(), Ordering::Relaxed);
+                        }
                         let mut found = found
                             .lock()
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -51,6 +52,10 @@ impl Repository {
         let mut found = found
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = found.damaged.iter().position(|(_, error)| error.ends_all());
+        if let Some(at) = ended {
+            return Err(found.damaged.swap_remove(at).1);
+        }
         found
             .all
             .sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use lifeboat_repo::backend::{Backend, LocalBackend, MemoryBackend};
+use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_repo::backend::{
+    Backend, CachedBackend, LimitedBackend, LocalBackend, MemoryBackend, RateLimits, RetryPolicy,
+    RetryingBackend,
+};
 use lifeboat_testkit::conformance::check_backend;
 use lifeboat_testkit::disk::SimulatedDisk;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
-use lifeboat_testkit::retry::RetryingBackend;
 
-/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
-const ATTEMPTS: u32 = 20;
 const FAILING_PERCENT: u64 = 20;
 
 #[test]
@@ -52,6 +54,35 @@ fn a_recording_changes_nothing() {
     check_backend(&|| Box::new(FaultyBackend::recording(MemoryBackend::new())));
 }
 
+#[test]
+fn limited() {
+    // So fast that it makes no difference.
+    let rate = Some(1 << 40);
+    let limits = RateLimits {
+        upload_bytes_per_second: rate,
+        download_bytes_per_second: rate,
+    };
+    check_backend(&|| {
+        let memory = Arc::new(MemoryBackend::new());
+        Box::new(LimitedBackend::new(memory, limits, Cancel::new()))
+    });
+}
+
+#[test]
+fn cached() {
+    let places = Places::new();
+    check_backend(&|| {
+        let memory = Arc::new(MemoryBackend::new());
+        let id = "5a".repeat(32);
+        Box::new(CachedBackend::wrap(
+            memory,
+            &places.next(),
+            &id,
+            Arc::new(Silent),
+        ))
+    });
+}
+
 fn failing(backend: impl Backend + 'static) -> Box<dyn Backend> {
     let seed = seed();
     let _seed = Note::seed(seed);
@@ -60,10 +91,22 @@ fn failing(backend: impl Backend + 'static) -> Box<dyn Backend> {
         FAILING_PERCENT,
         &[Fault::FailBefore, Fault::FailAfter],
     );
+    let policy = RetryPolicy {
+        wait_first: Duration::ZERO,
+        ..RetryPolicy::default()
+    };
     Box::new(RetryingBackend::new(
-        FaultyBackend::new(backend, plan),
-        ATTEMPTS,
+        Arc::new(FaultyBackend::new(backend, plan)),
+        policy,
+        Arc::new(Silent),
+        Cancel::new(),
     ))
+}
+
+struct Silent;
+
+impl EventSink for Silent {
+    fn event(&self, _: Event) {}
 }
 
 /// Directories that do not exist, in one that is removed at the end.

@@ -11,6 +11,7 @@ use lifeboat_repo::{
     Identity, KeyCost, LockGuard, LockRequest, LockTiming, RepoError, Repository, all_locks, now,
     remove_locks,
 };
+use lifeboat_testkit::append_only::AppendOnlyBackend;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
 
 /// Times as short as a busy machine allows; waits in these tests are longer by an order of magnitude.
@@ -561,4 +562,37 @@ fn of_two_that_race_at_most_one_wins() {
     );
     assert!(won.into_inner() > 0, "nobody ever won");
     assert_eq!(ids(&repository_on(memory)), []);
+}
+
+#[test]
+fn where_nothing_may_be_removed_a_lock_is_refreshed_and_left_to_become_stale() {
+    let memory = memory();
+    let repository = repository_on(AppendOnlyBackend::new(memory.clone(), &[]));
+    let seen = Arc::new(Seen::default());
+    let quick = LockRequest {
+        timing: LockTiming {
+            lease: Duration::from_secs(12 * 60),
+            ..QUICK
+        },
+        ..request(true)
+    };
+    let guard = take_with(&repository, quick, &seen).unwrap();
+    guard.tell(seen.clone());
+    until("three refreshes", || ids(&repository).len() >= 4);
+    guard.ensure().unwrap();
+    assert!(seen.0.lock().unwrap().is_empty());
+    drop(guard);
+    let left = ids(&repository).len();
+    let told = seen.0.lock().unwrap().clone();
+    assert_eq!(
+        told,
+        [format!(
+            "memory does not allow to remove {left} lock files of this run; others wait for them for 12 minutes at most"
+        )]
+    );
+    // They name this process, which lives, so they count until their lease ends.
+    assert!(matches!(
+        take(&repository, true),
+        Err(RepoError::Locked { .. })
+    ));
 }

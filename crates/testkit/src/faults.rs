@@ -2,11 +2,13 @@
 //! It must never fail in a way that no real backend could: a file is saved whole or not at all.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
+use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Trouble};
 
 use crate::random::Random;
 
@@ -52,10 +54,13 @@ pub struct Operation {
     pub bytes: u64,
 }
 
+/// How long a busy server wishes to be left alone.
+const BUSY_FOR: Duration = Duration::from_millis(1);
+
 /// How an operation goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// It fails and does nothing.
+    /// It fails and does nothing. This and the next fail as what may pass: another try is not in vain.
     FailBefore,
     /// It does its work and fails nevertheless, as when an answer is lost.
     FailAfter,
@@ -69,6 +74,65 @@ pub enum Fault {
     FlipBit,
     /// A listing lacks the files that were saved last, so many of them. Others go well.
     HideNewest(usize),
+    /// A listing is that of the moment when this backend was made: without what was saved since, with what was removed.
+    /// Others go well.
+    StaleListing,
+    /// The server is busy, says for how long, and does nothing.
+    Busy,
+    /// Nobody can be reached, and nothing is done.
+    Unreachable,
+    /// No answer comes, and nothing was done.
+    TimeoutBefore,
+    /// No answer comes, but the work was done.
+    TimeoutAfter,
+    /// The work is done twice, as when a network below tries again.
+    Duplicate,
+    /// What a read gives, or the size that is told, is one byte longer or shorter than the file. Others go well.
+    WrongLength,
+    /// It is not allowed, and will not be.
+    Denied,
+    /// The server finds that the clocks differ too much.
+    Clock,
+}
+
+impl Fault {
+    /// Whether another try of the same operation goes well.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(
+            self,
+            Self::FailBefore
+                | Self::FailAfter
+                | Self::Busy
+                | Self::Unreachable
+                | Self::TimeoutBefore
+                | Self::TimeoutAfter
+                | Self::Duplicate
+        )
+    }
+
+    /// Whether it makes any difference to an operation of this sort.
+    #[must_use]
+    pub fn fits(self, verb: Verb) -> bool {
+        match self {
+            Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
+            Self::HideNewest(_) | Self::StaleListing => verb == Verb::List,
+            Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
+            _ => true,
+        }
+    }
+
+    /// What is told instead of a result, if anything is.
+    fn trouble(self) -> Option<(Trouble, Option<Duration>)> {
+        match self {
+            Self::Busy => Some((Trouble::Transient, Some(BUSY_FOR))),
+            Self::TimeoutBefore | Self::TimeoutAfter => Some((Trouble::Transient, None)),
+            Self::Unreachable => Some((Trouble::Unreachable, None)),
+            Self::Denied => Some((Trouble::Denied, None)),
+            Self::Clock => Some((Trouble::Clock, None)),
+            _ => None,
+        }
+    }
 }
 
 type Rule = dyn Fn(&Operation) -> Option<Fault> + Send + Sync;
@@ -93,6 +157,12 @@ impl FaultPlan {
     #[must_use]
     pub fn at(number: u64, fault: Fault) -> Self {
         Self::new(move |operation| (operation.number == number).then_some(fault))
+    }
+
+    /// All operations go wrong from this one on.
+    #[must_use]
+    pub fn from(number: u64, fault: Fault) -> Self {
+        Self::new(move |operation| (operation.number >= number).then_some(fault))
     }
 
     /// So many operations in a hundred go wrong, in one of these ways, chosen by a seed and the operation's number.
@@ -136,6 +206,8 @@ struct Shared {
     plan: Mutex<FaultPlan>,
     log: Mutex<Vec<Operation>>,
     saved: Mutex<Vec<FileName>>,
+    remembered: Mutex<Vec<FileName>>,
+    removed: Mutex<Vec<(FileName, u64)>>,
     is_dead: AtomicBool,
     faults: AtomicU64,
 }
@@ -147,6 +219,8 @@ impl<B: Backend> FaultyBackend<B> {
             plan: Mutex::new(plan),
             log: Mutex::default(),
             saved: Mutex::default(),
+            remembered: Mutex::default(),
+            removed: Mutex::default(),
             is_dead: AtomicBool::new(false),
             faults: AtomicU64::new(0),
         };
@@ -171,6 +245,11 @@ impl<B: Backend> FaultyBackend<B> {
         *lock(&self.shared.plan) = plan;
     }
 
+    /// Takes these for what was saved last, oldest first, though another backend saved them: what a listing may hide.
+    pub fn remember(&self, saved: &[FileName]) {
+        lock(&self.shared.remembered).extend_from_slice(saved);
+    }
+
     /// All operations until now.
     #[must_use]
     pub fn log(&self) -> Vec<Operation> {
@@ -192,13 +271,17 @@ impl<B: Backend> FaultyBackend<B> {
         self.shared.is_dead.load(Ordering::SeqCst)
     }
 
-    /// How many operations went wrong by plan.
+    /// How many operations went wrong by plan; a fault that makes no difference to its operation does not count.
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.shared.faults.load(Ordering::SeqCst)
     }
 
-    fn run<T>(&self, asked: Asked, work: impl FnOnce() -> Result<T, BackendError>) -> Outcome<T> {
+    fn run<T>(
+        &self,
+        asked: Asked,
+        mut work: impl FnMut() -> Result<T, BackendError>,
+    ) -> Outcome<T> {
         let Asked {
             verb,
             kind,
@@ -218,40 +301,55 @@ impl<B: Backend> FaultyBackend<B> {
             log.push(operation);
             operation
         };
-        let injected = |cause: &'static str| {
-            let what = name.map_or_else(|| format!("{verb:?}"), |name| name.to_string());
-            BackendError::Io {
-                doing: "use",
-                what,
-                location: self.location(),
-                cause: std::io::Error::other(cause),
-            }
+        let what = || name.map_or_else(|| format!("{verb:?}"), |name| name.to_string());
+        let injected = |kind: ErrorKind, cause: &'static str| BackendError::Io {
+            doing: "use",
+            what: what(),
+            location: self.location(),
+            cause: std::io::Error::new(kind, cause),
         };
         if self.is_dead() {
-            return Err(injected("the process is dead by plan"));
+            return Err(injected(ErrorKind::Other, "the process is dead by plan"));
         }
         let plan = lock(&self.shared.plan).clone();
-        let fault = (plan.0)(&operation);
+        let fault = (plan.0)(&operation).filter(|fault| fault.fits(verb));
         if fault.is_some() {
             self.shared.faults.fetch_add(1, Ordering::SeqCst);
         }
         let number = operation.number;
+        if let Some((trouble, retry_after)) = fault.and_then(Fault::trouble) {
+            if fault == Some(Fault::TimeoutAfter) {
+                work()?;
+            }
+            return Err(BackendError::Remote {
+                doing: "use",
+                what: what(),
+                location: self.location(),
+                trouble,
+                why: format!("{fault:?} by plan"),
+                retry_after,
+            });
+        }
         match fault {
-            Some(Fault::FailBefore) => Err(injected("failed by plan, before")),
+            Some(Fault::Duplicate) => {
+                work()?;
+                work().map(|done| (done, fault, number))
+            }
+            Some(Fault::FailBefore) => Err(injected(ErrorKind::TimedOut, "failed by plan, before")),
             Some(Fault::FailAfter) => {
                 work()?;
-                Err(injected("failed by plan, after"))
+                Err(injected(ErrorKind::TimedOut, "failed by plan, after"))
             }
             Some(Fault::CrashBefore) => {
                 self.shared.is_dead.store(true, Ordering::SeqCst);
-                Err(injected("died by plan, before"))
+                Err(injected(ErrorKind::Other, "died by plan, before"))
             }
             Some(Fault::CrashAfter) => {
                 // What others do meanwhile happens before the death, as it may.
                 let done = work();
                 self.shared.is_dead.store(true, Ordering::SeqCst);
                 done?;
-                Err(injected("died by plan, after"))
+                Err(injected(ErrorKind::Other, "died by plan, after"))
             }
             fault => work().map(|done| (done, fault, number)),
         }
@@ -306,11 +404,23 @@ impl<B: Backend> Backend for FaultyBackend<B> {
                 .list(kind, &mut |id, size_bytes| found.push((id, size_bytes)))?;
             Ok(found)
         })?;
+        let of_kind = |name: &FileName| name.kind == kind;
         let hidden: Vec<Id> = match fault {
             Some(Fault::HideNewest(count)) => {
                 let saved = lock(&self.shared.saved);
-                let newest = saved.iter().rev().filter(|name| name.kind == kind);
+                let remembered = lock(&self.shared.remembered);
+                let newest = saved.iter().rev().chain(remembered.iter().rev());
+                let newest = newest.filter(|name| of_kind(name));
                 newest.take(count).map(|name| name.id).collect()
+            }
+            Some(Fault::StaleListing) => {
+                let removed = lock(&self.shared.removed).clone();
+                for (name, size_bytes) in removed.into_iter().filter(|(name, _)| of_kind(name)) {
+                    each(name.id, size_bytes);
+                }
+                let saved = lock(&self.shared.saved);
+                let since = saved.iter().filter(|name| of_kind(name));
+                since.map(|name| name.id).collect()
             }
             _ => Vec::new(),
         };
@@ -323,8 +433,13 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn size(&self, name: FileName) -> Result<u64, BackendError> {
-        self.run(Asked::of(Verb::Size, name, 0), || self.inner.size(name))
-            .map(|(size_bytes, ..)| size_bytes)
+        let (size_bytes, fault, number) =
+            self.run(Asked::of(Verb::Size, name, 0), || self.inner.size(name))?;
+        Ok(match fault {
+            Some(Fault::WrongLength) if number.is_multiple_of(2) => size_bytes.saturating_sub(1),
+            Some(Fault::WrongLength) => size_bytes + 1,
+            _ => size_bytes,
+        })
     }
 
     fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
@@ -334,6 +449,8 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         match fault {
             Some(Fault::Truncate) => content.truncate(content.len() / 2),
             Some(Fault::FlipBit) => flip(&mut content, number),
+            Some(Fault::WrongLength) if number.is_multiple_of(2) => drop(content.pop()),
+            Some(Fault::WrongLength) => content.push(0),
             _ => {}
         }
         Ok(content)
@@ -376,8 +493,15 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
-        self.run(Asked::of(Verb::Remove, name, 0), || self.inner.remove(name))
-            .map(|_| ())
+        self.run(Asked::of(Verb::Remove, name, 0), || {
+            let size_bytes = self.inner.size(name);
+            self.inner.remove(name)?;
+            if let Ok(size_bytes) = size_bytes {
+                lock(&self.shared.removed).push((name, size_bytes));
+            }
+            Ok(())
+        })
+        .map(|_| ())
     }
 }
 
@@ -462,6 +586,42 @@ mod tests {
             .list(FileKind::Pack, &mut |id, _| found.push(id))
             .unwrap();
         assert_eq!(found, [NAME.id]);
+    }
+
+    #[test]
+    fn a_stale_listing_is_that_of_the_beginning() {
+        let backend = faulty(Fault::FailBefore);
+        backend.follow(FaultPlan::new(|_| Some(Fault::StaleListing)));
+        let new = FileName::new(FileKind::Pack, Id([2; 32]));
+        backend.save(new, &[b"x"]).unwrap();
+        backend.remove(NAME).unwrap();
+        let mut found = Vec::new();
+        backend
+            .list(FileKind::Pack, &mut |id, size| found.push((id, size)))
+            .unwrap();
+        assert_eq!(found, [(NAME.id, 7)]);
+        assert_eq!(backend.faults(), 1);
+    }
+
+    #[test]
+    fn a_way_that_fails_says_what_kind_of_trouble_it_is() {
+        for (fault, is_done, is_transient) in [
+            (Fault::Busy, false, true),
+            (Fault::Unreachable, false, true),
+            (Fault::TimeoutBefore, false, true),
+            (Fault::TimeoutAfter, true, true),
+            (Fault::Denied, false, false),
+            (Fault::Clock, false, false),
+        ] {
+            let backend = faulty(fault);
+            let error = backend.remove(NAME).unwrap_err();
+            assert_eq!(error.is_transient(), is_transient, "{fault:?}");
+            assert_eq!(error.retry_after().is_some(), fault == Fault::Busy);
+            assert_eq!(backend.inner().size(NAME).is_err(), is_done, "{fault:?}");
+        }
+        assert!(faulty(Fault::Duplicate).remove(NAME).is_ok());
+        assert_eq!(faulty(Fault::WrongLength).size(NAME).unwrap(), 6);
+        assert_eq!(faulty(Fault::WrongLength).load(NAME, 9).unwrap(), b"conten");
     }
 
     #[test]

@@ -184,22 +184,26 @@ impl Restic {
     }
 }
 
-fn env_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn env_path(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
 }
 
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+    tool_path(&format!("bin/{name}"))
+}
+
 /// Where `make test` puts what it installs.
-fn tool(name: &str) -> Option<PathBuf> {
+pub(crate) fn tool_path(name: &str) -> Option<PathBuf> {
     let tools = env_path("LIFEBOAT_TOOLS").or_else(|| {
         let cache =
             env_path("XDG_CACHE_HOME").or_else(|| Some(env_path("HOME")?.join(".cache")))?;
         Some(cache.join("lifeboat/tools"))
     })?;
-    Some(tools.join("bin").join(name))
+    Some(tools.join(name))
 }
 
-fn first_file(paths: &[Option<PathBuf>]) -> Option<PathBuf> {
+pub(crate) fn first_file(paths: &[Option<PathBuf>]) -> Option<PathBuf> {
     paths.iter().flatten().find(|path| path.is_file()).cloned()
 }

@@ -3,7 +3,9 @@
 
 pub(crate) mod fuzz;
 pub(crate) mod golang;
+pub(crate) mod module;
 pub(crate) mod packages;
+pub(crate) mod rest_server;
 pub(crate) mod restic;
 pub(crate) mod rust;
 pub(crate) mod rustic;

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
+use super::module::{self, Module};
 use super::{Toolbox, golang, packages};
 use crate::failure::{Failure, Result, While};
 use crate::shell;
@@ -82,16 +81,16 @@ fn is_edition(restic: &Path, edition: &Edition) -> bool {
 fn build(tools: &Toolbox, edition: &Edition) -> Result<PathBuf> {
     let go = golang::ensure(tools)?;
     println!("  building restic {} (once)", edition.version);
-    let source = download(&go, edition)?;
+    let source = module::download(
+        &go,
+        &Module {
+            path: "github.com/restic/restic",
+            version: edition.version,
+            sum: edition.sum,
+        },
+    )?;
     let restic = tools.build(edition.name, |path| {
-        let mut command = Command::new(&go);
-        // Inside the module, so that its own go.sum decides which dependencies are genuine.
-        command
-            .current_dir(&source)
-            .args(["build", "-trimpath", "-buildvcs=false", "-o"])
-            .arg(path)
-            .arg("./cmd/restic");
-        shell::run(command.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0"))
+        module::build(&go, &source, "./cmd/restic", path)
     })?;
     if is_edition(&restic, edition) {
         Ok(restic)
@@ -102,34 +101,4 @@ fn build(tools: &Toolbox, edition: &Edition) -> Result<PathBuf> {
             edition.version
         )))
     }
-}
-
-/// The directory with the module's source. `go install` would first ask for a list of versions, which not every
-/// proxy gives; a download of one version works everywhere.
-fn download(go: &Path, edition: &Edition) -> Result<PathBuf> {
-    let module = format!("github.com/restic/restic@v{}", edition.version);
-    let mut command = Command::new(go);
-    command
-        .current_dir("/")
-        .args(["mod", "download", "-json", &module]);
-    // The hash below says more than the public database, which a closed network cannot reach.
-    command
-        .env("GOTOOLCHAIN", "local")
-        .env("GONOSUMDB", "github.com/restic/restic")
-        .env("GOFLAGS", "");
-    let said = shell::output(&mut command)?;
-    let said: Value =
-        serde_json::from_str(&said).doing(|| format!("cannot read what go says of {module}"))?;
-    let text = |field: &str| {
-        said[field]
-            .as_str()
-            .ok_or_else(|| Failure::new(format!("go tells no {field} of {module}")))
-    };
-    if text("Sum")? != edition.sum {
-        return Err(Failure::new(format!(
-            "the source of {module} is not the one we know: {}",
-            text("Sum")?
-        )));
-    }
-    Ok(PathBuf::from(text("Dir")?))
 }

@@ -6,6 +6,7 @@ mod backup;
 mod cat;
 mod check;
 mod connect;
+mod copy;
 mod diff;
 mod dump;
 mod find;
@@ -15,20 +16,27 @@ mod init;
 mod key;
 mod ls;
 mod ls_ncdu;
+mod migrate;
+mod mount;
 mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod recover;
 mod repair;
 mod restore;
+mod rewrite;
 mod select;
 mod session;
 mod snapshots;
 mod stats;
+mod store;
 mod tag;
 mod tar_entry;
 mod tree_walk;
 mod unlock;
+
+use std::sync::Arc;
 
 use clap::Subcommand;
 
@@ -47,18 +55,23 @@ pub enum RepoCommand {
     Find(Box<find::Find>),
     Diff(diff::Diff),
     Dump(dump::Dump),
+    Mount(Box<mount::Mount>),
     Stats(stats::Stats),
     Cat(cat::Cat),
     Check(check::Check),
     Repair(repair::Repair),
     Forget(Box<forget::Forget>),
+    Copy(Box<copy::Copy>),
+    Rewrite(Box<rewrite::Rewrite>),
+    Recover(recover::Recover),
+    Migrate(migrate::Migrate),
     Tag(tag::Tag),
     Key(key::Key),
     Unlock(unlock::Unlock),
 }
 
 /// Runs a command.
-pub fn run(repo: Repo, ui: &Ui) -> Outcome {
+pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
     let global = repo.global;
     match repo.command {
         RepoCommand::Init(command) => command.run(&global, ui),
@@ -69,11 +82,16 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Find(command) => command.run(&global, ui),
         RepoCommand::Diff(command) => command.run(&global, ui),
         RepoCommand::Dump(command) => command.run(&global, ui),
+        RepoCommand::Mount(command) => command.run(&global, ui),
         RepoCommand::Stats(command) => command.run(&global, ui),
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Repair(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Copy(command) => command.run(&global, ui),
+        RepoCommand::Rewrite(command) => command.run(&global, ui),
+        RepoCommand::Recover(command) => command.run(&global, ui),
+        RepoCommand::Migrate(command) => command.run(&global, ui),
         RepoCommand::Tag(command) => command.run(&global, ui),
         RepoCommand::Key(command) => command.run(&global, ui),
         RepoCommand::Unlock(command) => command.run(&global, ui),

@@ -82,12 +82,23 @@ pub fn many(
     names: &[String],
     filter: &Filter,
 ) -> Result<Vec<(Id, Snapshot)>, Failure> {
+    // A name that is none is told before anything is fetched.
+    names.iter().try_for_each(|name| parse(name).map(drop))?;
+    among(&session.snapshots(ui)?, ui, names, filter)
+}
+
+/// The same, of snapshots that are known.
+pub fn among(
+    snapshots: &[(Id, Snapshot)],
+    ui: &Ui,
+    names: &[String],
+    filter: &Filter,
+) -> Result<Vec<(Id, Snapshot)>, Failure> {
     let paths = names
         .iter()
         .map(|name| parse(name))
         .collect::<Result<Vec<_>, _>>()?;
-    let snapshots = session.snapshots(ui)?;
-    let facts = facts(&snapshots);
+    let facts = facts(snapshots);
     let selection = select(&paths, filter, &facts);
     for problem in &selection.problems {
         match problem {

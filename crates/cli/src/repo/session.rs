@@ -10,7 +10,7 @@ use lifeboat_plan::parse_go_duration;
 use lifeboat_repo::backend::{Backend, BackendError, FileName};
 use lifeboat_repo::{
     Identity, Index, IndexReport, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
-    Repository,
+    Repository, Snapshots,
 };
 
 use super::access::{Access, FromArgs};
@@ -138,6 +138,11 @@ impl Session {
 
     /// All snapshots, oldest first; damaged ones are told.
     pub fn snapshots(&self, ui: &Ui) -> Result<Vec<(Id, Snapshot)>, Failure> {
+        Ok(self.snapshots_and_damage(ui)?.all)
+    }
+
+    /// The same, for a command that must not pass over a damaged one.
+    pub fn snapshots_and_damage(&self, ui: &Ui) -> Result<Snapshots, Failure> {
         let snapshots = self.repository.snapshots()?;
         for (id, error) in &snapshots.damaged {
             ui.warn(format_args!(
@@ -146,7 +151,7 @@ impl Session {
                 lifeboat_repo::chain(error)
             ));
         }
-        Ok(snapshots.all)
+        Ok(snapshots)
     }
 }
 

@@ -7,6 +7,7 @@ mod forget;
 mod keys;
 mod listing;
 mod locks;
+mod mounted;
 mod options;
 mod ours_to_theirs;
 mod pair;

@@ -4,6 +4,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use lifeboat_flow::Cancelled;
+
 use super::FileName;
 
 /// A backend could not do what it was asked.
@@ -80,9 +82,33 @@ pub enum BackendError {
         #[source]
         cause: std::io::Error,
     },
+    /// It failed again and again, and trying was given up.
+    #[error("gave up after {tries} tries in {seconds} s")]
+    GaveUp {
+        /// How often it was tried.
+        tries: u32,
+        /// From the first try to the last, in seconds.
+        seconds: u64,
+        /// What the last try said.
+        #[source]
+        cause: Box<BackendError>,
+    },
+    /// Somebody wished to stop while it waited.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 impl BackendError {
+    /// What kind of failure a server met, if one did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Remote { trouble, .. } => Some(*trouble),
+            Self::GaveUp { cause, .. } => cause.trouble(),
+            _ => None,
+        }
+    }
+
     /// Whether the file, and nothing more, is missing.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -94,6 +120,7 @@ impl BackendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Remote { trouble, .. } => trouble.is_transient(),
+            Self::GaveUp { cause, .. } => cause.is_transient(),
             Self::Io { cause, .. } => matches!(
                 cause.kind(),
                 ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle

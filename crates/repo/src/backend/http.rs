@@ -1,12 +1,16 @@
 //! One request over HTTP and its answer, for the backends that speak it: over TCP with or without TLS.
 //! It must never take part of an answer for the whole, follow a redirect by itself, or put a URL's query in an error.
 
+mod download;
+mod stdio;
 mod tcp;
+mod upload;
 
 use std::io::Read;
 
 use super::Trouble;
 
+pub(super) use stdio::StdioConnection;
 pub(super) use tcp::TcpTransport;
 
 /// A request. Bodies lie in memory: packs do, so that a request can be sent again.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lifeboat_format::Id;
 
@@ -421,6 +421,13 @@ impl<D: Disk> Backend for LocalBackend<D> {
                     .sync_dir(&folder)
                     .map_err(|cause| self.file_error("remove", name, cause))
             }
+        }
+    }
+
+    fn remove_unfinished(&self, older_than: Duration) -> Result<u64, BackendError> {
+        match SystemTime::now().checked_sub(older_than) {
+            Some(written_before) => self.remove_temporaries(written_before),
+            None => Ok(0),
         }
     }
 }

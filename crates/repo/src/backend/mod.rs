@@ -1,15 +1,22 @@
 //! A backend keeps the files of a repository: a flat set of named, immutable byte strings.
 //! It must never show a file that is not whole, and must never report a failed listing as an empty one.
 
+mod cache;
 mod disk;
 mod error;
 mod http;
 mod layout;
+mod limit;
 mod local;
 mod location;
 mod memory;
 mod open;
 mod options;
+mod rclone;
+mod rest;
+mod retry;
+mod s3;
+mod sftp;
 mod shared;
 
 use std::fmt;
@@ -17,13 +24,17 @@ use std::time::Duration;
 
 use lifeboat_format::Id;
 
+pub use cache::{CACHE_MAX_AGE, CachedBackend, remove_old_caches};
 pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
 pub use error::{BackendError, Trouble};
+pub use limit::{LimitedBackend, RateLimits};
 pub use local::LocalBackend;
 pub use location::{Location, LocationError};
 pub use memory::MemoryBackend;
 pub use open::open;
 pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
+pub use retry::{RetryPolicy, RetryingBackend};
+pub use sftp::SftpBackend;
 
 /// Requests at once that a local disk is worth.
 const LOCAL_CONNECTIONS: usize = 2;

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Backend, BackendOptions, LocalBackend, Location, OptionError};
+use super::s3::S3Backend;
+use super::{
+    Backend, BackendOptions, LocalBackend, Location, OptionError, SftpBackend, rclone, rest,
+};
 
 /// The backend of a location, without decorators.
 ///
@@ -13,14 +16,29 @@ pub fn open(
     location: &Location,
     options: &BackendOptions,
 ) -> Result<Arc<dyn Backend>, OptionError> {
-    let _ = options;
     Ok(match location {
         Location::Local(path) => Arc::new(LocalBackend::new(path)),
-        other => {
-            return Err(OptionError {
-                name: other.to_string(),
-                why: "not supported yet".into(),
-            });
+        Location::Rest { .. } => Arc::new(rest::open(location, options)?),
+        Location::Rclone(remote) => Arc::new(rclone::open(remote, location, options)?),
+        Location::S3 {
+            endpoint,
+            bucket,
+            prefix,
+        } => {
+            let shown = location.to_string();
+            Arc::new(S3Backend::new(endpoint, bucket, prefix, shown, options)?)
         }
+        Location::Sftp {
+            username,
+            host,
+            port,
+            path,
+        } => Arc::new(SftpBackend::new(
+            username.as_deref(),
+            host,
+            *port,
+            path,
+            options,
+        )?),
     })
 }

@@ -95,6 +95,28 @@ impl BackendOptions {
         self.settings.get(name).map(String::as_str)
     }
 
+    /// Refuses options of a scheme that its backend does not know: a mistyped one would silently do nothing.
+    ///
+    /// # Errors
+    /// When there is one; the known ones are named.
+    pub fn only(&self, scheme: &str, known: &[&str]) -> Result<(), OptionError> {
+        let of_scheme = |name: &str| {
+            name.strip_prefix(scheme)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let unknown = self
+            .settings
+            .keys()
+            .find(|name| of_scheme(name) && !known.contains(&name.as_str()));
+        match unknown {
+            None => Ok(()),
+            Some(name) => Err(OptionError {
+                name: name.clone(),
+                why: format!("there is no such option; known are {}", known.join(", ")),
+            }),
+        }
+    }
+
     /// A number among the options, within limits.
     ///
     /// # Errors

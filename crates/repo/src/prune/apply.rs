@@ -1,0 +1,261 @@
+//! Carries out what a plan removes, alone on the repository: index files first, packs last.
+//! It must never delete a pack that an index file names, nor an index file before the one that replaces it is stored.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use lifeboat_flow::{Cancel, Counters};
+use lifeboat_format::{Id, IndexFile, IndexPack, MarkedPack};
+
+use super::facts::Facts;
+use super::plan::{Fate, PrunePlan};
+use crate::backend::{FileKind, FileName};
+use crate::{LockGuard, RepoError, Repository};
+
+/// An index file is full with so many blobs, as restic's are.
+const INDEX_MAX_BLOBS: usize = 50_000;
+/// And with so many packs, for those whose blobs nobody knows.
+const INDEX_MAX_PACKS: usize = 10_000;
+
+/// What was removed.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// Packs that were marked now.
+    pub marked: u64,
+    /// Packs that were indexed again.
+    pub recovered: u64,
+    /// Packs that were deleted.
+    pub deleted: u64,
+    /// Their size in bytes.
+    pub deleted_bytes: u64,
+    /// Packs that should be deleted and could not, with why.
+    pub undeleted: Vec<(Id, RepoError)>,
+    /// Index files that were written.
+    pub index_files_written: u64,
+    /// Index files that these replace.
+    pub index_files_removed: u64,
+}
+
+struct Writer<'a> {
+    repository: &'a Repository,
+    lock: &'a LockGuard,
+    file: IndexFile,
+    blobs: usize,
+    written: u64,
+}
+
+impl Writer<'_> {
+    fn index(&mut self, pack: IndexPack) -> Result<(), RepoError> {
+        self.blobs += pack.blobs.len();
+        self.file.packs.push(pack);
+        self.write_if_full()
+    }
+
+    fn mark(&mut self, pack: MarkedPack) -> Result<(), RepoError> {
+        self.blobs += pack.blobs.len();
+        self.file.packs_to_delete.push(pack);
+        self.write_if_full()
+    }
+
+    fn write_if_full(&mut self) -> Result<(), RepoError> {
+        let packs = self.file.packs.len() + self.file.packs_to_delete.len();
+        if self.blobs >= INDEX_MAX_BLOBS || packs >= INDEX_MAX_PACKS {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), RepoError> {
+        if self.file.packs.is_empty() && self.file.packs_to_delete.is_empty() {
+            return Ok(());
+        }
+        self.lock.ensure()?;
+        let json = std::mem::take(&mut self.file).to_json();
+        self.repository.save_json(FileKind::Index, &json)?;
+        self.blobs = 0;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+/// Carries out what a plan removes.
+///
+/// # Errors
+/// When an index file can't be written or removed; then no pack was deleted. Packs that can't be deleted are told.
+pub(super) fn apply(
+    repository: &Repository,
+    facts: &Facts,
+    plan: &PrunePlan,
+    lock: &LockGuard,
+    threads: usize,
+    counters: &Counters,
+    cancel: &Cancel,
+) -> Result<Removed, RepoError> {
+    let mut removed = Removed::default();
+    if plan.is_empty() {
+        return Ok(removed);
+    }
+    write_index(repository, facts, plan, lock, cancel, &mut removed)?;
+    for number in &plan.rewrite {
+        let Some(file) = facts.files.get(*number) else {
+            continue;
+        };
+        cancel.check()?;
+        lock.ensure()?;
+        let name = FileName::new(FileKind::Index, file.id);
+        repository.backend().remove(name)?;
+        removed.index_files_removed += 1;
+    }
+    delete_packs(
+        repository,
+        facts,
+        plan,
+        lock,
+        threads,
+        counters,
+        cancel,
+        &mut removed,
+    )?;
+    Ok(removed)
+}
+
+/// Writes what the index files that go say, with what becomes of their packs.
+fn write_index(
+    repository: &Repository,
+    facts: &Facts,
+    plan: &PrunePlan,
+    lock: &LockGuard,
+    cancel: &Cancel,
+    removed: &mut Removed,
+) -> Result<(), RepoError> {
+    let mut writer = Writer {
+        repository,
+        lock,
+        file: IndexFile::default(),
+        blobs: 0,
+        written: 0,
+    };
+    let homed = plan
+        .rewrite
+        .iter()
+        .filter_map(|file| facts.files.get(*file));
+    for number in homed.flat_map(|file| &file.packs) {
+        cancel.check()?;
+        let number = *number as usize;
+        let (Some(pack), Some(fate)) = (facts.packs.get(number), plan.fates.get(number)) else {
+            continue;
+        };
+        let known = pack.mark;
+        let marked = |indexed: IndexPack, time| MarkedPack {
+            id: indexed.id,
+            blobs: indexed.blobs,
+            time,
+            size_bytes: known.and_then(|mark| mark.size_bytes),
+        };
+        match fate {
+            Fate::Keep | Fate::Repack => writer.index(facts.index_pack(pack))?,
+            Fate::Recover => {
+                removed.recovered += 1;
+                writer.index(facts.index_pack(pack))?;
+            }
+            Fate::Wait => {
+                let time = known.and_then(|mark| mark.time);
+                writer.mark(marked(facts.index_pack(pack), time))?;
+            }
+            Fate::Mark | Fate::Remark => {
+                removed.marked += 1;
+                writer.mark(marked(facts.index_pack(pack), Some(plan.now)))?;
+            }
+            Fate::Delete | Fate::Forget => {}
+        }
+    }
+    if !plan.instant_delete {
+        for (id, size_bytes) in &facts.unindexed {
+            removed.marked += 1;
+            writer.mark(MarkedPack {
+                id: *id,
+                blobs: Vec::new(),
+                time: Some(plan.now),
+                size_bytes: Some(*size_bytes),
+            })?;
+        }
+    }
+    cancel.check()?;
+    writer.write()?;
+    removed.index_files_written = writer.written;
+    Ok(())
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one run, each used once"
+)]
+fn delete_packs(
+    repository: &Repository,
+    facts: &Facts,
+    plan: &PrunePlan,
+    lock: &LockGuard,
+    threads: usize,
+    counters: &Counters,
+    cancel: &Cancel,
+    removed: &mut Removed,
+) -> Result<(), RepoError> {
+    let deleted = plan
+        .changes(facts)
+        .filter(|(_, fate, _)| *fate == Fate::Delete);
+    let mut packs: Vec<(Id, u64)> = deleted.map(|(id, _, bytes)| (id, bytes)).collect();
+    packs.sort();
+    let bytes = packs.iter().map(|(_, bytes)| bytes).sum();
+    counters.bytes_done.store(0, Ordering::Relaxed);
+    counters.files_done.store(0, Ordering::Relaxed);
+    counters.bytes_total.store(bytes, Ordering::Relaxed);
+    counters
+        .files_total
+        .store(packs.len() as u64, Ordering::Relaxed);
+    let next = AtomicUsize::new(0);
+    let result = Mutex::new((removed, Ok::<(), RepoError>(())));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1).min(packs.len()) {
+            scope.spawn(|| {
+                while let Some((id, bytes)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if cancel.is_cancelled() {
+                        return;
+                    }
+                    let name = FileName::new(FileKind::Pack, *id);
+                    let allowed = lock.ensure();
+                    let done = match &allowed {
+                        Ok(()) => repository.backend().remove(name).map_err(RepoError::from),
+                        Err(_) => Ok(()),
+                    };
+                    let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (removed, ended) = &mut *result;
+                    if let Err(error) = allowed {
+                        *ended = Err(error);
+                    } else if let Err(error) = done {
+                        // A place that does not allow it once will not allow it for the others.
+                        let is_final =
+                            matches!(&error, RepoError::Backend(cause) if cause.is_refusal());
+                        removed.undeleted.push((*id, error));
+                        if is_final {
+                            next.store(packs.len(), Ordering::Relaxed);
+                        }
+                    } else {
+                        removed.deleted += 1;
+                        removed.deleted_bytes += bytes;
+                        counters.files_done.fetch_add(1, Ordering::Relaxed);
+                        counters.bytes_done.fetch_add(*bytes, Ordering::Relaxed);
+                    }
+                    if ended.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    result
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .1?;
+    cancel.check()?;
+    Ok(())
+}

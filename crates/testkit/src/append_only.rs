@@ -1,0 +1,72 @@
+//! A backend that lets nobody remove anything, as a REST server with `--append-only` or a bucket with object lock.
+//! It must never refuse anything else.
+
+use lifeboat_format::Id;
+use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Trouble};
+
+/// A backend that lets nobody remove anything, except files of some kinds.
+#[derive(Clone, Debug)]
+pub struct AppendOnlyBackend<B> {
+    inner: B,
+    removable: &'static [FileKind],
+}
+
+impl<B: Backend> AppendOnlyBackend<B> {
+    /// Refuses to remove what is of none of these kinds; REST servers let locks go, object lock lets nothing go.
+    pub fn new(inner: B, removable: &'static [FileKind]) -> Self {
+        Self { inner, removable }
+    }
+}
+
+impl<B: Backend> Backend for AppendOnlyBackend<B> {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
+    fn create(&self) -> Result<(), BackendError> {
+        self.inner.create()
+    }
+
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError> {
+        self.inner.list(kind, each)
+    }
+
+    fn size(&self, name: FileName) -> Result<u64, BackendError> {
+        self.inner.size(name)
+    }
+
+    fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.inner.load(name, limit_bytes)
+    }
+
+    fn load_at(
+        &self,
+        name: FileName,
+        offset_bytes: u64,
+        buf: &mut [u8],
+    ) -> Result<(), BackendError> {
+        self.inner.load_at(name, offset_bytes, buf)
+    }
+
+    fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError> {
+        self.inner.save(name, data)
+    }
+
+    fn remove(&self, name: FileName) -> Result<(), BackendError> {
+        if self.removable.contains(&name.kind) {
+            return self.inner.remove(name);
+        }
+        Err(BackendError::Remote {
+            doing: "remove",
+            what: name.to_string(),
+            location: self.location(),
+            trouble: Trouble::Denied,
+            why: "the server answered 403 (Forbidden)".into(),
+            retry_after: None,
+        })
+    }
+}
