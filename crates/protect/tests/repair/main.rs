@@ -219,6 +219,7 @@ fn repair_as_advised(damaged: &MemoryBackend, kept: &mut Kept) {
             Some(Repair::Packs(packs)) => {
                 repair_packs(damaged.clone(), packs, None, kept).unwrap();
             }
+            Some(Repair::Prune) => panic!("nothing is marked"),
             Some(Repair::Snapshots) => {
                 repair_snapshots(damaged.clone(), true).unwrap();
             }

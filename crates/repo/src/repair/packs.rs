@@ -395,7 +395,11 @@ impl Planner<'_> {
         let reader = BlobReader::new(self.repository, self.index);
         let used = UsedBlobs::find(&reader, roots, threads, self.cancel)?;
         let others = BlobReader::new(other.repository, other.index);
-        lost.extend(used.missing.iter().map(|id| (BlobKind::Data, *id)));
+        // What only a marked pack holds is not lost: prune indexes it again.
+        let is_lost =
+            |kind, id: &Id| !self.index.can_read(kind, id) && !saved.contains(&(kind, *id));
+        let missing = used.missing.iter().filter(|id| is_lost(BlobKind::Data, id));
+        lost.extend(missing.map(|id| (BlobKind::Data, *id)));
         let mut todo = Vec::new();
         for unread in used.unread {
             if !unread.error.is_damage() {
@@ -427,14 +431,16 @@ impl Planner<'_> {
                 }
                 let is_file = node.kind == NodeKind::File;
                 for blob in node.content.iter().flatten().filter(|_| is_file) {
-                    if used.blobs.insert(BlobKind::Data, blob).is_none() {
+                    if used.blobs.insert(BlobKind::Data, blob).is_none()
+                        && is_lost(BlobKind::Data, blob)
+                    {
                         lost.insert((BlobKind::Data, *blob));
                     }
                 }
             }
         }
         used.blobs.each(|kind, id, _| {
-            if !self.index.has(kind, &id) && !saved.contains(&(kind, id)) {
+            if is_lost(kind, &id) {
                 lost.insert((kind, id));
             }
         });

@@ -377,7 +377,7 @@ impl Rewriter<'_, '_> {
         let before = node.content.take();
         let (mut size_bytes, mut content) = (0, Vec::new());
         for blob in before.iter().flatten() {
-            if index.has(BlobKind::Data, blob)
+            if index.can_read(BlobKind::Data, blob)
                 && let Some(bytes) = index.plain_bytes(BlobKind::Data, blob)
             {
                 size_bytes += bytes;
