@@ -218,16 +218,30 @@ impl Index {
         None
     }
 
-    /// Whether a blob lies in a pack that is there.
+    /// Whether a blob lies in a pack that is there and stays.
     #[must_use]
     pub fn has(&self, kind: BlobKind, id: &Id) -> bool {
         self.entries(kind, id).any(|(_, pack)| pack.present)
+    }
+
+    /// Whether a blob lies in a pack that is there, be it marked for deletion.
+    #[must_use]
+    pub fn can_read(&self, kind: BlobKind, id: &Id) -> bool {
+        let marked = || {
+            self.marked
+                .as_ref()
+                .is_some_and(|marked| marked.has(kind, id))
+        };
+        self.has(kind, id) || marked()
     }
 
     /// Believes no longer that these packs are there.
     pub fn distrust(&mut self, packs: &std::collections::BTreeSet<Id>) {
         for pack in &mut self.packs {
             pack.present &= !packs.contains(&pack.id);
+        }
+        if let Some(marked) = &mut self.marked {
+            marked.distrust(packs);
         }
     }
 

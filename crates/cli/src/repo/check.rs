@@ -99,7 +99,7 @@ impl Check {
                 "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
                 "broken_packs": report.damaged_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "suggest_repair_index": report.repairs.iter().any(|repair| matches!(repair, Repair::Index { .. })),
-                "suggest_prune": untidy > 0,
+                "suggest_prune": untidy > 0 || report.repairs.contains(&Repair::Prune),
             });
             if let (Some(tried), Some(fields)) = (&tried, summary.as_object_mut()) {
                 let (result, answer) = match tried {
@@ -173,6 +173,9 @@ fn advise(report: &CheckReport, ui: &Ui) {
                     "to save what is good in damaged packs: lifeboat repo repair packs {}",
                     ids.join(" ")
                 ));
+            }
+            Repair::Prune => {
+                ui.advise("to keep what is marked for deletion and needed: lifeboat repo prune");
             }
             Repair::Snapshots => {
                 ui.advise("if another repository has what is lost: lifeboat repo repair packs --from-repo LOCATION");

@@ -2,23 +2,24 @@
 //! It must never give a sum that leaves out what could not be read.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
 use lifeboat_flow::Counters;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, OVERHEAD_BYTES, Snapshot};
-use lifeboat_repo::{BlobReader, Index, PackListing, RepoError};
+use lifeboat_repo::{BlobReader, BlobSet, Index, PackListing, RepoError, TreeRoot, walk_trees};
 use serde_json::{Map, Value};
 
 use super::out::Out;
 use super::select::{self, FilterArgs};
 use super::session::{Locking, Session};
-use super::tree_walk::{TreeWalk, read_tree};
+use super::tree_walk::TreeWalk;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
-use crate::progress::{self, Shown};
+use crate::progress::{self, Shown, workers};
 use crate::ui::Ui;
 
 /// Show how large snapshots are
@@ -90,16 +91,16 @@ impl Stats {
     ) -> Result<Sums, Failure> {
         let reader = BlobReader::new(&session.repository, index);
         let mut sums = Sums::default();
-        let mut files = FileCount::default();
-        let mut used = HashSet::new();
+        if self.mode == Mode::RawData {
+            sums.snapshots = snapshots.len() as u64;
+            let used = use_blobs(session, &reader, snapshots, counters)?;
+            sums.add_blobs(index, &used, session.repository.compresses());
+            return Ok(sums);
+        }
+        let mut files = FileCount::new(index);
         for (id, snapshot) in snapshots {
             let doing = || format!("count snapshot {}", id.short());
             sums.snapshots += 1;
-            if self.mode == Mode::RawData {
-                use_blobs(session, &reader, snapshot.tree, &mut used, counters)
-                    .map_err(|failure| failure.while_doing(doing()))?;
-                continue;
-            }
             files.links.clear();
             let mut walk = TreeWalk::new(&reader, snapshot.tree, &session.cancel);
             while let Some(seen) = walk
@@ -119,11 +120,6 @@ impl Stats {
                     Mode::RawData => {}
                 }
             }
-        }
-        let is_compressible = session.repository.compresses();
-        for (kind, id) in &used {
-            session.cancel.check()?;
-            sums.add_blob(index, *kind, *id, is_compressible)?;
         }
         Ok(sums)
     }
@@ -177,28 +173,24 @@ struct Sums {
 }
 
 impl Sums {
-    fn add_blob(
-        &mut self,
-        index: &Index,
-        kind: BlobKind,
-        id: Id,
-        is_compressible: bool,
-    ) -> Result<(), Failure> {
-        let place = index
-            .find(kind, &id)
-            .ok_or(RepoError::BlobUnknown { kind, id })?;
-        let length = u64::from(place.length_bytes);
-        let sealed = place.plain_bytes() + OVERHEAD_BYTES as u64;
-        self.blobs += 1;
-        self.bytes += length;
-        if is_compressible {
-            self.uncompressed += sealed;
-        }
-        if is_compressible && place.raw_length_bytes != 0 {
-            self.squeezed += length;
-            self.unsqueezed += sealed;
-        }
-        Ok(())
+    fn add_blobs(&mut self, index: &Index, used: &BlobSet<'_>, is_compressible: bool) {
+        used.each(|kind, id, _| {
+            // The place that a restore would read from.
+            let Some(place) = index.find(kind, &id) else {
+                return;
+            };
+            let length = u64::from(place.length_bytes);
+            let sealed = place.plain_bytes() + OVERHEAD_BYTES as u64;
+            self.blobs += 1;
+            self.bytes += length;
+            if is_compressible {
+                self.uncompressed += sealed;
+            }
+            if is_compressible && place.raw_length_bytes != 0 {
+                self.squeezed += length;
+                self.unsqueezed += sealed;
+            }
+        });
     }
 
     /// How much is compressed in percent, how much smaller that is, and how much is saved in percent.
@@ -249,20 +241,43 @@ impl Sums {
     }
 }
 
-/// What must be remembered so that nothing is counted twice.
-#[derive(Default)]
-struct FileCount {
+/// What must be remembered so that nothing is counted twice: bits where it can be, because there may be millions.
+struct FileCount<'i> {
     /// Inodes of the present snapshot that have several names.
     links: HashSet<(u64, u64)>,
-    /// Contents, by the hash of their blobs' IDs.
-    contents: HashSet<Id>,
+    /// Whether a file without content was met.
+    has_empty: bool,
+    /// Contents of a single blob.
+    single: BlobSet<'i>,
+    /// Contents of several blobs, by the hash of their IDs: only large files have such.
+    several: HashSet<Id>,
     /// Paths, by their hash.
-    paths: HashSet<Id>,
-    /// Blobs of each path.
-    references: HashSet<(Id, Id)>,
+    paths: HashSet<Short>,
+    /// Blobs of each path, by the hash of both.
+    references: HashSet<Short>,
 }
 
-impl FileCount {
+/// The half of a hash: in a billion of them two are alike with a chance of one in 10^20.
+type Short = [u8; 16];
+
+fn short(parts: &[&[u8]]) -> Short {
+    let mut half = Short::default();
+    half.copy_from_slice(&Id::of(&parts.concat()).0[..16]);
+    half
+}
+
+impl<'i> FileCount<'i> {
+    fn new(index: &'i Index) -> Self {
+        Self {
+            links: HashSet::new(),
+            has_empty: false,
+            single: BlobSet::new(index),
+            several: HashSet::new(),
+            paths: HashSet::new(),
+            references: HashSet::new(),
+        }
+    }
+
     fn restored(&mut self, sums: &mut Sums, node: &Node) {
         sums.files += 1;
         let is_alone = node.links == 1 || node.kind == NodeKind::Dir || node.inode == 0;
@@ -272,8 +287,17 @@ impl FileCount {
     }
 
     fn is_new_content(&mut self, node: &Node) -> bool {
-        let ids: Vec<u8> = node.content.iter().flatten().flat_map(|id| id.0).collect();
-        self.contents.insert(Id::of(&ids))
+        let content = node.content.as_deref().unwrap_or_default();
+        if content.is_empty() {
+            return !std::mem::replace(&mut self.has_empty, true);
+        }
+        if let [blob] = content
+            && let Some(is_new) = self.single.insert(BlobKind::Data, blob)
+        {
+            return is_new;
+        }
+        let ids: Vec<u8> = content.iter().flat_map(|id| id.0).collect();
+        self.several.insert(Id::of(&ids))
     }
 
     /// As restic counts: everything without content is one file.
@@ -294,10 +318,10 @@ impl FileCount {
         if !self.is_new_content(node) {
             return Ok(());
         }
-        let path = Id::of(path);
+        let short_path = short(&[path]);
         for blob in node.content.iter().flatten() {
-            sums.files += u64::from(self.paths.insert(path));
-            if self.references.insert((path, *blob)) {
+            sums.files += u64::from(self.paths.insert(short_path));
+            if self.references.insert(short(&[&short_path, &blob.0])) {
                 let kind = BlobKind::Data;
                 sums.bytes += index
                     .plain_bytes(kind, blob)
@@ -309,33 +333,45 @@ impl FileCount {
     }
 }
 
-/// Adds all blobs that a tree uses. A tree that was met before is not read again.
-fn use_blobs(
+/// All blobs that snapshots use.
+fn use_blobs<'i>(
     session: &Session,
-    reader: &BlobReader<'_>,
-    root: Id,
-    used: &mut HashSet<(BlobKind, Id)>,
+    reader: &BlobReader<'i>,
+    snapshots: &[(Id, Snapshot)],
     counters: &Counters,
-) -> Result<(), Failure> {
-    let mut todo = vec![root];
-    while let Some(tree) = todo.pop() {
-        session.cancel.check()?;
-        if !used.insert((BlobKind::Tree, tree)) {
-            continue;
-        }
-        for node in read_tree(reader, tree)? {
-            counters.files_done.fetch_add(1, Ordering::Relaxed);
-            if node.kind == NodeKind::File {
-                used.extend(
-                    node.content
-                        .into_iter()
-                        .flatten()
-                        .map(|id| (BlobKind::Data, id)),
-                );
-            } else if let (NodeKind::Dir, Some(tree)) = (&node.kind, node.subtree) {
-                todo.push(tree);
+) -> Result<BlobSet<'i>, Failure> {
+    let used = BlobSet::new(reader.index());
+    let roots: Vec<TreeRoot> = snapshots
+        .iter()
+        .map(|(id, snapshot)| TreeRoot {
+            snapshot: *id,
+            tree: snapshot.tree,
+        })
+        .collect();
+    let failed = OnceLock::new();
+    walk_trees(reader, &roots, &used, workers(), &session.cancel, &|seen| {
+        let snapshot = seen.snapshot.short();
+        let fail = |error: RepoError| {
+            let doing = format!("count snapshot {snapshot}");
+            let _ = failed.set(Failure::from(error).while_doing(doing));
+        };
+        match seen.tree {
+            Err(error) => fail(error),
+            Ok(tree) => {
+                let count = tree.nodes.len() as u64;
+                counters.files_done.fetch_add(count, Ordering::Relaxed);
+                let files = tree.nodes.iter().filter(|n| n.kind == NodeKind::File);
+                for id in files.flat_map(|node| node.content.iter().flatten()) {
+                    if used.insert(BlobKind::Data, id).is_none() {
+                        let (kind, id) = (BlobKind::Data, *id);
+                        fail(RepoError::BlobUnknown { kind, id });
+                    }
+                }
             }
         }
+    })?;
+    match failed.into_inner() {
+        Some(failure) => Err(failure),
+        None => Ok(used),
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ mod options;
 mod ours_to_theirs;
 mod pair;
 mod prune;
+mod repair;
 mod streams;
 mod theirs_to_ours;
 mod unreadable;

@@ -15,6 +15,8 @@ pub enum Repair {
     },
     /// `repair packs`: these packs are damaged, what is good in them should be saved.
     Packs(Vec<Id>),
+    /// `prune`: packs that are marked for deletion are needed after all, and prune indexes them again.
+    Prune,
     /// `repair snapshots`: data that snapshots need is lost, or a snapshot itself is.
     Snapshots,
 }
@@ -46,6 +48,9 @@ pub(super) fn repairs(
     }
     if !damaged_packs.is_empty() {
         repairs.push(Repair::Packs(damaged_packs.to_vec()));
+    }
+    if has(FindingKind::PackMarked) {
+        repairs.push(Repair::Prune);
     }
     if is_lost
         || has(FindingKind::PackMissing)
@@ -105,6 +110,7 @@ mod tests {
                 read_all_packs: true
             }]
         );
+        assert_eq!(of(&[K::PackMarked]), [Repair::Prune]);
         assert_eq!(of(&[K::Key]), [], "no repair brings a key back");
     }
 }

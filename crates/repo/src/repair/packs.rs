@@ -15,7 +15,7 @@ use crate::lock::LockGuard;
 use crate::read::read_place;
 use crate::{
     BlobReader, ByPack, Index, Ingest, IngestOptions, Opener, PackListing, RepoError, Repository,
-    TreeRoot, UsedBlobs, open_blob, read_blob,
+    Sealer, TreeRoot, UsedBlobs, open_blob, read_blob,
 };
 
 /// Longest pack that is read whole, in bytes.
@@ -163,6 +163,9 @@ impl Repository {
             planner.needed(&roots, other, threads, &saved, &mut lost)?;
             let has = |(kind, id): &Blob| other.index.find(*kind, id).is_some();
             (plan.fetch, plan.lost) = lost.into_iter().partition(has);
+            // In the order in which they lie there.
+            plan.fetch
+                .sort_by_cached_key(|(kind, id)| other.index.find(*kind, id));
         } else {
             plan.lost = lost.into_iter().collect();
         }
@@ -201,9 +204,10 @@ impl Repository {
                 done.saved += self.save_blobs(pack, ingest, cancel)?;
             }
             if let Some(other) = other {
+                let mut sealer = ingest.sealer()?;
                 for blob in &plan.fetch {
                     cancel.check()?;
-                    match fetch(*blob, other, ingest) {
+                    match fetch(*blob, other, ingest, &mut sealer) {
                         Ok(()) => done.fetched += 1,
                         Err(error) if error.is_damage() => done.lost.push(*blob),
                         Err(error) => return Err(error),
@@ -289,11 +293,12 @@ fn fetch(
     (kind, id): Blob,
     other: OtherRepository<'_>,
     ingest: &Ingest<'_>,
+    sealer: &mut Sealer,
 ) -> Result<(), RepoError> {
     let (mut opener, mut plain) = (Opener::default(), Vec::new());
     let (repository, index) = (other.repository, other.index);
     read_blob(repository, index, kind, id, &mut opener, &mut plain)?;
-    ingest.add(kind, id, &plain, &mut ingest.sealer()?)?;
+    ingest.add(kind, id, &plain, sealer)?;
     Ok(())
 }
 
@@ -390,7 +395,11 @@ impl Planner<'_> {
         let reader = BlobReader::new(self.repository, self.index);
         let used = UsedBlobs::find(&reader, roots, threads, self.cancel)?;
         let others = BlobReader::new(other.repository, other.index);
-        lost.extend(used.missing.iter().map(|id| (BlobKind::Data, *id)));
+        // What only a marked pack holds is not lost: prune indexes it again.
+        let is_lost =
+            |kind, id: &Id| !self.index.can_read(kind, id) && !saved.contains(&(kind, *id));
+        let missing = used.missing.iter().filter(|id| is_lost(BlobKind::Data, id));
+        lost.extend(missing.map(|id| (BlobKind::Data, *id)));
         let mut todo = Vec::new();
         for unread in used.unread {
             if !unread.error.is_damage() {
@@ -422,14 +431,16 @@ impl Planner<'_> {
                 }
                 let is_file = node.kind == NodeKind::File;
                 for blob in node.content.iter().flatten().filter(|_| is_file) {
-                    if used.blobs.insert(BlobKind::Data, blob).is_none() {
+                    if used.blobs.insert(BlobKind::Data, blob).is_none()
+                        && is_lost(BlobKind::Data, blob)
+                    {
                         lost.insert((BlobKind::Data, *blob));
                     }
                 }
             }
         }
         used.blobs.each(|kind, id, _| {
-            if !self.index.has(kind, &id) && !saved.contains(&(kind, id)) {
+            if is_lost(kind, &id) {
                 lost.insert((kind, id));
             }
         });

@@ -1,7 +1,7 @@
 //! Repairs snapshots: copies of them without the directories and the parts of files that are lost.
 //! It must never take a tree that is out of reach for lost, nor write one anew of which nothing is lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
 
 use lifeboat_flow::Cancel;
@@ -115,7 +115,7 @@ impl SnapshotsRepair<'_> {
     /// Repairs these snapshots and tells `each` what became of one, when that is stored.
     ///
     /// # Errors
-    /// [`RepoError::IndexFirst`] or [`RepoError::PacksFirst`] before anything is changed if something is lost that another
+    /// [`RepoError::IndexFirst`] or [`RepoError::PacksFirst`] before the snapshot is changed if something is lost that another
     /// repair may bring back; others when something is out of reach or can't be written.
     pub fn run(
         &self,
@@ -129,14 +129,15 @@ impl SnapshotsRepair<'_> {
             changed: HashMap::new(),
             new: Vec::new(),
             new_bytes: 0,
+            lost: Vec::new(),
             cancel: self.cancel,
         };
         let mut planned: Vec<(&Snapshot, SnapshotPlan)> = Vec::new();
+        let mut hidden = None;
         for (id, snapshot) in snapshots {
             let plan = rewriter.plan(*id, snapshot.tree)?;
-            if plan.verdict != SnapshotVerdict::Whole && !self.dry_run {
-                self.refuse_if_early()?;
-            }
+            self.refuse_if_early(&rewriter.lost, &mut hidden)?;
+            rewriter.lost.clear();
             planned.push((snapshot, plan));
             if rewriter.new_bytes >= BATCH_MAX_BYTES {
                 self.store(&mut rewriter, &mut planned, each)?;
@@ -145,31 +146,56 @@ impl SnapshotsRepair<'_> {
         self.store(&mut rewriter, &mut planned, each)
     }
 
-    /// What only seems lost must not be given up.
-    fn refuse_if_early(&self) -> Result<(), RepoError> {
+    /// What only seems lost must not be given up: nothing is, while another repair may bring it back.
+    fn refuse_if_early(
+        &self,
+        lost: &[(BlobKind, Id)],
+        hidden: &mut Option<HashMap<(BlobKind, Id), Id>>,
+    ) -> Result<(), RepoError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
         if let Some((id, _)) = self.report.damaged.first() {
             let what = format!("index file {} is damaged", id.short());
             return Err(RepoError::IndexFirst(what));
         }
-        let short = self.report.missing_packs.iter();
-        if let Some(first) = short
-            .filter(|id| self.report.listed_packs.contains_key(id))
-            .min()
-        {
+        let missing = self.report.missing_packs.iter();
+        let short = missing.filter(|id| self.report.listed_packs.contains_key(id));
+        if let Some(first) = short.min() {
             return Err(RepoError::PacksFirst { first: *first });
         }
-        let indexed: std::collections::HashSet<Id> = self
-            .index
-            .packs()
-            .map(|(id, _)| id)
-            .chain(self.report.marked_packs.iter().copied())
-            .collect();
-        let listed = self.report.listed_packs.keys();
-        if let Some(first) = listed.filter(|id| !indexed.contains(id)).min() {
-            let what = format!("pack {} is in no index file", first.short());
+        let hidden = match hidden {
+            Some(hidden) => hidden,
+            None => hidden.insert(self.unindexed()?),
+        };
+        if let Some(pack) = lost.iter().find_map(|blob| hidden.get(blob)) {
+            let what = format!("pack {} is in no index file", pack.short());
             return Err(RepoError::IndexFirst(what));
         }
         Ok(())
+    }
+
+    /// The blobs in packs that no index file names, by their headers: an interrupted backup leaves such packs.
+    fn unindexed(&self) -> Result<HashMap<(BlobKind, Id), Id>, RepoError> {
+        let indexed: HashSet<Id> = self.index.packs().map(|(id, _)| id).collect();
+        let marked: HashSet<&Id> = self.report.marked_packs.iter().collect();
+        let mut blobs = HashMap::new();
+        for (id, size) in &self.report.listed_packs {
+            if indexed.contains(id) || marked.contains(id) {
+                continue;
+            }
+            self.cancel.check()?;
+            match sure(|| self.repository.pack_header(*id, *size)) {
+                Ok(header) => {
+                    blobs.extend(header.iter().map(|(kind, blob, _)| ((*kind, *blob), *id)))
+                }
+                Err(error) if error.is_damage() => {
+                    return Err(RepoError::PacksFirst { first: *id });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(blobs)
     }
 
     /// Stores the new trees, then the snapshots that name them, then removes what they replace.
@@ -244,6 +270,8 @@ struct Rewriter<'w, 'r> {
     /// New trees that are not stored yet.
     new: Vec<(Id, Vec<u8>)>,
     new_bytes: usize,
+    /// Blobs that were found to be lost since this was last looked at.
+    lost: Vec<(BlobKind, Id)>,
     cancel: &'w Cancel,
 }
 
@@ -302,7 +330,10 @@ impl Rewriter<'_, '_> {
                 is_changed: false,
                 losses: Vec::new(),
             })),
-            Err(error) if error.is_damage() => Ok(Known::Unreadable),
+            Err(error) if error.is_damage() => {
+                self.lost.push((BlobKind::Tree, tree));
+                Ok(Known::Unreadable)
+            }
             Err(error) => Err(error),
         }
     }
@@ -355,7 +386,7 @@ impl Rewriter<'_, '_> {
     }
 
     /// Puts an entry that is no directory into its new tree, without what is lost of it.
-    fn entry(&self, frame: &mut Frame, mut node: Node) {
+    fn entry(&mut self, frame: &mut Frame, mut node: Node) {
         let lose = |frame: &mut Frame, kind| {
             let path = [b"/", node.name.as_slice()].concat();
             frame.losses.push(Loss { path, kind });
@@ -377,11 +408,13 @@ impl Rewriter<'_, '_> {
         let before = node.content.take();
         let (mut size_bytes, mut content) = (0, Vec::new());
         for blob in before.iter().flatten() {
-            if index.has(BlobKind::Data, blob)
+            if index.can_read(BlobKind::Data, blob)
                 && let Some(bytes) = index.plain_bytes(BlobKind::Data, blob)
             {
                 size_bytes += bytes;
                 content.push(*blob);
+            } else {
+                self.lost.push((BlobKind::Data, *blob));
             }
         }
         let size_before_bytes = node.size_bytes;
