@@ -356,7 +356,11 @@ fn use_blobs<'i>(
             let _ = failed.set(Failure::from(error).while_doing(doing));
         };
         match seen.tree {
-            Err(error) => fail(error),
+            Err(error) => {
+                let goes_on = !error.ends_all();
+                fail(error);
+                goes_on
+            }
             Ok(tree) => {
                 let count = tree.nodes.len() as u64;
                 counters.files_done.fetch_add(count, Ordering::Relaxed);
@@ -367,6 +371,7 @@ fn use_blobs<'i>(
                         fail(RepoError::BlobUnknown { kind, id });
                     }
                 }
+                true
             }
         }
     })?;
