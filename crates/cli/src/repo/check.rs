@@ -128,10 +128,12 @@ impl Check {
                 ));
             }
             if untidy > 0 {
-                ui.say(format_args!(
-                    "{} in no index file, left by an interrupted backup: harmless",
-                    format::count(untidy as u64, "pack")
-                ));
+                let packs = format::count(untidy as u64, "pack");
+                let why = match report.repairs.first() {
+                    Some(Repair::Index { .. }) => "what is missing may be in them",
+                    _ => "left by an interrupted backup: harmless",
+                };
+                ui.say(format_args!("{packs} in no index file, {why}"));
             }
         }
         if serious > 0 {

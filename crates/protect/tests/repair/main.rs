@@ -371,8 +371,12 @@ fn repaired_snapshots_stand_beside_the_broken_ones_until_these_are_forgotten() {
             .all(|new| first.contains(&Some(*new)))
     );
     assert_eq!(repository.snapshots().unwrap().all.len(), 4);
+    // What stands there already is not made again.
     repair_snapshots(damaged.clone(), true).unwrap();
     assert_clean(&repository);
+    let left = repository.snapshots().unwrap().all;
+    let left: BTreeSet<Id> = left.iter().map(|(id, _)| *id).collect();
+    assert_eq!(left, first.iter().flatten().copied().collect());
 }
 
 #[test]

@@ -249,14 +249,26 @@ impl SnapshotsRepair<'_> {
         let mut new = snapshot.clone();
         new.tree = tree;
         new.original = Some(id);
-        if !self.forget && !new.tags.iter().any(|tag| tag == REPAIRED_TAG) {
-            new.tags.push(REPAIRED_TAG.to_owned());
+        if !self.forget {
+            tag(&mut new);
         }
-        if let Some((earlier, _)) = self.all.iter().find(|(_, known)| *known == new) {
+        let mut tagged = new.clone();
+        if self.forget {
+            tag(&mut tagged);
+        }
+        // An earlier run, without `forget` or stopped, has made it already.
+        let is_it = |known: &Snapshot| *known == new || *known == tagged;
+        if let Some((earlier, _)) = self.all.iter().find(|(_, known)| is_it(known)) {
             return Ok(*earlier);
         }
         ensure(self.lock)?;
         self.repository.save_snapshot(&new)
+    }
+}
+
+fn tag(snapshot: &mut Snapshot) {
+    if !snapshot.tags.iter().any(|tag| tag == REPAIRED_TAG) {
+        snapshot.tags.push(REPAIRED_TAG.to_owned());
     }
 }
 
