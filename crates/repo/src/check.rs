@@ -12,6 +12,11 @@ use lifeboat_format::{BlobKind, BlobRef, FormatError, Id, NodeKind, Tree, decode
 use crate::backend::{FileKind, FileName};
 use crate::{BlobReader, Index, Opener, PackListing, RepoError, Repository, chain, open_blob};
 
+/// Requests at once at most, whatever a backend is worth.
+const REQUESTS_MAX: usize = 32;
+/// Memory for packs that are read at once, in bytes, where a backend is worth more readers than there are threads.
+const PACKS_READ_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
@@ -61,7 +66,7 @@ impl fmt::Display for Finding {
 pub struct CheckOptions {
     /// Packs to read whole; `None` reads none.
     pub read_packs: Option<Vec<Id>>,
-    /// Threads.
+    /// Threads at least; a backend that is worth more requests at once gets more.
     pub threads: usize,
 }
 
@@ -90,9 +95,35 @@ impl CheckReport {
     }
 }
 
-struct Findings(Mutex<Vec<Finding>>);
+#[derive(Default)]
+struct Findings {
+    all: Mutex<Vec<Finding>>,
+    /// What ends the check: when nothing can be read any more, that is no finding.
+    ended: Mutex<Option<RepoError>>,
+}
 
 impl Findings {
+    /// What could not be read.
+    fn unreadable(&self, kind: FindingKind, what: impl fmt::Display, error: RepoError) {
+        if error.ends_all() {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.get_or_insert(error);
+        } else {
+            self.add(kind, what, chain(&error));
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.is_some()
+    }
+
+    /// Ends the check by `?` if nothing can be read any more.
+    fn check(&self) -> Result<(), RepoError> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.take().map_or(Ok(()), Err)
+    }
+
     fn add(&self, kind: FindingKind, what: impl fmt::Display, why: impl fmt::Display) {
         let serious = kind != FindingKind::PackUnindexed;
         let finding = Finding {
@@ -101,7 +132,7 @@ impl Findings {
             why: why.to_string(),
             serious,
         };
-        self.0
+        self.all
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(finding);
@@ -131,15 +162,18 @@ impl Repository {
         counters: &Counters,
         cancel: &Cancel,
     ) -> Result<CheckReport, RepoError> {
-        let findings = Findings(Mutex::default());
+        let findings = Findings::default();
+        let requests = self.backend().connections().min(REQUESTS_MAX);
+        let threads = options.threads.max(1).max(requests);
         let mut report = CheckReport::default();
         self.check_keys(&findings)?;
         if let Err(error) = self
             .load_json(FileName::CONFIG)
             .and_then(|json| Ok(lifeboat_format::Config::from_json(&json)?))
         {
-            findings.add(FindingKind::Config, "config", chain(&error));
+            findings.unreadable(FindingKind::Config, "config", error);
         }
+        findings.check()?;
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.snapshots()?;
         for (id, error) in &snapshots.damaged {
@@ -171,24 +205,27 @@ impl Repository {
             .map(|(id, snapshot)| (snapshot.tree, *id))
             .collect();
         report.snapshots = roots.len() as u64;
-        let used = self.check_trees(&index, &roots, options.threads.max(1), &findings, cancel)?;
+        let used = self.check_trees(&index, &roots, threads, &findings, cancel)?;
         check_marked(&loaded.listed_packs, &used.in_marked_packs, &findings);
         report.trees = used.trees;
         report.unused_blobs = ((index.len(BlobKind::Data) + index.len(BlobKind::Tree)) as u64)
             .saturating_sub(used.blobs);
         if let Some(packs) = &options.read_packs {
+            let largest = packs.iter().filter_map(|id| loaded.listed_packs.get(id));
+            let largest = largest.max().copied().unwrap_or(0).max(1);
+            let affordable = usize::try_from(PACKS_READ_MAX_BYTES / largest).unwrap_or(threads);
             report.packs_read = self.read_packs(
                 packs,
                 &loaded.listed_packs,
                 &by_pack,
-                options.threads.max(1),
+                threads.min(affordable.max(options.threads)).max(1),
                 counters,
                 &findings,
                 cancel,
             )?;
         }
         report.findings = findings
-            .0
+            .all
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         report.findings.sort();
@@ -202,10 +239,10 @@ impl Repository {
                 .load_raw(FileName::new(FileKind::Key, id))
                 .and_then(|json| Ok(lifeboat_format::KeyFile::from_json(&json)?));
             if let Err(error) = loaded {
-                findings.add(FindingKind::Key, format_args!("key {id}"), chain(&error));
+                findings.unreadable(FindingKind::Key, format_args!("key {id}"), error);
             }
         }
-        Ok(())
+        findings.check()
     }
 
     fn check_trees(
@@ -245,7 +282,8 @@ impl Repository {
                     loop {
                         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
                         let (id, context) = loop {
-                            if cancel.is_cancelled() {
+                            if cancel.is_cancelled() || findings.is_ended() {
+                                changed.notify_all();
                                 return;
                             }
                             if let Some(next) = guard.todo.pop() {
@@ -279,6 +317,7 @@ impl Repository {
             }
         });
         cancel.check()?;
+        findings.check()?;
         let trees = work
             .0
             .into_inner()
@@ -323,12 +362,20 @@ impl Repository {
                     let mut buffers = (Opener::default(), Vec::new(), Vec::new());
                     while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let Some(size) = listed.get(id) else { continue };
-                        if cancel.is_cancelled() {
+                        if cancel.is_cancelled() || findings.is_ended() {
                             return;
                         }
                         let expected = by_pack.get(id).map(Vec::as_slice).unwrap_or_default();
-                        for why in self.check_pack(*id, *size, expected, &mut buffers) {
-                            findings.add(FindingKind::PackDamaged, format_args!("pack {id}"), why);
+                        let what = format_args!("pack {id}");
+                        match self.check_pack(*id, *size, expected, &mut buffers) {
+                            Ok(wrong) => {
+                                for why in wrong {
+                                    findings.add(FindingKind::PackDamaged, what, why);
+                                }
+                            }
+                            Err(error) => {
+                                findings.unreadable(FindingKind::PackDamaged, what, error);
+                            }
                         }
                         read.fetch_add(1, Ordering::Relaxed);
                         counters.files_done.fetch_add(1, Ordering::Relaxed);
@@ -338,28 +385,26 @@ impl Repository {
             }
         });
         cancel.check()?;
+        findings.check()?;
         Ok(read.into_inner())
     }
 
-    /// Everything that is wrong with one pack.
+    /// Everything that is wrong with one pack, or why it can't be read at all.
     fn check_pack(
         &self,
         id: Id,
         size: u64,
         indexed: &[(BlobKind, Id, BlobRef)],
         (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>),
-    ) -> Vec<String> {
+    ) -> Result<Vec<String>, RepoError> {
         let Ok(len) = usize::try_from(size) else {
-            return vec![format!("it has {size} bytes, more than a pack can have")];
+            let why = format!("it has {size} bytes, more than a pack can have");
+            return Ok(vec![why]);
         };
         // Not cleared before: every byte is read over, or an error.
         pack.resize(len, 0);
-        if let Err(error) = self
-            .backend()
-            .load_at(FileName::new(FileKind::Pack, id), 0, pack)
-        {
-            return vec![chain(&error)];
-        }
+        self.backend()
+            .load_at(FileName::new(FileKind::Pack, id), 0, pack)?;
         let mut wrong = Vec::new();
         let got = Id::of(pack);
         if got != id {
@@ -404,7 +449,7 @@ impl Repository {
                 wrong.push(format!("{} blob {blob}: {}", kind.word(), chain(&error)));
             }
         }
-        wrong
+        Ok(wrong)
     }
 
     /// The entries of a pack's own header, read without the index.
@@ -611,10 +656,10 @@ fn check_tree(
     let tree: Tree = match reader.tree(id) {
         Ok(tree) => tree,
         Err(error) => {
-            findings.add(
+            findings.unreadable(
                 FindingKind::Tree,
                 format_args!("tree {id} ({context})"),
-                chain(&error),
+                error,
             );
             return Vec::new();
         }

@@ -20,6 +20,7 @@ mod repository;
 mod rewrite;
 mod snapshots;
 mod tree_walk;
+mod try_delete;
 
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
 pub use clock::now;
@@ -36,7 +37,7 @@ pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
 pub use migrate::{Migration, MigrationState};
-pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{

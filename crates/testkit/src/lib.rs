@@ -10,7 +10,7 @@ pub mod disk;
 pub mod faults;
 pub mod fixtures;
 pub mod garage;
-pub mod latency;
+pub mod gather;
 pub mod parsers;
 pub mod proxy;
 pub mod random;
