@@ -27,6 +27,9 @@ pub struct Traits {
     pub has_folders: bool,
     /// Whether a file may be saved again with other content, which only the config's name allows. rest-server refuses.
     pub replaces: bool,
+    /// Whether a file appears when it is whole, and not while it is written. rclone writes in place where the remote is
+    /// a directory; to an object store it does not.
+    pub appears_whole: bool,
 }
 
 impl Default for Traits {
@@ -35,6 +38,7 @@ impl Default for Traits {
         Self {
             has_folders: true,
             replaces: true,
+            appears_whole: true,
         }
     }
 }
@@ -53,9 +57,13 @@ const CHECKS: &[(&str, Check)] = &[
     ("removing removes", removing),
     ("names are all 256 first bytes", all_first_bytes),
     ("many threads save many files", many_files_at_once),
+    ("creating again is harmless", creating_again),
+];
+
+/// Those of places where a file appears when it is whole.
+const CHECKS_OF_WHOLE: &[(&str, Check)] = &[
     ("many threads save one file", one_file_at_once),
     ("a listing shows only whole files", listing_while_saving),
-    ("creating again is harmless", creating_again),
 ];
 
 /// Checks a backend with folders against the contract of [`Backend`]. `make` gives a new one each time, at a place of
@@ -82,7 +90,11 @@ pub fn check_backend_with(traits: Traits, make: &dyn Fn() -> Box<dyn Backend>) {
         };
         check(traits, &*make(), &mut Random::new(seed));
     }
-    for (part, check) in CHECKS {
+    let of_whole: &[(&str, Check)] = match traits.appears_whole {
+        true => CHECKS_OF_WHOLE,
+        false => &[],
+    };
+    for (part, check) in CHECKS.iter().chain(of_whole) {
         let _part = Note::new(format!("in the part: {part}"));
         let backend = make();
         backend.create().unwrap();

@@ -28,6 +28,8 @@ pub struct Options {
     pub private: bool,
     /// It speaks HTTPS, with a certificate of an authority that nobody knows.
     pub tls: bool,
+    /// With `tls`: with a certificate that it made for itself, as its documentation says.
+    pub self_signed: bool,
     /// The most it keeps, in bytes.
     pub max_size_bytes: Option<u64>,
 }
@@ -51,6 +53,7 @@ impl RestServer {
     pub fn start(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let certificates = options.tls.then(|| Certificates::make(folder.path()));
+        fs::create_dir(folder.path().join("data")).unwrap();
         let users = format!("{USER}:{PASSWORD_SHA1}\n");
         fs::write(folder.path().join("users"), users).unwrap();
         let mut server = Self {
@@ -86,8 +89,12 @@ impl RestServer {
         }
         if let Some(certificates) = &self.certificates {
             command.arg("--tls");
-            command.arg("--tls-cert").arg(&certificates.server);
-            command.arg("--tls-key").arg(&certificates.server_key);
+            let (certificate, key) = match self.options.self_signed {
+                true => (&certificates.alone, &certificates.alone_key),
+                false => (&certificates.server, &certificates.server_key),
+            };
+            command.arg("--tls-cert").arg(certificate);
+            command.arg("--tls-key").arg(key);
         }
         if let Some(bytes) = self.options.max_size_bytes {
             command.args(["--max-size", &bytes.to_string()]);
@@ -162,7 +169,11 @@ impl RestServer {
             options.variables.insert(name, Secret::new(value));
         }
         if let Some(certificates) = &self.certificates {
-            options.tls.ca_files.push(certificates.authority.clone());
+            let trusted = match self.options.self_signed {
+                true => &certificates.alone,
+                false => &certificates.authority,
+            };
+            options.tls.ca_files.push(trusted.clone());
         }
         options
     }

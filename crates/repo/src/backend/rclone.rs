@@ -18,7 +18,8 @@ use settings::Settings;
 /// What requests are sent to; rclone does not care.
 const URL: &str = "http://localhost/";
 
-/// The backend of a `rclone:` location.
+/// The backend of a `rclone:` location. Whether a file appears only when it is whole is up to the remote: rclone writes
+/// in place where that is a directory, and all at once to an object store.
 pub(super) fn open(
     remote: &str,
     location: &Location,
@@ -107,10 +108,7 @@ impl Transport for RcloneTransport {
             .send(request, self.stall)
             .map_err(|error| match rclone.child.ended() {
                 // The next request starts it again.
-                Some(how) => TransportError {
-                    trouble: Trouble::Transient,
-                    why: how,
-                },
+                Some(end) => end.as_interruption(),
                 None => error,
             })
     }
@@ -124,30 +122,34 @@ impl Rclone {
             why,
         };
         let (child, pipes) = Child::start(settings).map_err(of_program)?;
-        let connection = StdioConnection::open(pipes.stdin, pipes.stdout)
-            .map_err(|cause| of_program(format!("its pipes can't be used: {cause}")))?;
-        let url = format!("{URL}config");
-        let probe = Request {
-            method: "HEAD",
-            url: &url,
-            headers: &[],
-            body: &[],
+        let answered = StdioConnection::open(pipes.stdin, pipes.stdout)
+            .map_err(|cause| format!("its pipes can't be used: {}", lifeboat_flow::chain(&cause)))
+            .and_then(|connection| match probe(&connection, settings.timeout) {
+                Ok(()) => Ok(connection),
+                Err(error) => Err(error.why),
+            });
+        let why = match answered {
+            Ok(connection) => return Ok(Self { connection, child }),
+            Err(why) => why,
         };
-        match connection.send(&probe, settings.timeout) {
-            Ok(_) => Ok(Self { connection, child }),
-            Err(error) => {
-                drop(connection);
-                let why = match child.ended() {
-                    Some(how) => how,
-                    None => format!(
-                        "{} does not answer ({}){}; a configuration with a password needs RCLONE_CONFIG_PASS",
-                        settings.program,
-                        error.why,
-                        child.words()
-                    ),
-                };
-                Err(of_program(why))
-            }
-        }
+        Err(match child.ended() {
+            Some(end) => end.as_failure_to_start(),
+            None => of_program(format!(
+                "{} does not answer ({why}){}; a configuration with a password needs RCLONE_CONFIG_PASS",
+                settings.program,
+                child.words()
+            )),
+        })
     }
+}
+
+/// Asks for something, to see that anybody answers, whatever it is.
+fn probe(connection: &StdioConnection, timeout: Duration) -> Result<(), TransportError> {
+    let request = Request {
+        method: "HEAD",
+        url: &format!("{URL}config"),
+        headers: &[],
+        body: &[],
+    };
+    connection.send(&request, timeout).map(drop)
 }

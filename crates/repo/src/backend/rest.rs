@@ -84,7 +84,7 @@ impl RestBackend {
             || self.is_created.load(Ordering::Relaxed)
             || self
                 .server
-                .names(FileKind::Key, VERSION_1)?
+                .names(FileKind::Key, VERSION_2)?
                 .is_some_and(|keys| !keys.is_empty);
         if !is_there {
             return Err(self.no_repository("the config".into()));
@@ -118,7 +118,7 @@ impl RestBackend {
         }
         // rclone answers 404 to whatever went wrong with a file; when it failed, so will a listing.
         if self.server.is_rclone() && name.kind != FileKind::Config {
-            match self.server.names(name.kind, VERSION_1) {
+            match self.server.names(name.kind, VERSION_2) {
                 Err(error) => return error,
                 Ok(Some(found)) if found.has(name.id) => {
                     let why = "rclone lists it, and says that it is not there".into();

@@ -151,8 +151,15 @@ fn of_io(cause: &io::Error) -> TransportError {
     let tls = cause
         .get_ref()
         .is_some_and(|inner| inner.to_string().contains("certificate"));
+    let mut text = cause.to_string();
+    if text.contains("CaUsedAsEndEntity") {
+        // What `openssl req -x509` makes by default, as many documentations say.
+        text = "the server's certificate is that of an authority, which no server may show: make it anew with `-addext basicConstraints=critical,CA:FALSE`, and trust that".into();
+    }
     let trouble = match cause.kind() {
         _ if tls => Trouble::Tls,
+        // The standard library's words; it gives a name that can't be looked up no kind of its own.
+        _ if text.starts_with("failed to lookup address information") => Trouble::Unreachable,
         Kind::InvalidData => Trouble::Tls,
         Kind::ConnectionRefused
         | Kind::HostUnreachable
@@ -161,10 +168,7 @@ fn of_io(cause: &io::Error) -> TransportError {
         | Kind::AddrNotAvailable => Trouble::Unreachable,
         _ => Trouble::Transient,
     };
-    TransportError {
-        trouble,
-        why: cause.to_string(),
-    }
+    TransportError { trouble, why: text }
 }
 
 fn tls(options: &TlsOptions) -> Result<TlsConfig, OptionError> {

@@ -2,13 +2,15 @@
 //! It must never be ended by a name, nor outlive the value that stands for it.
 
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::settings::Settings;
 use super::tail::Tail;
+use crate::backend::Trouble;
+use crate::backend::http::TransportError;
 
 /// How long rclone may take to end by itself when nobody speaks to it any more; restic waits as long.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -18,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long the rest of its last words may take: a program of its own may keep the pipe open.
 const WORDS_MAX: Duration = Duration::from_millis(500);
+/// The signals by which others end a program, as the kernel does without memory: SIGKILL and SIGTERM.
+const BY_OTHERS: [i32; 2] = [9, 15];
 
 /// A running rclone.
 pub(super) struct Child {
@@ -32,6 +36,34 @@ pub(super) struct Pipes {
     pub(super) stdin: ChildStdin,
     /// Its standard output.
     pub(super) stdout: ChildStdout,
+}
+
+/// How it ended.
+pub(super) struct End {
+    words: String,
+    status: ExitStatus,
+}
+
+impl End {
+    /// That it ended while it was needed: it may run longer next time.
+    pub(super) fn as_interruption(self) -> TransportError {
+        TransportError {
+            trouble: Trouble::Transient,
+            why: self.words,
+        }
+    }
+
+    /// That it ended before it answered: it will do so again, unless somebody killed it.
+    pub(super) fn as_failure_to_start(self) -> TransportError {
+        let trouble = match self.status.signal() {
+            Some(signal) if BY_OTHERS.contains(&signal) => Trouble::Transient,
+            _ => Trouble::Program,
+        };
+        TransportError {
+            trouble,
+            why: self.words,
+        }
+    }
 }
 
 impl Child {
@@ -76,7 +108,7 @@ impl Child {
     }
 
     /// How it ended and what it said last, if it has ended or does within a moment.
-    pub(super) fn ended(&self) -> Option<String> {
+    pub(super) fn ended(&self) -> Option<End> {
         let status = self.wait(GRACE)?;
         let program = &self.program;
         let words = self.tail.words(WORDS_MAX);
@@ -84,10 +116,11 @@ impl Child {
             true => "; `rclone listremotes` shows the remotes that it knows",
             false => "",
         };
-        Some(match words.as_str() {
+        let words = match words.as_str() {
             "" => format!("{program} ended ({status}) and said nothing"),
             words => format!("{program} ended ({status}): {words}{hint}"),
-        })
+        };
+        Some(End { words, status })
     }
 
     /// What it said last, to be appended; empty if nothing.

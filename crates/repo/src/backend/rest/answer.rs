@@ -154,7 +154,7 @@ pub(super) fn broken(cause: &io::Error) -> TransportError {
 fn words(response: &mut Response) -> Option<String> {
     let is_text = response
         .header("content-type")
-        .is_some_and(|kind| kind.starts_with("text/plain"));
+        .is_none_or(|kind| kind.starts_with("text/plain"));
     if !is_text {
         return None;
     }
