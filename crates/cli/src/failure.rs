@@ -104,6 +104,16 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("to use it, give its password; to make another one, choose another place"),
         ),
+        RepoError::IndexFirst(_) => (
+            Exit::Failed,
+            Some("`lifeboat repo repair index` first; nothing was changed"),
+        ),
+        RepoError::PacksFirst { .. } => (
+            Exit::Failed,
+            Some(
+                "`lifeboat repo check` names all damaged packs, and `lifeboat repo repair packs` saves what is good in them; nothing was changed",
+            ),
+        ),
         RepoError::PacksVanished { .. } => (
             Exit::Failed,
             Some(

@@ -12,6 +12,8 @@ mod repo;
 mod signals;
 mod ui;
 
+use std::sync::Arc;
+
 use clap::FromArgMatches;
 
 use crate::args::{Cli, Command, Global};
@@ -22,7 +24,7 @@ fn main() {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let exit = match cli.command {
         Command::Repo(command) => {
-            let ui = Ui::new(&command.global);
+            let ui = Arc::new(Ui::new(&command.global));
             let done = repo::run(*command, &ui);
             ui.end(done)
         }

@@ -161,6 +161,24 @@ impl Ui {
         self.note("warning", "33", &text);
     }
 
+    /// What to do next, where nothing failed.
+    pub fn advise(&self, text: impl Display) {
+        if !self.json {
+            self.note("hint", "36", &text);
+        }
+    }
+
+    /// A step of a plan: what is done to what, and why.
+    pub fn step(&self, action: &str, what: &str, why: &str) {
+        if self.json {
+            self.object(
+                &json!({"message_type": "step", "action": action, "item": what, "reason": why}),
+            );
+        } else {
+            self.say(format_args!("{action} {what}: {why}"));
+        }
+    }
+
     /// Something that a check found wrong.
     pub fn finding(&self, finding: &lifeboat_repo::Finding) {
         if self.json {

@@ -23,6 +23,7 @@ mod policy;
 mod retention;
 mod select;
 mod size;
+mod snapshot_dirs;
 mod snapshot_name;
 mod subset;
 mod tags;
@@ -46,6 +47,9 @@ pub use policy::{KeepCount, KeepCountError, PolicyError, RetentionPolicy};
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};
 pub use size::{SizeError, parse_size};
+pub use snapshot_dirs::{
+    NamedSnapshot, PATH_TEMPLATES, SnapshotDir, SnapshotDirs, TIME_TEMPLATE, TemplateError,
+};
 pub use snapshot_name::{
     Resolution, SnapshotName, SnapshotNameError, SnapshotPath, resolve_prefix,
 };

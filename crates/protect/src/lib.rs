@@ -2,10 +2,12 @@
 //! It must never decide what a plan has left open, and never print.
 
 mod backup;
+mod mount;
 mod node;
 mod restore;
 
 pub use backup::{Backup, BackupOptions, BackupOutcome, ChangeRule, Parent, ProtectError};
+pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
 pub use restore::{
     Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder,

@@ -1,16 +1,25 @@
 //! Checks a repository: is everything there that its snapshots need, and is it what it says?
 //! It must never change anything, and never stop at the first finding.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod advice;
+mod pack;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{BlobKind, BlobRef, FormatError, Id, NodeKind, Tree, decode_header};
+use lifeboat_format::{BlobKind, Id, NodeKind, Tree};
 
 use crate::backend::{FileKind, FileName};
-use crate::{BlobReader, Index, Opener, PackListing, RepoError, Repository, chain, open_blob};
+use crate::by_pack::pack_bytes;
+use crate::{
+    BlobReader, BlobSet, ByPack, Index, PackListing, RepoError, Repository, TreeRoot, TreeSeen,
+    chain, walk_trees,
+};
+
+pub use advice::Repair;
+pub(crate) use pack::split_header;
 
 /// Requests at once at most, whatever a backend is worth.
 const REQUESTS_MAX: usize = 32;
@@ -85,6 +94,12 @@ pub struct CheckReport {
     pub packs_read: u64,
     /// Blobs that no snapshot needs.
     pub unused_blobs: u64,
+    /// Packs that are there and damaged, sorted: what `repair packs` is for.
+    pub damaged_packs: Vec<Id>,
+    /// What would repair it, in the order in which it should be done.
+    pub repairs: Vec<Repair>,
+    /// Memory that the index and what is noted about its entries took, in bytes.
+    pub index_memory_bytes: usize,
 }
 
 impl CheckReport {
@@ -95,11 +110,20 @@ impl CheckReport {
     }
 }
 
+/// What is found, by several threads.
 #[derive(Default)]
 struct Findings {
-    all: Mutex<Vec<Finding>>,
+    found: Mutex<Found>,
     /// What ends the check: when nothing can be read any more, that is no finding.
     ended: Mutex<Option<RepoError>>,
+}
+
+#[derive(Default)]
+struct Found {
+    all: Vec<Finding>,
+    damaged_packs: BTreeSet<Id>,
+    /// Whether a pack is sound that the index tells something else of.
+    index_differs: bool,
 }
 
 impl Findings {
@@ -132,10 +156,35 @@ impl Findings {
             why: why.to_string(),
             serious,
         };
-        self.all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(finding);
+        self.found().all.push(finding);
+    }
+
+    fn pack_is_wrong(&self, pack: Id, wrong: &pack::Wrong) {
+        for why in &wrong.what {
+            self.add(FindingKind::PackDamaged, format_args!("pack {pack}"), why);
+        }
+        if !wrong.what.is_empty() {
+            if wrong.blames_index {
+                self.found().index_differs = true;
+            } else {
+                self.pack_is_damaged(pack);
+            }
+        }
+    }
+
+    fn pack_is_unreadable(&self, pack: Id, error: RepoError) {
+        if error.is_damage() {
+            self.pack_is_damaged(pack);
+        }
+        self.unreadable(FindingKind::PackDamaged, format_args!("pack {pack}"), error);
+    }
+
+    fn pack_is_damaged(&self, pack: Id) {
+        self.found().damaged_packs.insert(pack);
+    }
+
+    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,24 +241,28 @@ impl Repository {
             );
         }
         report.packs = loaded.listed_packs.len() as u64;
-        let by_pack = blobs_by_pack(&index);
+        let by_pack = ByPack::new(&index);
         check_packs(
             &loaded.listed_packs,
             &by_pack,
             &loaded.marked_packs,
             &findings,
         );
-        let roots: Vec<(Id, Id)> = snapshots
+        let roots: Vec<TreeRoot> = snapshots
             .all
             .iter()
-            .map(|(id, snapshot)| (snapshot.tree, *id))
+            .map(|(id, snapshot)| TreeRoot {
+                snapshot: *id,
+                tree: snapshot.tree,
+            })
             .collect();
         report.snapshots = roots.len() as u64;
         let used = self.check_trees(&index, &roots, threads, &findings, cancel)?;
         check_marked(&loaded.listed_packs, &used.in_marked_packs, &findings);
         report.trees = used.trees;
-        report.unused_blobs = ((index.len(BlobKind::Data) + index.len(BlobKind::Tree)) as u64)
-            .saturating_sub(used.blobs);
+        report.unused_blobs = used.unused;
+        report.index_memory_bytes =
+            index.memory_bytes() + by_pack.memory_bytes() + used.memory_bytes;
         if let Some(packs) = &options.read_packs {
             let largest = packs.iter().filter_map(|id| loaded.listed_packs.get(id));
             let largest = largest.max().copied().unwrap_or(0).max(1);
@@ -224,12 +277,20 @@ impl Repository {
                 cancel,
             )?;
         }
-        report.findings = findings
-            .all
+        let found = findings
+            .found
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+        report.findings = found.all;
         report.findings.sort();
         report.findings.dedup();
+        report.damaged_packs = found
+            .damaged_packs
+            .into_iter()
+            .filter(|pack| loaded.listed_packs.contains_key(pack))
+            .collect();
+        report.repairs =
+            advice::repairs(&report.findings, &report.damaged_packs, found.index_differs);
         Ok(report)
     }
 
@@ -248,270 +309,62 @@ impl Repository {
     fn check_trees(
         &self,
         index: &Index,
-        roots: &[(Id, Id)],
+        roots: &[TreeRoot],
         threads: usize,
         findings: &Findings,
         cancel: &Cancel,
     ) -> Result<Used, RepoError> {
-        struct Work {
-            todo: Vec<(Id, String)>,
-            seen: HashSet<Id>,
-            busy: usize,
-        }
-        let mut seen = HashSet::new();
-        let todo = roots
-            .iter()
-            .filter(|(tree, _)| seen.insert(*tree))
-            .map(|(tree, snapshot)| (*tree, format!("snapshot {}", snapshot.short())))
-            .collect();
-        let work = (
-            Mutex::new(Work {
-                todo,
-                seen,
-                busy: 0,
-            }),
-            std::sync::Condvar::new(),
-        );
-        let data = Mutex::new(HashSet::new());
-        let marked = Mutex::new(HashSet::new());
         let reader = BlobReader::new(self, index);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    let (state, changed) = &work;
-                    loop {
-                        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-                        let (id, context) = loop {
-                            if cancel.is_cancelled() || findings.is_ended() {
-                                changed.notify_all();
-                                return;
-                            }
-                            if let Some(next) = guard.todo.pop() {
-                                break next;
-                            }
-                            if guard.busy == 0 {
-                                changed.notify_all();
-                                return;
-                            }
-                            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                        };
-                        guard.busy += 1;
-                        drop(guard);
-                        let children = {
-                            let needed = Needed {
-                                data: &data,
-                                marked: &marked,
-                            };
-                            check_tree(&reader, id, &context, needed, findings)
-                        };
-                        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-                        guard.busy -= 1;
-                        for (child, context) in children {
-                            if guard.seen.insert(child) {
-                                guard.todo.push((child, context));
-                            }
-                        }
-                        changed.notify_all();
-                    }
-                });
-            }
-        });
-        cancel.check()?;
+        let used = BlobSet::new(index);
+        let marked = Mutex::new(HashSet::new());
+        let trees = walk_trees(&reader, roots, &used, threads, cancel, &|seen| {
+            let needed = Needed {
+                used: &used,
+                index,
+                marked: &marked,
+            };
+            check_tree(seen, needed, findings);
+            !findings.is_ended()
+        })?;
         findings.check()?;
-        let trees = work
-            .0
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .seen
-            .len() as u64;
-        let data = data
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len() as u64;
+        let mut unused = 0;
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            let entries = 0..index.len(kind) as u32;
+            unused += entries
+                .filter(|entry| !used.has_entry(kind, *entry))
+                .count() as u64;
+        }
         Ok(Used {
             trees,
-            blobs: trees + data,
+            unused,
+            memory_bytes: used.memory_bytes(),
             in_marked_packs: marked.into_inner().unwrap_or_else(PoisonError::into_inner),
         })
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one check, each used once"
-    )]
-    fn read_packs(
-        &self,
-        wanted: &[Id],
-        listed: &HashMap<Id, u64>,
-        by_pack: &HashMap<Id, Vec<(BlobKind, Id, BlobRef)>>,
-        threads: usize,
-        counters: &Counters,
-        findings: &Findings,
-        cancel: &Cancel,
-    ) -> Result<u64, RepoError> {
-        let total: u64 = wanted.iter().filter_map(|id| listed.get(id)).sum();
-        counters.bytes_total.store(total, Ordering::Relaxed);
-        counters
-            .files_total
-            .store(wanted.len() as u64, Ordering::Relaxed);
-        let next = AtomicUsize::new(0);
-        let read = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(wanted.len()) {
-                scope.spawn(|| {
-                    let mut buffers = (Opener::default(), Vec::new(), Vec::new());
-                    while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let Some(size) = listed.get(id) else { continue };
-                        if cancel.is_cancelled() || findings.is_ended() {
-                            return;
-                        }
-                        let expected = by_pack.get(id).map(Vec::as_slice).unwrap_or_default();
-                        let what = format_args!("pack {id}");
-                        match self.check_pack(*id, *size, expected, &mut buffers) {
-                            Ok(wrong) => {
-                                for why in wrong {
-                                    findings.add(FindingKind::PackDamaged, what, why);
-                                }
-                            }
-                            Err(error) => {
-                                findings.unreadable(FindingKind::PackDamaged, what, error);
-                            }
-                        }
-                        read.fetch_add(1, Ordering::Relaxed);
-                        counters.files_done.fetch_add(1, Ordering::Relaxed);
-                        counters.bytes_done.fetch_add(*size, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        cancel.check()?;
-        findings.check()?;
-        Ok(read.into_inner())
-    }
-
-    /// Everything that is wrong with one pack, or why it can't be read at all.
-    fn check_pack(
-        &self,
-        id: Id,
-        size: u64,
-        indexed: &[(BlobKind, Id, BlobRef)],
-        (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>),
-    ) -> Result<Vec<String>, RepoError> {
-        let Ok(len) = usize::try_from(size) else {
-            let why = format!("it has {size} bytes, more than a pack can have");
-            return Ok(vec![why]);
-        };
-        // Not cleared before: every byte is read over, or an error.
-        pack.resize(len, 0);
-        self.backend()
-            .load_at(FileName::new(FileKind::Pack, id), 0, pack)?;
-        let mut wrong = Vec::new();
-        let got = Id::of(pack);
-        if got != id {
-            wrong.push(format!("its content has the hash {got}"));
-        }
-        let entries = match split_header(self, id, pack) {
-            Ok(entries) => entries,
-            Err(error) => {
-                wrong.push(format!("its header can't be read: {}", chain(&error)));
-                Vec::new()
-            }
-        };
-        if !entries.is_empty() {
-            let header: HashSet<_> = entries.iter().collect();
-            for (kind, blob, _) in indexed.iter().filter(|entry| !header.contains(entry)) {
-                wrong.push(format!(
-                    "the index says that {} blob {blob} is in it, its header does not",
-                    kind.word()
-                ));
-            }
-        }
-        // The index rules where the header is gone: what it names may still be good.
-        let blobs = if entries.is_empty() {
-            indexed
-        } else {
-            &entries
-        };
-        for (kind, blob, place) in blobs {
-            let (from, to) = (
-                place.offset_bytes as usize,
-                place.offset_bytes as usize + place.length_bytes as usize,
-            );
-            let opened = match pack.get_mut(from..to) {
-                Some(sealed) => open_blob(self, *blob, *place, sealed, opener, plain),
-                None => Err(FormatError::TooShort {
-                    what: "pack",
-                    got_bytes: size,
-                    needed_bytes: to as u64,
-                }),
-            };
-            if let Err(error) = opened {
-                wrong.push(format!("{} blob {blob}: {}", kind.word(), chain(&error)));
-            }
-        }
-        Ok(wrong)
-    }
-
-    /// The entries of a pack's own header, read without the index.
-    ///
-    /// # Errors
-    /// When the pack is not there or its header is damaged.
-    pub fn pack_header(
-        &self,
-        id: Id,
-        size: u64,
-    ) -> Result<Vec<(BlobKind, Id, BlobRef)>, RepoError> {
-        let name = FileName::new(FileKind::Pack, id);
-        let damaged = |cause| self.damaged(name, cause);
-        let mut length = [0u8; 4];
-        let short = || {
-            damaged(FormatError::TooShort {
-                what: "pack",
-                got_bytes: size,
-                needed_bytes: 4,
-            })
-        };
-        self.backend()
-            .load_at(name, size.checked_sub(4).ok_or_else(short)?, &mut length)?;
-        let length = u64::from(u32::from_le_bytes(length));
-        if length > u64::from(lifeboat_format::HEADER_MAX_BYTES) {
-            return Err(damaged(FormatError::Limit {
-                what: "length of a pack header",
-                got: length,
-                limit: u64::from(lifeboat_format::HEADER_MAX_BYTES),
-            }));
-        }
-        let mut tail = vec![0; usize::try_from(length + 4).unwrap_or(0)];
-        self.backend().load_at(
-            name,
-            size.checked_sub(length + 4).ok_or_else(short)?,
-            &mut tail,
-        )?;
-        let sealed = tail
-            .get_mut(..usize::try_from(length).unwrap_or(0))
-            .unwrap_or_default();
-        let plain = self.master().open(sealed).map_err(damaged)?;
-        decode_header(plain, id, size - length - 4).map_err(damaged)
     }
 }
 
 struct Used {
     trees: u64,
-    blobs: u64,
+    /// Places of blobs that no snapshot needs.
+    unused: u64,
+    memory_bytes: usize,
+    /// Blobs that only packs hold that are marked for deletion, with these packs.
     in_marked_packs: HashSet<(Id, BlobKind, Id)>,
 }
 
 /// What snapshots need, as it is found.
 #[derive(Clone, Copy)]
 struct Needed<'a> {
-    data: &'a Mutex<HashSet<Id>>,
-    /// Blobs that only packs hold that are marked for deletion, with these packs.
+    used: &'a BlobSet<'a>,
+    index: &'a Index,
     marked: &'a Mutex<HashSet<(Id, BlobKind, Id)>>,
 }
 
 impl Needed<'_> {
-    fn note_marked(&self, index: &Index, kind: BlobKind, id: Id) {
-        if let Some(place) = index.find_marked(kind, &id) {
+    fn note(&self, kind: BlobKind, id: Id) {
+        if self.used.insert(kind, &id).is_none()
+            && let Some(place) = self.index.find_marked(kind, &id)
+        {
             self.marked
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -546,51 +399,16 @@ fn check_marked(
     }
 }
 
-fn blobs_by_pack(index: &Index) -> HashMap<Id, Vec<(BlobKind, Id, BlobRef)>> {
-    let mut by_pack: HashMap<Id, Vec<_>> = HashMap::new();
-    index.each(|kind, id, place| {
-        by_pack
-            .entry(place.pack)
-            .or_default()
-            .push((kind, id, place))
-    });
-    for blobs in by_pack.values_mut() {
-        blobs.sort_by_key(|(kind, id, place)| {
-            (
-                place.offset_bytes,
-                *kind,
-                *id,
-                place.length_bytes,
-                place.raw_length_bytes,
-            )
-        });
-        blobs.dedup();
-    }
-    by_pack
-}
-
 /// Compares the packs that the index names with those that are there, by presence and size.
 fn check_packs(
     listed: &HashMap<Id, u64>,
-    by_pack: &HashMap<Id, Vec<(BlobKind, Id, BlobRef)>>,
+    by_pack: &ByPack<'_>,
     marked: &[Id],
     findings: &Findings,
 ) {
-    for (id, blobs) in by_pack {
-        let entries: Vec<_> = blobs
-            .iter()
-            .map(|(kind, id, place)| lifeboat_format::PackEntry {
-                kind: *kind,
-                id: *id,
-                length_bytes: place.length_bytes,
-                raw_length_bytes: place.raw_length_bytes,
-            })
-            .collect();
-        let expected = blobs
-            .iter()
-            .map(|(_, _, place)| u64::from(place.length_bytes))
-            .sum::<u64>()
-            + lifeboat_format::header_bytes(&entries);
+    for id in by_pack.packs() {
+        let blobs = by_pack.blobs(id);
+        let expected = pack_bytes(&blobs);
         match listed.get(id) {
             None => findings.add(
                 FindingKind::PackMissing,
@@ -603,6 +421,7 @@ fn check_packs(
                     format_args!("pack {id}"),
                     format_args!("it has {size} bytes, the index expects {expected}"),
                 );
+                findings.pack_is_damaged(*id);
             }
             Some(_) => {}
         }
@@ -610,58 +429,29 @@ fn check_packs(
     let marked: HashSet<&Id> = marked.iter().collect();
     for id in listed
         .keys()
-        .filter(|id| !by_pack.contains_key(id) && !marked.contains(id))
+        .filter(|id| !by_pack.contains(id) && !marked.contains(id))
     {
         findings.add(FindingKind::PackUnindexed, format_args!("pack {id}"), "it is in no index file; an interrupted backup leaves such packs and prune removes them");
     }
 }
 
-pub(crate) fn split_header(
-    repository: &Repository,
-    id: Id,
-    pack: &[u8],
-) -> Result<Vec<(BlobKind, Id, BlobRef)>, FormatError> {
-    let short = FormatError::TooShort {
-        what: "pack",
-        got_bytes: pack.len() as u64,
-        needed_bytes: 4,
-    };
-    let Some((rest, length)) = pack.split_last_chunk::<4>() else {
-        return Err(short);
-    };
-    let length = u32::from_le_bytes(*length);
-    if length > lifeboat_format::HEADER_MAX_BYTES {
-        return Err(FormatError::Limit {
-            what: "length of a pack header",
-            got: length.into(),
-            limit: lifeboat_format::HEADER_MAX_BYTES.into(),
-        });
-    }
-    let Some(at) = rest.len().checked_sub(length as usize) else {
-        return Err(short);
-    };
-    let mut sealed = rest.get(at..).unwrap_or_default().to_vec();
-    decode_header(repository.master().open(&mut sealed)?, id, at as u64)
-}
-
-/// Checks one tree and gives the trees below it.
-fn check_tree(
-    reader: &BlobReader<'_>,
-    id: Id,
-    context: &str,
-    needed: Needed<'_>,
-    findings: &Findings,
-) -> Vec<(Id, String)> {
-    needed.note_marked(reader.index(), BlobKind::Tree, id);
-    let tree: Tree = match reader.tree(id) {
+/// Checks one tree, and notes which blobs it uses.
+fn check_tree(seen: TreeSeen<'_>, needed: Needed<'_>, findings: &Findings) {
+    let id = seen.id;
+    let context = format!("snapshot {}", seen.snapshot.short());
+    needed.note(BlobKind::Tree, id);
+    let tree: &Tree = match seen.tree {
         Ok(tree) => tree,
         Err(error) => {
+            if let RepoError::BlobDamaged { pack, .. } = &error {
+                findings.pack_is_damaged(*pack);
+            }
             findings.unreadable(
                 FindingKind::Tree,
                 format_args!("tree {id} ({context})"),
                 error,
             );
-            return Vec::new();
+            return;
         }
     };
     let wrong = |name: &[u8], why: &dyn fmt::Display| {
@@ -674,46 +464,36 @@ fn check_tree(
     if let Err(error) = tree.check_order() {
         wrong(b"", &error);
     }
-    let mut children = Vec::new();
     for node in &tree.nodes {
         match (&node.kind, &node.content, &node.subtree) {
             (NodeKind::File, Some(content), _) => {
-                let mut size = 0;
+                let mut size = Some(0);
                 for blob in content {
-                    needed.note_marked(reader.index(), BlobKind::Data, *blob);
-                    match reader.index().plain_bytes(BlobKind::Data, blob) {
-                        Some(bytes) => size += bytes,
-                        None => findings.add(
+                    needed.note(BlobKind::Data, *blob);
+                    let bytes = needed.index.plain_bytes(BlobKind::Data, blob);
+                    if bytes.is_none() {
+                        findings.add(
                             FindingKind::BlobMissing,
                             format_args!("data blob {blob}"),
                             format_args!(
                                 "it is in no index file, but {context} needs it for {:?}",
                                 String::from_utf8_lossy(&node.name)
                             ),
-                        ),
+                        );
                     }
+                    size = size.zip(bytes).map(|(size, bytes)| size + bytes);
                 }
-                if size != node.size_bytes
-                    && content
-                        .iter()
-                        .all(|blob| reader.index().find(BlobKind::Data, blob).is_some())
+                if let Some(size) = size
+                    && size != node.size_bytes
                 {
-                    wrong(
-                        &node.name,
-                        &format_args!(
-                            "its size is {} bytes, its blobs have {size}",
-                            node.size_bytes
-                        ),
+                    let why = format!(
+                        "its size is {} bytes, its blobs have {size}",
+                        node.size_bytes
                     );
+                    wrong(&node.name, &why);
                 }
-                needed
-                    .data
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend(content.iter().copied());
             }
             (NodeKind::File, None, _) => wrong(&node.name, &"it is a file without a list of blobs"),
-            (NodeKind::Dir, _, Some(subtree)) => children.push((*subtree, context.to_owned())),
             (NodeKind::Dir, _, None) => wrong(&node.name, &"it is a directory without a tree"),
             _ => {}
         }
@@ -725,5 +505,4 @@ fn check_tree(
             wrong(&node.name, &"such a name is not possible");
         }
     }
-    children
 }

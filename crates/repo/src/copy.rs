@@ -123,8 +123,11 @@ impl Copier<'_> {
         let (mut snapshots, skipped) = known::split(selected, there);
         let mut needed = self.needed(&snapshots)?;
         let mut refused = Vec::new();
-        if !needed.lost.is_empty() {
-            (snapshots, refused) = self.hurt(snapshots, &needed.lost)?;
+        // Until nothing is lost: what could be read before may fail the next time. Each round refuses at least one.
+        while !needed.lost.is_empty() {
+            let (whole, hurt) = self.hurt(snapshots, &needed.lost)?;
+            snapshots = whole;
+            refused.extend(hurt);
             // What only those need is not worth its way.
             needed = self.needed(&snapshots)?;
         }

@@ -141,6 +141,17 @@ pub enum RepoError {
     /// The operation makes no sense here.
     #[error("{0}")]
     Refused(String),
+    /// Nobody can say what is lost before the index is repaired.
+    #[error("{0}, so what is lost can't be told from what is only not indexed")]
+    IndexFirst(String),
+    /// Nobody can say what is lost before what is good in damaged packs is saved.
+    #[error(
+        "pack {first} is damaged, so what is lost can't be told from what can be saved from it"
+    )]
+    PacksFirst {
+        /// The first of them.
+        first: Id,
+    },
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -183,15 +194,18 @@ impl RepoError {
         matches!(self, Self::Backend(error) if error.is_missing())
     }
 
-    /// Whether one thing is damaged or missing, and others may be read all the same; otherwise the place itself can't
-    /// be reached, and everything else would fail the same way.
+    /// Whether something is damaged or gone for good, and not only out of reach for the moment.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Backend(BackendError::Remote { .. } | BackendError::NoRepository { .. }) => false,
-            Self::Backend(error) => !error.is_transient() && !error.is_refusal(),
+            Self::Damaged { .. } | Self::Format(_) | Self::BlobUnknown { .. } => true,
             Self::BlobDamaged { cause, .. } => cause.is_damage(),
-            Self::BlobUnknown { .. } | Self::Damaged { .. } | Self::Format(_) => true,
+            Self::Backend(error) => matches!(
+                error,
+                BackendError::Missing { .. }
+                    | BackendError::Short { .. }
+                    | BackendError::TooLong { .. }
+            ),
             _ => false,
         }
     }

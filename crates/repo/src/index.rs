@@ -76,10 +76,14 @@ impl Table {
     }
 
     fn all<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Entry> + 'a {
+        self.all_numbers(id).filter_map(|number| self.entry(number))
+    }
+
+    fn all_numbers<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = u32> + 'a {
         self.numbers
             .iter_hash(spread(id))
-            .filter_map(|number| self.entry(*number))
-            .filter(move |entry| entry.id == *id)
+            .copied()
+            .filter(move |number| self.entry(*number).is_some_and(|entry| entry.id == *id))
     }
 }
 
@@ -214,6 +218,19 @@ impl Index {
         None
     }
 
+    /// Whether a blob lies in a pack that is there.
+    #[must_use]
+    pub fn has(&self, kind: BlobKind, id: &Id) -> bool {
+        self.entries(kind, id).any(|(_, pack)| pack.present)
+    }
+
+    /// Believes no longer that these packs are there.
+    pub fn distrust(&mut self, packs: &std::collections::BTreeSet<Id>) {
+        for pack in &mut self.packs {
+            pack.present &= !packs.contains(&pack.id);
+        }
+    }
+
     /// The packs that were relied on.
     #[must_use]
     pub fn relied_packs(&self) -> Vec<Id> {
@@ -259,22 +276,30 @@ impl Index {
         }
     }
 
-    /// The numbers of a blob's places.
-    pub(crate) fn numbers<'a>(
-        &'a self,
-        kind: BlobKind,
-        id: &'a Id,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let table = self.table(kind);
-        let numbers = table.numbers.iter_hash(spread(id)).copied();
-        numbers.filter(move |number| table.entry(*number).is_some_and(|entry| entry.id == *id))
-    }
-
     /// A place by its number: the blob, the number of its pack in the order of insertion, and where it lies there.
     pub(crate) fn place_at(&self, kind: BlobKind, number: u32) -> Option<(Id, u32, BlobRef)> {
         let entry = self.table(kind).entry(number)?;
         let pack = self.packs.get(entry.pack as usize)?;
         Some((entry.id, entry.pack, place(entry, pack)))
+    }
+
+    /// The numbers of a blob's places: each place of a kind has one, below [`len`](Index::len). They stay the same
+    /// while nothing is inserted.
+    pub fn numbers<'a>(&'a self, kind: BlobKind, id: &'a Id) -> impl Iterator<Item = u32> + 'a {
+        self.table(kind).all_numbers(id)
+    }
+
+    /// The blob and place of a number.
+    #[must_use]
+    pub fn entry(&self, kind: BlobKind, number: u32) -> Option<(Id, BlobRef)> {
+        let entry = self.table(kind).entry(number)?;
+        Some((entry.id, place(entry, self.packs.get(entry.pack as usize)?)))
+    }
+
+    /// The number of the pack that a place is in, in the order of [`packs`](Index::packs).
+    #[must_use]
+    pub fn pack_number(&self, kind: BlobKind, number: u32) -> Option<u32> {
+        Some(self.table(kind).entry(number)?.pack)
     }
 
     /// Packs that the index names, each with whether the backend's listing has it.

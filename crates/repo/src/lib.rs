@@ -2,6 +2,7 @@
 //! It must never know where a member comes from or goes to: that is the work of `state`, and `protect` joins the two.
 
 pub mod backend;
+mod by_pack;
 mod check;
 mod clock;
 mod copy;
@@ -16,13 +17,16 @@ mod random;
 mod read;
 mod recover;
 mod relied;
+mod repair;
 mod repository;
 mod rewrite;
 mod snapshots;
 mod tree_walk;
 mod try_delete;
+mod used;
 
-pub use check::{CheckOptions, CheckReport, Finding, FindingKind};
+pub use by_pack::ByPack;
+pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};
 pub use clock::now;
 pub use copy::{Copier, CopyOptions, CopyOutcome, CopyPlan};
 pub use error::RepoError;
@@ -39,8 +43,14 @@ pub use lock::{
 pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
+pub use repair::{
+    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,
+    PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict,
+    SnapshotsRepair, users_of_lost,
+};
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{
     KeepAll, RewriteChange, RewriteOutcome, RewriteSelect, Rewriter, Rewritten, TreeCounts,
 };
 pub use snapshots::Snapshots;
+pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};

@@ -127,7 +127,7 @@ pub fn read_places(
 }
 
 /// The plaintext of a blob from one place.
-fn read_place(
+pub(crate) fn read_place(
     repository: &Repository,
     kind: BlobKind,
     id: Id,

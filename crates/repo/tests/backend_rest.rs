@@ -6,30 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, Event, EventSink};
 use lifeboat_format::Id;
 use lifeboat_repo::backend::{
-    Backend, BackendError, BackendOptions, Destroyed, FileKind, FileName, RetryPolicy,
-    RetryingBackend, Trouble, open,
+    Backend, BackendError, BackendOptions, Destroyed, FileKind, FileName, Trouble, open,
 };
 use lifeboat_testkit::conformance::{Traits, check_backend_with};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
 use lifeboat_testkit::rest_server::{Options, RestServer};
 use lifeboat_testkit::restic::PASSWORD;
+use lifeboat_testkit::retry::RetryingBackend;
 
-/// Waits of milliseconds; with a fifth of all operations failing, none comes near the end.
-const QUICK: RetryPolicy = RetryPolicy {
-    wait_first: Duration::from_millis(1),
-    wait_max: Duration::from_millis(4),
-    retry_after_max: Duration::from_millis(4),
-    total: Duration::from_secs(60),
-    lock_total: Duration::from_secs(60),
-    unreachable_total: Duration::from_secs(60),
-    parting_total: Duration::from_secs(60),
-    quiet_tries: u32::MAX,
-    note_interval: Duration::from_secs(60),
-};
+/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
+const ATTEMPTS: u32 = 20;
 const FAILING_PERCENT: u64 = 20;
 /// rest-server replaces no file.
 const TRAITS: Traits = Traits {
@@ -37,12 +26,6 @@ const TRAITS: Traits = Traits {
     replaces: false,
     appears_whole: true,
 };
-
-struct Unheard;
-
-impl EventSink for Unheard {
-    fn event(&self, _: Event) {}
-}
 
 /// Repositories of a server that do not exist yet.
 fn places(server: &RestServer) -> impl Fn() -> Arc<dyn Backend> {
@@ -80,12 +63,7 @@ fn rest_server_that_fails() {
     check_backend_with(TRAITS, &|| {
         let faults = [Fault::FailBefore, Fault::FailAfter];
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
-        Box::new(RetryingBackend::new(
-            Arc::new(FaultyBackend::new(next(), plan)),
-            QUICK,
-            Arc::new(Unheard),
-            Cancel::new(),
-        ))
+        Box::new(lifeboat_testkit::retrying(FaultyBackend::new(next(), plan)))
     });
 }
 

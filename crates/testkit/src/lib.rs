@@ -19,4 +19,5 @@ pub mod replay;
 pub mod rest_server;
 pub mod restic;
 pub mod s3;
+pub mod sshd;
 pub mod tls;

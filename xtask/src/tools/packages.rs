@@ -19,11 +19,15 @@ const fn package(program: &'static str, debian: &'static str) -> Package {
 pub(crate) const FOR_TESTS: &[Package] = &[
     package("cc", "gcc"),
     package("git", "git"),
+    package("fusermount3", "fuse3"),
     package("setfacl", "acl"),
     package("getfattr", "attr"),
     package("runuser", "util-linux"),
     package("openssl", "openssl"),
     package("rclone", "rclone"),
+    package("ssh", "openssh-client"),
+    // Its folder is not on everybody's PATH, and it wants to be called by its whole path anyway.
+    package("/usr/sbin/sshd", "openssh-server"),
 ];
 
 pub(crate) const FOR_BENCH: &[Package] = &[package("cc", "gcc"), package("time", "time")];

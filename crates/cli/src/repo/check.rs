@@ -9,7 +9,7 @@ use lifeboat_flow::Counters;
 use lifeboat_format::Id;
 use lifeboat_plan::PackSubset;
 use lifeboat_repo::backend::Destroyed;
-use lifeboat_repo::{CheckOptions, Repository};
+use lifeboat_repo::{CheckOptions, CheckReport, Repair, Repository};
 use serde_json::json;
 
 use super::session::{Locking, Session};
@@ -97,7 +97,9 @@ impl Check {
             let mut summary = json!({
                 "message_type": "summary", "num_errors": serious, "snapshots": report.snapshots, "trees": report.trees, "packs": report.packs,
                 "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
-                "suggest_repair_index": false, "suggest_prune": untidy > 0,
+                "broken_packs": report.damaged_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "suggest_repair_index": report.repairs.iter().any(|repair| matches!(repair, Repair::Index { .. })),
+                "suggest_prune": untidy > 0,
             });
             if let (Some(tried), Some(fields)) = (&tried, summary.as_object_mut()) {
                 let (result, answer) = match tried {
@@ -137,6 +139,7 @@ impl Check {
                 "the repository has {}",
                 format::count(serious as u64, "error")
             ));
+            advise(&report, ui);
             return Err(failure.hint("restore still works for everything that is not named above; keep the repository as it is until it is repaired"));
         }
         match options.read_packs {
@@ -148,6 +151,33 @@ impl Check {
         match tried {
             Some(tried) => judge(&tried, ui),
             None => Ok(Exit::Done),
+        }
+    }
+}
+
+/// Says what to run, in the order in which it helps.
+fn advise(report: &CheckReport, ui: &Ui) {
+    for repair in &report.repairs {
+        match repair {
+            Repair::Index { read_all_packs } => ui.advise(format_args!(
+                "to make the index say what is there: lifeboat repo repair index{}",
+                if *read_all_packs {
+                    " --read-all-packs"
+                } else {
+                    ""
+                }
+            )),
+            Repair::Packs(packs) => {
+                let ids: Vec<String> = packs.iter().map(ToString::to_string).collect();
+                ui.advise(format_args!(
+                    "to save what is good in damaged packs: lifeboat repo repair packs {}",
+                    ids.join(" ")
+                ));
+            }
+            Repair::Snapshots => {
+                ui.advise("if another repository has what is lost: lifeboat repo repair packs --from-repo LOCATION");
+                ui.advise("a new backup stores again what is still there; then, to leave out what stays lost: lifeboat repo repair snapshots --forget");
+            }
         }
     }
 }

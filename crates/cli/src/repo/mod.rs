@@ -17,11 +17,14 @@ mod key;
 mod ls;
 mod ls_ncdu;
 mod migrate;
+mod mount;
 mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod prune;
 mod recover;
+mod repair;
 mod restore;
 mod rewrite;
 mod select;
@@ -33,6 +36,8 @@ mod tag;
 mod tar_entry;
 mod tree_walk;
 mod unlock;
+
+use std::sync::Arc;
 
 use clap::Subcommand;
 
@@ -51,10 +56,13 @@ pub enum RepoCommand {
     Find(Box<find::Find>),
     Diff(diff::Diff),
     Dump(dump::Dump),
+    Mount(Box<mount::Mount>),
     Stats(stats::Stats),
     Cat(cat::Cat),
     Check(check::Check),
+    Repair(repair::Repair),
     Forget(Box<forget::Forget>),
+    Prune(prune::Prune),
     Copy(Box<copy::Copy>),
     Rewrite(Box<rewrite::Rewrite>),
     Recover(recover::Recover),
@@ -65,7 +73,7 @@ pub enum RepoCommand {
 }
 
 /// Runs a command.
-pub fn run(repo: Repo, ui: &Ui) -> Outcome {
+pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
     let global = repo.global;
     match repo.command {
         RepoCommand::Init(command) => command.run(&global, ui),
@@ -76,10 +84,13 @@ pub fn run(repo: Repo, ui: &Ui) -> Outcome {
         RepoCommand::Find(command) => command.run(&global, ui),
         RepoCommand::Diff(command) => command.run(&global, ui),
         RepoCommand::Dump(command) => command.run(&global, ui),
+        RepoCommand::Mount(command) => command.run(&global, ui),
         RepoCommand::Stats(command) => command.run(&global, ui),
         RepoCommand::Cat(command) => command.run(&global, ui),
         RepoCommand::Check(command) => command.run(&global, ui),
+        RepoCommand::Repair(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Prune(command) => command.run(&global, ui),
         RepoCommand::Copy(command) => command.run(&global, ui),
         RepoCommand::Rewrite(command) => command.run(&global, ui),
         RepoCommand::Recover(command) => command.run(&global, ui),

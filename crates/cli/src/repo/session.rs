@@ -167,7 +167,8 @@ impl Session {
     }
 }
 
-fn retry_for(global: &Global) -> Result<Duration, Failure> {
+/// How long to wait for a lock.
+pub fn retry_for(global: &Global) -> Result<Duration, Failure> {
     match &global.retry_lock {
         None => Ok(Duration::ZERO),
         Some(text) => parse_go_duration(text)

@@ -1,4 +1,4 @@
-//! Our program and restic 0.19 and 0.14 on the same repositories: each reads, checks, continues and locks what another wrote.
+//! Our program, restic 0.19 and 0.14 and rustic on the same repositories: each reads, checks, continues and locks what another wrote.
 
 mod chain;
 #[path = "../common/mod.rs"]
@@ -7,9 +7,11 @@ mod forget;
 mod keys;
 mod listing;
 mod locks;
+mod mounted;
 mod options;
 mod ours_to_theirs;
 mod pair;
+mod prune;
 mod streams;
 mod theirs_to_ours;
 mod unreadable;

@@ -11,6 +11,8 @@ use super::{FileKind, FileName};
 /// What stands between the name of a file and the random tail while it is written. restic uses the same, and takes no
 /// file for an ID that has it (restic, `internal/backend/local`).
 const TEMPORARY_MARK: &str = "-tmp-";
+/// What restic has in this place when it writes over SFTP (restic, `internal/backend/sftp`).
+const SFTP_TEMPORARY_MARK: &str = "-restic-temp-";
 
 /// Paths of a repository's files (restic design document, "Local Layout"; restic makes all 256 folders of `data` at
 /// once and makes a missing one when it saves).
@@ -95,10 +97,11 @@ pub(super) fn parse_pack_folder(name: &OsStr) -> Option<u8> {
 
 /// Whether a file was being written when its writer stopped, be it ours or restic's.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
-    let Some((stem, tail)) = name
-        .to_str()
-        .and_then(|name| name.split_once(TEMPORARY_MARK))
-    else {
+    let parts = name.to_str().and_then(|name| {
+        name.split_once(TEMPORARY_MARK)
+            .or_else(|| name.split_once(SFTP_TEMPORARY_MARK))
+    });
+    let Some((stem, tail)) = parts else {
         return false;
     };
     let known = stem == FileKind::Config.folder() || parse_id(OsStr::new(stem)).is_some();
@@ -158,6 +161,8 @@ mod tests {
         }
         let restics = format!("{}-tmp-2948123", Id([7; 32]));
         assert!(is_temporary(OsStr::new(&restics)));
+        let over_sftp = format!("{}-restic-temp-00ff", Id([7; 32]));
+        assert!(is_temporary(OsStr::new(&over_sftp)));
         for foreign in ["config", "notes-tmp-1", "config-tmp-", "config-tmp-x.txt"] {
             assert!(!is_temporary(OsStr::new(foreign)), "{foreign}");
         }

@@ -16,6 +16,7 @@ mod rclone;
 mod rest;
 mod retry;
 mod s3;
+mod sftp;
 mod shared;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub use memory::MemoryBackend;
 pub use open::open;
 pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
 pub use retry::{RetryPolicy, RetryingBackend};
+pub use sftp::SftpBackend;
 
 /// Requests at once that a local disk is worth.
 const LOCAL_CONNECTIONS: usize = 2;

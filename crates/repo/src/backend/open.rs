@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::s3::S3Backend;
-use super::{Backend, BackendOptions, LocalBackend, Location, OptionError, rclone, rest};
+use super::{
+    Backend, BackendOptions, LocalBackend, Location, OptionError, SftpBackend, rclone, rest,
+};
 
 /// The backend of a location, without decorators.
 ///
@@ -26,11 +28,17 @@ pub fn open(
             let shown = location.to_string();
             Arc::new(S3Backend::new(endpoint, bucket, prefix, shown, options)?)
         }
-        other => {
-            return Err(OptionError {
-                name: other.to_string(),
-                why: "not supported yet".into(),
-            });
-        }
+        Location::Sftp {
+            username,
+            host,
+            port,
+            path,
+        } => Arc::new(SftpBackend::new(
+            username.as_deref(),
+            host,
+            *port,
+            path,
+            options,
+        )?),
     })
 }

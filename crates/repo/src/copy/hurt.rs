@@ -35,6 +35,10 @@ impl Copier<'_> {
             self.cancel,
             |id| self.tree(&reader, id),
             |id, tree| {
+                let tree = match tree {
+                    Err(error) if !error.is_damage() => return Err(error),
+                    tree => tree,
+                };
                 let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
                 if lost.contains_key(&(BlobKind::Tree, id)) || tree.is_err() {
                     graph.hurt.insert(id, (BlobKind::Tree, id));

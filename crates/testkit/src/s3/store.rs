@@ -188,6 +188,26 @@ impl Store {
     }
 }
 
+/// A key as it stands in a listing; encoded, a blank is a plus.
+fn shown(key: &str, encoding: Option<&EncodingType>) -> String {
+    let Some(_) = encoding else {
+        return key.to_owned();
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./*".contains(&byte);
+    let signs = key.bytes().map(|byte| match byte {
+        b' ' => "+".to_owned(),
+        byte if is_plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    signs.collect()
+}
+
+fn show_all(objects: &mut [Object], encoding: Option<&EncodingType>) {
+    for object in objects {
+        object.key = object.key.take().map(|key| shown(&key, encoding));
+    }
+}
+
 async fn collected(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     let Some(body) = body else {
         return Ok(Bytes::new());
@@ -339,12 +359,13 @@ impl S3 for Store {
     ) -> S3Result<S3Response<ListObjectsOutput>> {
         let input = request.input;
         let names = self.page_names(input.max_keys);
-        let (contents, has_more) = self.page(
+        let (mut contents, has_more) = self.page(
             &input.bucket,
             input.prefix.as_deref(),
             input.marker.as_deref(),
             names,
         )?;
+        show_all(&mut contents, input.encoding_type.as_ref());
         // As S3: without a delimiter, the last key is the marker and is not said again.
         Ok(S3Response::new(ListObjectsOutput {
             is_truncated: Some(has_more),
@@ -368,9 +389,10 @@ impl S3 for Store {
                 key.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token is not ours"))
             })
             .transpose()?;
-        let (contents, has_more) =
+        let (mut contents, has_more) =
             self.page(&input.bucket, input.prefix.as_deref(), after, names)?;
         let last = contents.last().and_then(|object| object.key.clone());
+        show_all(&mut contents, input.encoding_type.as_ref());
         Ok(S3Response::new(ListObjectsV2Output {
             is_truncated: Some(has_more),
             next_continuation_token: last.filter(|_| has_more).map(|key| format!("+/=&{key}")),
@@ -410,13 +432,14 @@ impl S3 for Store {
             let last = all.last().filter(|_| has_more);
             let mut output = ListObjectVersionsOutput {
                 is_truncated: Some(has_more),
-                next_key_marker: last.map(|(key, _)| (*key).clone()),
+                next_key_marker: last.map(|(key, _)| shown(key, input.encoding_type.as_ref())),
                 next_version_id_marker: last.map(|(_, version)| version.id.clone()),
                 encoding_type: input.encoding_type,
                 ..ListObjectVersionsOutput::default()
             };
             for (key, version) in all {
-                let (key, version_id) = (Some(key.clone()), Some(version.id.clone()));
+                let key = Some(shown(key, output.encoding_type.as_ref()));
+                let version_id = Some(version.id.clone());
                 match &version.content {
                     Some(content) => {
                         output.versions.get_or_insert_default().push(ObjectVersion {
@@ -556,14 +579,14 @@ impl S3 for Store {
             all.truncate(names);
             let last = all.last().filter(|_| has_more);
             let uploads = all.iter().map(|(key, id, begun)| MultipartUpload {
-                key: Some((*key).to_owned()),
+                key: Some(shown(key, input.encoding_type.as_ref())),
                 upload_id: Some((*id).clone()),
                 initiated: Some(Timestamp::from(*begun)),
                 ..MultipartUpload::default()
             });
             Ok(S3Response::new(ListMultipartUploadsOutput {
                 is_truncated: Some(has_more),
-                next_key_marker: last.map(|upload| upload.0.to_owned()),
+                next_key_marker: last.map(|upload| shown(upload.0, input.encoding_type.as_ref())),
                 next_upload_id_marker: last.map(|upload| upload.1.clone()),
                 uploads: Some(uploads.collect()),
                 encoding_type: input.encoding_type,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, SendBody};
+use ureq::{Agent, Proxy, SendBody};
 
 use super::{Request, Response, Transport, TransportError};
 use crate::backend::{BackendOptions, OptionError, TlsOptions, Trouble};
@@ -22,6 +22,20 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const USER_AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
 /// What is sent or read at once, in bytes.
 const BUFFER_BYTES: usize = 128 * 1024;
+/// Bodies from this length on, in bytes, are sent when the server has said that it wants them: one that refuses closes
+/// the connection, and what it said would be lost behind the broken write.
+const EXPECT_MIN_BYTES: usize = 1 << 20;
+/// How long that word is waited for; a server that does not know it says nothing.
+const EXPECT_MAX: Duration = Duration::from_secs(2);
+/// Variables that name a proxy, in the order in which they count.
+const PROXIES: [&str; 6] = [
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+];
 
 /// HTTP over TCP, with TLS for `https`.
 pub(in crate::backend) struct TcpTransport {
@@ -42,6 +56,8 @@ impl TcpTransport {
             .accept("")
             .accept_encoding("")
             .tls_config(tls(&options.tls)?)
+            .proxy(proxy(options)?)
+            .timeout_await_100(Some(EXPECT_MAX))
             .timeout_resolve(Some(RESOLVE_MAX))
             .timeout_connect(Some(CONNECT_MAX))
             .timeout_recv_response(Some(options.stall))
@@ -71,6 +87,9 @@ impl Transport for TcpTransport {
         let has_body = matches!(request.method, "PUT" | "POST");
         if has_body {
             builder = builder.header("Content-Length", length_bytes);
+        }
+        if has_body && length_bytes >= EXPECT_MIN_BYTES {
+            builder = builder.header("Expect", "100-continue");
         }
         let unusable = |error: ureq::http::Error| TransportError {
             trouble: Trouble::Other,
@@ -169,6 +188,34 @@ fn of_io(cause: &io::Error) -> TransportError {
         _ => Trouble::Transient,
     };
     TransportError { trouble, why: text }
+}
+
+/// The proxy that a variable names. They are read here and not by the library, which would look into the environment.
+fn proxy(options: &BackendOptions) -> Result<Option<Proxy>, OptionError> {
+    let mut set = PROXIES.iter();
+    let Some((name, url)) = set.find_map(|name| Some((name, options.variable(name)?))) else {
+        return Ok(None);
+    };
+    let unusable = |_| OptionError {
+        name: (*name).to_owned(),
+        why: "it is no URL of a proxy".into(),
+    };
+    let parsed = Proxy::new(url.reveal()).map_err(unusable)?;
+    let mut builder = Proxy::builder(parsed.protocol())
+        .host(parsed.host())
+        .port(parsed.port());
+    if let Some(user) = parsed.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = parsed.password() {
+        builder = builder.password(password);
+    }
+    let without = ["NO_PROXY", "no_proxy"];
+    let without = without.iter().find_map(|name| options.variable(name));
+    for host in without.iter().flat_map(|hosts| hosts.reveal().split(',')) {
+        builder = builder.no_proxy(host.trim());
+    }
+    builder.build().map(Some).map_err(unusable)
 }
 
 fn tls(options: &TlsOptions) -> Result<TlsConfig, OptionError> {

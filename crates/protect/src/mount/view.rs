@@ -1,0 +1,231 @@
+//! What a mounted repository holds at the moment: its snapshots by name, its index, trees that were read.
+//! It must never show a snapshot before the index that it needs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id, Snapshot, Tree};
+use lifeboat_plan::{NamedSnapshot, SnapshotDir, SnapshotDirs, SnapshotFacts};
+use lifeboat_repo::{BlobReader, Index, PackListing, RepoError, Repository};
+
+use super::inode::Entry;
+use super::{MountError, MountOptions};
+
+/// How old the list of snapshots may be before it is looked for new ones (restic's).
+const SNAPSHOTS_MAX_AGE: Duration = Duration::from_secs(60);
+/// Entries of trees that are kept.
+const TREE_NODES_MAX: usize = 200_000;
+
+/// What a mounted repository holds.
+pub(super) struct View {
+    pub(super) repository: Arc<Repository>,
+    pub(super) options: MountOptions,
+    cancel: Cancel,
+    state: Mutex<State>,
+    trees: Mutex<Trees>,
+}
+
+/// One look at the repository; it stays as it is while somebody reads by it.
+pub(super) struct Look {
+    dirs: SnapshotDirs,
+    snapshots: HashMap<Id, Snapshot>,
+    pub(super) index: Index,
+}
+
+struct State {
+    look: Arc<Look>,
+    looked: Instant,
+}
+
+#[derive(Default)]
+struct Trees {
+    held: HashMap<Id, (Arc<Tree>, u64)>,
+    nodes: usize,
+    clock: u64,
+}
+
+impl View {
+    pub(super) fn open(
+        repository: Arc<Repository>,
+        options: MountOptions,
+        cancel: Cancel,
+    ) -> Result<Self, MountError> {
+        let snapshots = selected(&repository, &options)?;
+        let look = look(&repository, &options, snapshots, &cancel)?;
+        Ok(Self {
+            repository,
+            options,
+            cancel,
+            state: Mutex::new(State {
+                look: Arc::new(look),
+                looked: Instant::now(),
+            }),
+            trees: Mutex::default(),
+        })
+    }
+
+    /// The newest look that is at hand.
+    pub(super) fn now(&self) -> Arc<Look> {
+        Arc::clone(&self.lock().look)
+    }
+
+    /// A look that is not older than a minute. When the repository can't be read, the old one and the error.
+    pub(super) fn fresh(&self) -> (Arc<Look>, Option<MountError>) {
+        let mut state = self.lock();
+        if state.looked.elapsed() < SNAPSHOTS_MAX_AGE {
+            return (Arc::clone(&state.look), None);
+        }
+        // Set before: a repository that can't be reached is not asked by every look-up.
+        state.looked = Instant::now();
+        let old = Arc::clone(&state.look);
+        drop(state);
+        let renewed = selected(&self.repository, &self.options)
+            .map_err(MountError::from)
+            .and_then(|snapshots| {
+                let same = snapshots.len() == old.snapshots.len()
+                    && snapshots
+                        .iter()
+                        .all(|(id, _)| old.snapshots.contains_key(id));
+                if same {
+                    return Ok(None);
+                }
+                look(&self.repository, &self.options, snapshots, &self.cancel).map(Some)
+            });
+        match renewed {
+            Ok(None) => (old, None),
+            Ok(Some(new)) => {
+                let new = Arc::new(new);
+                self.lock().look = Arc::clone(&new);
+                (new, None)
+            }
+            Err(error) => (old, Some(error)),
+        }
+    }
+
+    /// A tree, from memory if it was read a moment ago.
+    pub(super) fn tree(&self, look: &Look, id: Id) -> Result<Arc<Tree>, RepoError> {
+        {
+            let mut trees = self.trees();
+            trees.clock += 1;
+            let now = trees.clock;
+            if let Some((tree, used)) = trees.held.get_mut(&id) {
+                *used = now;
+                return Ok(Arc::clone(tree));
+            }
+        }
+        let tree = Arc::new(BlobReader::new(&self.repository, &look.index).tree(id)?);
+        self.trees().put(id, &tree);
+        Ok(tree)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trees(&self) -> MutexGuard<'_, Trees> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Trees {
+    fn put(&mut self, id: Id, tree: &Arc<Tree>) {
+        let now = self.clock;
+        if self.held.insert(id, (Arc::clone(tree), now)).is_none() {
+            self.nodes += tree.nodes.len() + 1;
+        }
+        while self.nodes > TREE_NODES_MAX && self.held.len() > 1 {
+            let oldest = self.held.iter().filter(|(other, _)| **other != id);
+            let Some(oldest) = oldest.min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id) else {
+                break;
+            };
+            if let Some((tree, _)) = self.held.remove(&oldest) {
+                self.nodes -= tree.nodes.len() + 1;
+            }
+        }
+    }
+}
+
+impl Look {
+    /// The names in a directory, each with what it is.
+    pub(super) fn names(&self, path: &[String]) -> Option<Vec<(String, Entry)>> {
+        let names = self.dir(path)?;
+        let entry = |(name, what): (&String, &SnapshotDir)| {
+            let entry = match what {
+                SnapshotDir::Names(_) => {
+                    let below: Vec<String> = path.iter().chain([name]).cloned().collect();
+                    Entry::Names(below.into())
+                }
+                SnapshotDir::Link(to) => Entry::Link(to.as_str().into()),
+                SnapshotDir::Snapshot(id) => {
+                    let snapshot = self.snapshots.get(id)?;
+                    Entry::Snapshot {
+                        tree: snapshot.tree,
+                        seconds: snapshot.time.seconds,
+                    }
+                }
+            };
+            Some((name.clone(), entry))
+        };
+        Some(names.iter().filter_map(entry).collect())
+    }
+
+    /// The size of everything that is stored, in bytes.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        self.index.each(|kind, _, place| {
+            if kind == BlobKind::Data {
+                bytes += u64::from(place.length_bytes);
+            }
+        });
+        bytes
+    }
+
+    fn dir(&self, path: &[String]) -> Option<&BTreeMap<String, SnapshotDir>> {
+        let mut dir = SnapshotDirs::TOP;
+        for name in path {
+            match self.dirs.names(dir)?.get(name)? {
+                SnapshotDir::Names(next) => dir = *next,
+                _ => return None,
+            }
+        }
+        self.dirs.names(dir)
+    }
+}
+
+fn selected(
+    repository: &Repository,
+    options: &MountOptions,
+) -> Result<Vec<(Id, Snapshot)>, RepoError> {
+    let mut snapshots = repository.snapshots()?.all;
+    snapshots.retain(|(id, snapshot)| (options.select)(&SnapshotFacts::of(*id, snapshot)));
+    Ok(snapshots)
+}
+
+/// Snapshots come first: what they name was indexed before.
+fn look(
+    repository: &Repository,
+    options: &MountOptions,
+    snapshots: Vec<(Id, Snapshot)>,
+    cancel: &Cancel,
+) -> Result<Look, MountError> {
+    let (index, _) = repository.load_index(PackListing::Skip, cancel)?;
+    let named: Vec<NamedSnapshot<'_>> = snapshots
+        .iter()
+        .map(|(id, snapshot)| NamedSnapshot {
+            id: *id,
+            time: snapshot.time,
+            hostname: &snapshot.hostname,
+            username: &snapshot.username,
+            tags: &snapshot.tags,
+        })
+        .collect();
+    let templates: Vec<&str> = options.path_templates.iter().map(String::as_str).collect();
+    let dirs = SnapshotDirs::build(&named, &templates, &options.time_template)?;
+    Ok(Look {
+        dirs,
+        snapshots: snapshots.into_iter().collect(),
+        index,
+    })
+}

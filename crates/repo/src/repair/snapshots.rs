@@ -1,0 +1,461 @@
+//! Repairs snapshots: copies of them without the directories and the parts of files that are lost.
+//! It must never take a tree that is out of reach for lost, nor write one anew of which nothing is lost.
+
+use std::collections::HashMap;
+use std::sync::RwLock;
+
+use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Tree};
+
+use super::{ensure, sure};
+use crate::lock::LockGuard;
+use crate::{
+    BlobReader, BlobSet, Index, IndexReport, Ingest, IngestOptions, RepoError, Repository,
+};
+
+/// New trees that are kept in memory before they are stored, in bytes.
+const BATCH_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// The tag of a repaired snapshot beside the broken one, as restic's.
+const REPAIRED_TAG: &str = "repaired";
+
+/// Something that is not in the repaired snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// What became of it.
+    pub kind: LossKind,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LossKind {
+    /// A file lacks so many of its blobs: what is left is shorter.
+    Content {
+        /// Blobs that are lost.
+        blobs: u64,
+        /// The size that it had, in bytes.
+        size_before_bytes: u64,
+        /// The size that it has now.
+        size_bytes: u64,
+    },
+    /// A file said another size than its content has; nothing is lost.
+    Size {
+        /// The size that it said, in bytes.
+        size_before_bytes: u64,
+        /// The size that it has.
+        size_bytes: u64,
+    },
+    /// A directory can't be read and is empty now.
+    Directory,
+    /// An entry of a kind that can't be restored is left out.
+    Entry {
+        /// Its kind.
+        kind: String,
+    },
+}
+
+/// What is to become of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotVerdict {
+    /// Nothing of it is lost.
+    Whole,
+    /// It is repaired by one with this tree.
+    Changed {
+        /// The new root.
+        tree: Id,
+    },
+    /// Its root can't be read: nothing of it can be saved.
+    Nothing,
+}
+
+/// The plan for one snapshot.
+#[derive(Clone, Debug)]
+pub struct SnapshotPlan {
+    /// The snapshot.
+    pub id: Id,
+    /// What is to become of it.
+    pub verdict: SnapshotVerdict,
+    /// What is lost of it.
+    pub losses: Vec<Loss>,
+}
+
+/// A snapshot that was dealt with.
+#[derive(Clone, Debug)]
+pub struct RepairedSnapshot {
+    /// What was decided.
+    pub plan: SnapshotPlan,
+    /// The repaired snapshot; that of an earlier run, if it did the same.
+    pub new: Option<Id>,
+    /// Whether the broken one was removed.
+    pub removed: bool,
+}
+
+/// How to repair snapshots.
+pub struct SnapshotsRepair<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// Its index, compared with the packs that are there.
+    pub index: &'a Index,
+    /// What loading it brought to light.
+    pub report: &'a IndexReport,
+    /// All snapshots that can be read: one of them may be the result of an earlier run.
+    pub all: &'a [(Id, Snapshot)],
+    /// The lock, exclusive.
+    pub lock: Option<&'a LockGuard>,
+    /// Remove what was repaired.
+    pub forget: bool,
+    /// Only decide.
+    pub dry_run: bool,
+    /// The wish to stop.
+    pub cancel: &'a Cancel,
+}
+
+impl SnapshotsRepair<'_> {
+    /// Repairs these snapshots and tells `each` what became of one, when that is stored.
+    ///
+    /// # Errors
+    /// [`RepoError::IndexFirst`] or [`RepoError::PacksFirst`] before anything is changed if something is lost that another
+    /// repair may bring back; others when something is out of reach or can't be written.
+    pub fn run(
+        &self,
+        snapshots: &[(Id, Snapshot)],
+        each: &mut dyn FnMut(RepairedSnapshot),
+    ) -> Result<(), RepoError> {
+        let reader = BlobReader::new(self.repository, self.index);
+        let mut rewriter = Rewriter {
+            reader: &reader,
+            whole: BlobSet::new(self.index),
+            changed: HashMap::new(),
+            new: Vec::new(),
+            new_bytes: 0,
+            cancel: self.cancel,
+        };
+        let mut planned: Vec<(&Snapshot, SnapshotPlan)> = Vec::new();
+        for (id, snapshot) in snapshots {
+            let plan = rewriter.plan(*id, snapshot.tree)?;
+            if plan.verdict != SnapshotVerdict::Whole && !self.dry_run {
+                self.refuse_if_early()?;
+            }
+            planned.push((snapshot, plan));
+            if rewriter.new_bytes >= BATCH_MAX_BYTES {
+                self.store(&mut rewriter, &mut planned, each)?;
+            }
+        }
+        self.store(&mut rewriter, &mut planned, each)
+    }
+
+    /// What only seems lost must not be given up.
+    fn refuse_if_early(&self) -> Result<(), RepoError> {
+        if let Some((id, _)) = self.report.damaged.first() {
+            let what = format!("index file {} is damaged", id.short());
+            return Err(RepoError::IndexFirst(what));
+        }
+        let short = self.report.missing_packs.iter();
+        if let Some(first) = short
+            .filter(|id| self.report.listed_packs.contains_key(id))
+            .min()
+        {
+            return Err(RepoError::PacksFirst { first: *first });
+        }
+        let indexed: std::collections::HashSet<Id> = self
+            .index
+            .packs()
+            .map(|(id, _)| id)
+            .chain(self.report.marked_packs.iter().copied())
+            .collect();
+        let listed = self.report.listed_packs.keys();
+        if let Some(first) = listed.filter(|id| !indexed.contains(id)).min() {
+            let what = format!("pack {} is in no index file", first.short());
+            return Err(RepoError::IndexFirst(what));
+        }
+        Ok(())
+    }
+
+    /// Stores the new trees, then the snapshots that name them, then removes what they replace.
+    fn store(
+        &self,
+        rewriter: &mut Rewriter<'_, '_>,
+        planned: &mut Vec<(&Snapshot, SnapshotPlan)>,
+        each: &mut dyn FnMut(RepairedSnapshot),
+    ) -> Result<(), RepoError> {
+        rewriter.new_bytes = 0;
+        let trees = std::mem::take(&mut rewriter.new);
+        if !self.dry_run && !trees.is_empty() {
+            let nothing = RwLock::new(Index::new());
+            let options = IngestOptions::default();
+            Ingest::run(
+                self.repository,
+                &nothing,
+                self.lock,
+                options,
+                |ingest| -> Result<(), RepoError> {
+                    let mut sealer = ingest.sealer()?;
+                    for (id, json) in &trees {
+                        self.cancel.check()?;
+                        ingest.add(BlobKind::Tree, *id, json, &mut sealer)?;
+                    }
+                    Ok(())
+                },
+            )?;
+        }
+        for (snapshot, plan) in planned.drain(..) {
+            self.cancel.check()?;
+            let id = plan.id;
+            let new = match plan.verdict {
+                SnapshotVerdict::Changed { tree } if !self.dry_run => {
+                    Some(self.replace(id, snapshot, tree)?)
+                }
+                _ => None,
+            };
+            let removed = self.forget && !self.dry_run && plan.verdict != SnapshotVerdict::Whole;
+            if removed {
+                ensure(self.lock)?;
+                self.repository.remove_snapshot(id)?;
+            }
+            each(RepairedSnapshot { plan, new, removed });
+        }
+        Ok(())
+    }
+
+    /// The snapshot that stands for a broken one.
+    fn replace(&self, id: Id, snapshot: &Snapshot, tree: Id) -> Result<Id, RepoError> {
+        let mut new = snapshot.clone();
+        new.tree = tree;
+        new.original = Some(id);
+        if !self.forget && !new.tags.iter().any(|tag| tag == REPAIRED_TAG) {
+            new.tags.push(REPAIRED_TAG.to_owned());
+        }
+        if let Some((earlier, _)) = self.all.iter().find(|(_, known)| *known == new) {
+            return Ok(*earlier);
+        }
+        ensure(self.lock)?;
+        self.repository.save_snapshot(&new)
+    }
+}
+
+/// Makes trees without what is lost; it only reads.
+struct Rewriter<'w, 'r> {
+    reader: &'w BlobReader<'r>,
+    /// Trees below which nothing is lost.
+    whole: BlobSet<'w>,
+    /// Trees below which something is, with what stands for them and what is lost.
+    changed: HashMap<Id, (Id, Vec<Loss>)>,
+    /// New trees that are not stored yet.
+    new: Vec<(Id, Vec<u8>)>,
+    new_bytes: usize,
+    cancel: &'w Cancel,
+}
+
+/// A directory on the way down. Its losses have paths from it on.
+struct Frame {
+    tree: Id,
+    nodes: std::vec::IntoIter<Node>,
+    out: Vec<Node>,
+    /// The directory's entry whose tree is worked on above this frame.
+    waiting: Option<Node>,
+    is_changed: bool,
+    losses: Vec<Loss>,
+}
+
+enum Known {
+    Whole,
+    Changed(Id, Vec<Loss>),
+    Open(Frame),
+    Unreadable,
+}
+
+impl Rewriter<'_, '_> {
+    fn plan(&mut self, id: Id, root: Id) -> Result<SnapshotPlan, RepoError> {
+        let (verdict, losses) = match self.tree(root)? {
+            None => (
+                SnapshotVerdict::Nothing,
+                vec![Loss {
+                    path: b"/".to_vec(),
+                    kind: LossKind::Directory,
+                }],
+            ),
+            Some((tree, losses)) if tree == root => (SnapshotVerdict::Whole, losses),
+            Some((tree, losses)) => (SnapshotVerdict::Changed { tree }, losses),
+        };
+        Ok(SnapshotPlan {
+            id,
+            verdict,
+            losses,
+        })
+    }
+
+    fn look(&mut self, tree: Id) -> Result<Known, RepoError> {
+        if self.whole.contains(BlobKind::Tree, &tree) {
+            return Ok(Known::Whole);
+        }
+        if let Some((new, losses)) = self.changed.get(&tree) {
+            return Ok(Known::Changed(*new, losses.clone()));
+        }
+        self.cancel.check()?;
+        match sure(|| self.reader.tree(tree)) {
+            Ok(read) => Ok(Known::Open(Frame {
+                tree,
+                nodes: read.nodes.into_iter(),
+                out: Vec::new(),
+                waiting: None,
+                is_changed: false,
+                losses: Vec::new(),
+            })),
+            Err(error) if error.is_damage() => Ok(Known::Unreadable),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What stands for a tree, and what is lost below it; `None` if it can't be read.
+    fn tree(&mut self, root: Id) -> Result<Option<(Id, Vec<Loss>)>, RepoError> {
+        let mut stack = match self.look(root)? {
+            Known::Whole => return Ok(Some((root, Vec::new()))),
+            Known::Changed(new, losses) => return Ok(Some((new, losses))),
+            Known::Unreadable => return Ok(None),
+            Known::Open(frame) => vec![frame],
+        };
+        while let Some(mut frame) = stack.pop() {
+            let Some(node) = frame.nodes.next() else {
+                let (new, losses) = self.finish(frame)?;
+                match stack.last_mut() {
+                    None => return Ok(Some((new, losses))),
+                    Some(above) => above.take(new, losses),
+                }
+                continue;
+            };
+            if node.kind != NodeKind::Dir {
+                self.entry(&mut frame, node);
+                stack.push(frame);
+                continue;
+            }
+            let known = match node.subtree {
+                None => Known::Unreadable,
+                Some(tree) => self.look(tree)?,
+            };
+            frame.waiting = Some(node);
+            match known {
+                Known::Whole => frame.take_whole(),
+                Known::Changed(new, losses) => frame.take(new, losses),
+                Known::Unreadable => {
+                    let empty = self.add(&Tree::default())?;
+                    let path = b"/".to_vec();
+                    let kind = LossKind::Directory;
+                    frame.take(empty, vec![Loss { path, kind }]);
+                }
+                Known::Open(below) => {
+                    stack.push(frame);
+                    stack.push(below);
+                    continue;
+                }
+            }
+            stack.push(frame);
+        }
+        Ok(None)
+    }
+
+    /// Puts an entry that is no directory into its new tree, without what is lost of it.
+    fn entry(&self, frame: &mut Frame, mut node: Node) {
+        let lose = |frame: &mut Frame, kind| {
+            let path = [b"/", node.name.as_slice()].concat();
+            frame.losses.push(Loss { path, kind });
+            frame.is_changed = true;
+        };
+        match &node.kind {
+            NodeKind::Other(word) if word.is_empty() || &**word == "irregular" => {
+                let kind = word.to_string();
+                lose(frame, LossKind::Entry { kind });
+                return;
+            }
+            NodeKind::File => {}
+            _ => {
+                frame.out.push(node);
+                return;
+            }
+        }
+        let index = self.reader.index();
+        let before = node.content.take();
+        let (mut size_bytes, mut content) = (0, Vec::new());
+        for blob in before.iter().flatten() {
+            if index.has(BlobKind::Data, blob)
+                && let Some(bytes) = index.plain_bytes(BlobKind::Data, blob)
+            {
+                size_bytes += bytes;
+                content.push(*blob);
+            }
+        }
+        let size_before_bytes = node.size_bytes;
+        let blobs = before.as_ref().map_or(0, Vec::len) - content.len();
+        if blobs > 0 {
+            let blobs = blobs as u64;
+            lose(
+                frame,
+                LossKind::Content {
+                    blobs,
+                    size_before_bytes,
+                    size_bytes,
+                },
+            );
+        } else if size_bytes != size_before_bytes || before.is_none() {
+            lose(
+                frame,
+                LossKind::Size {
+                    size_before_bytes,
+                    size_bytes,
+                },
+            );
+        }
+        node.size_bytes = size_bytes;
+        node.content = Some(content);
+        frame.out.push(node);
+    }
+
+    /// Closes a directory: its tree stays as it is, or another stands for it.
+    fn finish(&mut self, frame: Frame) -> Result<(Id, Vec<Loss>), RepoError> {
+        if !frame.is_changed {
+            self.whole.insert(BlobKind::Tree, &frame.tree);
+            return Ok((frame.tree, Vec::new()));
+        }
+        let new = self.add(&Tree { nodes: frame.out })?;
+        self.changed.insert(frame.tree, (new, frame.losses.clone()));
+        Ok((new, frame.losses))
+    }
+
+    fn add(&mut self, tree: &Tree) -> Result<Id, RepoError> {
+        let json = tree
+            .to_json()
+            .map_err(|error| RepoError::Refused(format!("a tree can't be repaired: {error}")))?;
+        let id = Id::of(&json);
+        let is_new = !self.reader.index().has(BlobKind::Tree, &id)
+            && self.new.iter().all(|(known, _)| *known != id);
+        if is_new {
+            self.new_bytes += json.len();
+            self.new.push((id, json));
+        }
+        Ok(id)
+    }
+}
+
+impl Frame {
+    fn take_whole(&mut self) {
+        self.out.extend(self.waiting.take());
+    }
+
+    /// Takes what stands for the tree of the directory that waits.
+    fn take(&mut self, tree: Id, losses: Vec<Loss>) {
+        let Some(mut node) = self.waiting.take() else {
+            return;
+        };
+        self.is_changed |= node.subtree != Some(tree);
+        let prefix = [b"/", node.name.as_slice()].concat();
+        self.losses.extend(losses.into_iter().map(|loss| {
+            let rest: &[u8] = if loss.path == b"/" { b"" } else { &loss.path };
+            Loss {
+                path: [&prefix, rest].concat(),
+                kind: loss.kind,
+            }
+        }));
+        node.subtree = Some(tree);
+        self.out.push(node);
+    }
+}
