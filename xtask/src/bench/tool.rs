@@ -183,9 +183,11 @@ impl Tool {
         let mut command = self.bare();
         match self.dialect {
             Dialect::Lifeboat => {}
-            Dialect::Restic => drop(command.arg("--no-cache")),
+            Dialect::Restic => {
+                command.arg("--no-cache");
+            }
             Dialect::Rustic => {
-                drop(command.args(["--no-cache", "--no-progress", "--log-level", "warn"]));
+                command.args(["--no-cache", "--no-progress", "--log-level", "warn"]);
             }
         }
         command
