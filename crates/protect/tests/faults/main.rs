@@ -191,8 +191,10 @@ fn meets_faults(name: &str) {
     let world = World::new();
     let matrix = Matrix::new(&world, command);
     if let Ok(text) = std::env::var(CASE_VARIABLE) {
-        let case: Case = text.parse().expect(CASE_VARIABLE);
-        if case.command == name {
+        // One with a slash goes over HTTP.
+        let is_here = !text.contains('/');
+        let case = is_here.then(|| text.parse::<Case>().expect(CASE_VARIABLE));
+        if let Some(case) = case.filter(|case| case.command == name) {
             // Threads meet operations in any order, so one try may miss.
             let hits = (0..40).filter(|number| matrix.run(&case, *number)).count();
             assert!(hits > 0, "{case} did not happen");
