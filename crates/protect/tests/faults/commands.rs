@@ -1,5 +1,8 @@
 //! What the commands do with a repository, each as a function that says what came out of it.
 
+use super::repairs::{
+    check_holds, run_repair_index, run_repair_snapshots, without_a_pack, without_an_index_file,
+};
 use super::upkeep::{
     copy_holds, migrate_holds, of_version_1, prune_holds, recover_holds, rewrite_holds, run_copy,
     run_copy_from, run_migrate, run_prune, run_prune_at_once, run_recover, run_rewrite, with_waste,
@@ -25,6 +28,10 @@ pub(crate) struct Command {
     pub(crate) keeps: &'static [usize],
     /// What it begins with.
     pub(crate) base: Base,
+    /// Whether that is damaged, and this is to heal it.
+    pub(crate) heals: bool,
+    /// Whether it gives up for good what a listing does not show.
+    pub(crate) trusts_listings: bool,
 }
 
 const BOTH: &[usize] = &[0, 1];
@@ -41,12 +48,29 @@ const fn writer(name: &'static str, run: Run, holds: Holds, keeps: &'static [usi
         holds,
         keeps,
         base: |world| world.backend.fork(),
+        heals: false,
+        trusts_listings: false,
     }
 }
 
 impl Command {
     const fn beginning_with(self, base: Base) -> Self {
         Self { base, ..self }
+    }
+
+    const fn trusting_listings(self) -> Self {
+        Self {
+            trusts_listings: true,
+            ..self
+        }
+    }
+
+    const fn healing(self, base: Base) -> Self {
+        Self {
+            base,
+            heals: true,
+            ..self
+        }
     }
 }
 
@@ -68,12 +92,18 @@ pub(crate) const COMMANDS: &[Command] = &[
     reader("find", run_find),
     reader("stats", run_stats),
     writer("prune", run_prune, prune_holds, &[1]).beginning_with(with_waste),
-    writer("prune-at-once", run_prune_at_once, prune_holds, &[1]).beginning_with(with_waste),
+    writer("prune-at-once", run_prune_at_once, prune_holds, &[1])
+        .beginning_with(with_waste)
+        .trusting_listings(),
     writer("copy", run_copy, copy_holds, &[]).beginning_with(|world| world.empty.fork()),
     reader("copy-from", run_copy_from),
     writer("rewrite", run_rewrite, rewrite_holds, &[]),
     writer("recover", run_recover, recover_holds, &[1]).beginning_with(with_waste),
     writer("migrate", run_migrate, migrate_holds, &[]).beginning_with(of_version_1),
+    writer("repair-index", run_repair_index, check_holds, BOTH).healing(without_an_index_file),
+    writer("repair-snapshots", run_repair_snapshots, check_holds, &[])
+        .healing(without_a_pack)
+        .trusting_listings(),
 ];
 
 pub(crate) fn told<T>(result: Result<T, RepoError>) -> Result<T, String> {
@@ -366,7 +396,11 @@ fn key_holds(_: &World, left: &MemoryBackend) {
 fn run_unlock(_: &World, backend: &Arc<dyn Backend>) -> Done {
     let repository = opened(backend)?;
     told(remove_locks(&repository, false))?;
-    Ok("unlocked".into())
+    // As the command does, which names those that stay.
+    match told(all_locks(&repository))?.first() {
+        Some((id, _)) => Err(format!("lock {} stays", id.short())),
+        None => Ok("unlocked".into()),
+    }
 }
 
 fn unlock_holds(_: &World, left: &MemoryBackend) {

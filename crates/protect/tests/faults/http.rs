@@ -12,7 +12,7 @@ use lifeboat_testkit::s3::LocalS3;
 use super::*;
 
 /// Cases of one command over one protocol in which something goes wrong, in a normal run.
-const HTTP_CASES: usize = 32;
+const HTTP_CASES: usize = 24;
 /// The commands that go over the wire.
 const OVER_HTTP: [&str; 7] = [
     "init",
