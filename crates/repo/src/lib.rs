@@ -2,6 +2,7 @@
 //! It must never know where a member comes from or goes to: that is the work of `state`, and `protect` joins the two.
 
 pub mod backend;
+mod blob_set;
 mod by_pack;
 mod check;
 mod clock;
@@ -25,6 +26,7 @@ mod tree_walk;
 mod try_delete;
 mod used;
 
+pub use blob_set::BlobSet;
 pub use by_pack::ByPack;
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};
 pub use clock::now;
@@ -53,4 +55,5 @@ pub use rewrite::{
     KeepAll, RewriteChange, RewriteOutcome, RewriteSelect, Rewriter, Rewritten, TreeCounts,
 };
 pub use snapshots::Snapshots;
-pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};
+pub use tree_walk::{TreeRoot, TreeSeen, Visit, walk_trees};
+pub use used::{UnreadTree, UsedBlobs};
