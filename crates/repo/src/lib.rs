@@ -9,6 +9,7 @@ mod clock;
 mod copy;
 mod error;
 mod index;
+mod index_writer;
 mod ingest;
 mod load_index;
 mod lock;
@@ -33,6 +34,7 @@ pub use clock::now;
 pub use copy::{Copier, CopyOptions, CopyOutcome, CopyPlan};
 pub use error::RepoError;
 pub use index::Index;
+pub use index_writer::{FileRewrite, IndexRewritten};
 pub use ingest::{
     Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES,
     PACK_SIZE_MIN_BYTES, Sealer,
@@ -46,9 +48,8 @@ pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
-    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,
-    PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict,
-    SnapshotsRepair, users_of_lost,
+    IndexFacts, IndexPlan, Loss, LossKind, LostUse, OtherRepository, PackPlan, PacksPlan,
+    PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair, users_of_lost,
 };
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{
