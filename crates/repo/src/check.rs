@@ -324,7 +324,7 @@ impl Repository {
                 marked: &marked,
             };
             check_tree(seen, needed, findings);
-            !findings.is_ended()
+            findings.check()
         })?;
         findings.check()?;
         let mut unused = 0;

@@ -14,6 +14,7 @@ use lifeboat_format::{
 };
 
 use crate::backend::{Backend, FileKind, FileName};
+use crate::index_writer::INDEX_MAX_BLOBS;
 use crate::lock::LockGuard;
 use crate::{Index, RepoError, Repository, chain, random};
 
@@ -22,8 +23,6 @@ use crate::{Index, RepoError, Repository, chain, random};
 const UPLOADS_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Age at which an index file is written if nobody says otherwise.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
-/// An index file is written when it has this many blobs, as restic does.
-const INDEX_MAX_BLOBS: usize = 50_000;
 /// How often the age of the index is looked at.
 const INDEX_AGE_POLL: Duration = Duration::from_secs(1);
 /// Packs that may wait for an uploader; more would only take memory.

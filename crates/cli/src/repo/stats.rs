@@ -356,11 +356,8 @@ fn use_blobs<'i>(
             let _ = failed.set(Failure::from(error).while_doing(doing));
         };
         match seen.tree {
-            Err(error) => {
-                let goes_on = !error.ends_all();
-                fail(error);
-                goes_on
-            }
+            Err(error) if error.ends_all() => return Err(error),
+            Err(error) => fail(error),
             Ok(tree) => {
                 let count = tree.nodes.len() as u64;
                 counters.files_done.fetch_add(count, Ordering::Relaxed);
@@ -371,9 +368,9 @@ fn use_blobs<'i>(
                         fail(RepoError::BlobUnknown { kind, id });
                     }
                 }
-                true
             }
         }
+        Ok(())
     })?;
     match failed.into_inner() {
         Some(failure) => Err(failure),

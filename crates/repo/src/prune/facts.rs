@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
 
-use super::bits::PlaceBits;
 use crate::backend::FileKind;
+use crate::blob_set::PlaceBits;
 use crate::{Index, RepoError, Repository};
 
 /// Index files that are fetched at once.
