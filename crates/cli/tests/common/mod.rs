@@ -6,4 +6,5 @@ mod place;
 mod run;
 
 pub use place::Place;
+#[allow(unused_imports, reason = "each binary of tests uses some of them")]
 pub use run::{Program, Run, array, objects, summary};

@@ -1,6 +1,12 @@
 //! The fault matrix: each command meets each fault at each operation of its backend, once, from there on, or in storms.
 //! It succeeds with the right result or fails with a reason; the repository stays valid, and the same command then goes well.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "who reads a run wants to know how much went wrong, and which case hangs"
+)]
+
 mod case;
 mod commands;
 #[path = "../common/mod.rs"]

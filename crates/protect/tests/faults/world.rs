@@ -129,7 +129,7 @@ impl World {
             );
         }
         // What has its tree and all its blobs, by the check, is equal; some are restored to prove it.
-        if chosen % RESTORE_EVERY == 0
+        if chosen.is_multiple_of(RESTORE_EVERY)
             && let Some((tree, expected)) =
                 trees.get(usize::try_from(chosen / RESTORE_EVERY).unwrap() % trees.len().max(1))
         {
