@@ -5,10 +5,10 @@ use std::io::{BufRead, Write, stdin, stdout};
 use std::time::Duration;
 
 use lifeboat_testkit::garage::Garage;
-use lifeboat_testkit::proxy::HttpProxy;
+use lifeboat_testkit::proxy::{HttpPlan, HttpProxy};
 
-/// Says where the bucket is, then answers each line: `round-trip MILLISECONDS`, or `traffic`, which is what passed since
-/// it was asked for last.
+/// Says where the bucket is, then answers each line: `round-trip MILLISECONDS`; `traffic`, which is what passed since it
+/// was asked for last; `requests`, which are those since it was asked for last, but for the first time.
 fn main() -> std::io::Result<()> {
     let garage = Garage::start();
     let upstream = garage.endpoint();
@@ -30,6 +30,15 @@ fn main() -> std::io::Result<()> {
         if let Some(Ok(milliseconds)) = milliseconds {
             proxy.set_round_trip(Duration::from_millis(milliseconds));
             writeln!(out, "{{}}")?;
+            continue;
+        }
+        if line == "requests" {
+            let seen = proxy.exchanges();
+            proxy.follow(HttpPlan::none());
+            let seen = seen
+                .iter()
+                .map(|exchange| format!("{:?}", exchange.to_string()));
+            writeln!(out, "[{}]", seen.collect::<Vec<_>>().join(","))?;
             continue;
         }
         let traffic = proxy.traffic();
