@@ -19,6 +19,7 @@ use lifeboat_testkit::crash::CrashPoints;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::replay::{self, Note};
+use lifeboat_testkit::retrying::{IMPATIENT, retrying_by};
 
 const HOUR: i64 = 3600;
 const PACK_BYTES: usize = 60_000;
@@ -550,6 +551,71 @@ fn nothing_is_removed_when_anything_is_unknown() {
             "{error}"
         );
     }
+}
+
+/// What lies there but for locks.
+fn without_locks(backend: &MemoryBackend) -> Vec<(FileName, u64)> {
+    let files = backend.files().into_iter();
+    files
+        .filter(|(name, _)| name.kind != FileKind::Lock)
+        .map(|(name, bytes)| (name, bytes.len() as u64))
+        .collect()
+}
+
+/// The place is gone for one request and there again for the next, so that whoever takes the failure for damage goes on.
+#[test]
+fn a_place_that_goes_away_is_not_taken_for_damage() {
+    let (base, needed) = eventful();
+    let instant = PruneOptions {
+        instant_delete: true,
+        ..options()
+    };
+    let run = |faulty: &FaultyBackend<MemoryBackend>| {
+        let repository = open(retrying_by(IMPATIENT, faulty.clone()))?;
+        prune(&repository, instant, at(30)).map(drop)
+    };
+    let recording = FaultyBackend::recording(base.fork());
+    run(&recording).unwrap();
+    let (mut ended, before) = (BTreeSet::new(), without_locks(&base));
+    for number in 0..recording.log().len() as u64 {
+        let plan = FaultPlan::at(number, Fault::Unreachable);
+        let faulty = FaultyBackend::new(base.fork(), plan);
+        let _note = Note::new(format!("operation {number}"));
+        let done = run(&faulty);
+        let log = faulty.log();
+        let Some(gone) = log.get(number as usize) else {
+            continue;
+        };
+        let repository = open(faulty.inner().clone()).unwrap();
+        assert_readable(&repository);
+        // Nobody fails because a lock could not be given back.
+        if gone.kind == Some(FileKind::Lock) {
+            continue;
+        }
+        let error = done.expect_err(&format!("{gone:?}"));
+        assert!(error.ends_all(), "{gone:?}: {error:?}");
+        let changed = |operation: &lifeboat_testkit::faults::Operation| {
+            operation.verb.writes()
+                && operation.kind != Some(FileKind::Lock)
+                && operation.number < number
+        };
+        if !log.iter().any(changed) && !gone.verb.writes() {
+            assert_eq!(without_locks(faulty.inner()), before, "{gone:?}");
+        }
+        remove_locks(&repository, true).unwrap();
+        ended.insert(gone.verb);
+        if number % 8 == 0 {
+            assert_end(&repository, &needed, 60);
+        }
+    }
+    let all = [
+        Verb::List,
+        Verb::Load,
+        Verb::LoadAt,
+        Verb::Save,
+        Verb::Remove,
+    ];
+    assert!(all.iter().all(|verb| ended.contains(verb)), "{ended:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 mod crash;
 mod fixture;
+mod gone;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
 
+use super::needs_unknown;
 use crate::backend::FileKind;
 use crate::blob_set::PlaceBits;
 use crate::{Index, RepoError, Repository};
@@ -158,10 +159,7 @@ fn load_files(
                     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     let (gathering, result) = &mut *shared;
                     let taken = file
-                        .map_err(|cause| RepoError::NeedsUnknown {
-                            what: format!("index file {id}"),
-                            cause: Box::new(cause),
-                        })
+                        .map_err(|cause| needs_unknown(format!("index file {id}"), cause))
                         .and_then(|file| gathering.take(*id, file));
                     if let Err(error) = taken {
                         *result = Err(error);

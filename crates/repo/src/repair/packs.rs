@@ -108,9 +108,8 @@ impl Repository {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.snapshots()?;
         let (mut index, loaded) = self.load_index(PackListing::Compare, cancel)?;
-        if let Some((id, _)) = loaded.damaged.first() {
-            let what = format!("index file {} is damaged", id.short());
-            return Err(RepoError::IndexFirst(what));
+        if let Some(error) = loaded.index_first() {
+            return Err(error);
         }
         index.distrust(packs);
         let planner = Planner {

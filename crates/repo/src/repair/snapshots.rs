@@ -156,9 +156,8 @@ impl SnapshotsRepair<'_> {
         if lost.is_empty() {
             return Ok(());
         }
-        if let Some((id, _)) = self.report.damaged.first() {
-            let what = format!("index file {} is damaged", id.short());
-            return Err(RepoError::IndexFirst(what));
+        if let Some(error) = self.report.index_first() {
+            return Err(error);
         }
         let missing = self.report.missing_packs.iter();
         let short = missing.filter(|id| self.report.listed_packs.contains_key(id));
