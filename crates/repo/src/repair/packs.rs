@@ -198,7 +198,7 @@ impl Repository {
         };
         // An index of nothing: the plan has decided what is to be stored, wherever else it may seem to lie.
         let nothing = RwLock::new(Index::new());
-        let options = IngestOptions::default();
+        let options = IngestOptions::default().uploaders_for(&**self.backend());
         let work = |ingest: &Ingest<'_>| -> Result<(), RepoError> {
             for pack in there() {
                 done.saved += self.save_blobs(pack, ingest, cancel)?;

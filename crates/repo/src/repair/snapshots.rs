@@ -209,7 +209,7 @@ impl SnapshotsRepair<'_> {
         let trees = std::mem::take(&mut rewriter.new);
         if !self.dry_run && !trees.is_empty() {
             let nothing = RwLock::new(Index::new());
-            let options = IngestOptions::default();
+            let options = IngestOptions::default().uploaders_for(&**self.repository.backend());
             Ingest::run(
                 self.repository,
                 &nothing,
