@@ -165,7 +165,7 @@ impl Prune<'_> {
             self.repository,
             &facts,
             &roots,
-            self.options.threads,
+            self.repository.readers(self.options.threads),
             self.counters,
             self.cancel,
         )?;

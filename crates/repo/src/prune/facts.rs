@@ -14,9 +14,6 @@ use crate::backend::FileKind;
 use crate::blob_set::PlaceBits;
 use crate::{Index, RepoError, Repository};
 
-/// Index files that are fetched at once.
-const LOADERS: usize = 4;
-
 /// All that is known when a plan is made.
 #[derive(Default)]
 pub struct Facts {
@@ -149,7 +146,7 @@ fn load_files(
     let next = AtomicUsize::new(0);
     let shared = Mutex::new((gathering, Ok(())));
     std::thread::scope(|scope| {
-        for _ in 0..LOADERS.min(ids.len()) {
+        for _ in 0..repository.loaders().min(ids.len()) {
             scope.spawn(|| {
                 while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if cancel.is_cancelled() {

@@ -160,7 +160,8 @@ impl Repository {
                     tree: snapshot.tree,
                 })
                 .collect();
-            planner.needed(&roots, other, threads, &saved, &mut lost)?;
+            let readers = self.readers(threads);
+            planner.needed(&roots, other, readers, &saved, &mut lost)?;
             let has = |(kind, id): &Blob| other.index.find(*kind, id).is_some();
             (plan.fetch, plan.lost) = lost.into_iter().partition(has);
             // In the order in which they lie there.
