@@ -22,6 +22,9 @@ use crate::{
 /// Longest pack that is read whole, in bytes.
 const PACK_MAX_BYTES: u64 = u32::MAX as u64;
 
+/// Keeps the bytes of a damaged pack before it is removed.
+pub type KeepPack<'k> = &'k mut dyn FnMut(Id, &[u8]) -> Result<(), RepoError>;
+
 /// A blob by its kind and ID.
 type Blob = (BlobKind, Id);
 
@@ -183,7 +186,7 @@ impl Repository {
         &self,
         plan: &PacksPlan,
         other: Option<OtherRepository<'_>>,
-        keep: &mut dyn FnMut(Id, &[u8]) -> Result<(), RepoError>,
+        keep: KeepPack<'_>,
         lock: Option<&LockGuard>,
         cancel: &Cancel,
     ) -> Result<PacksRepaired, RepoError> {

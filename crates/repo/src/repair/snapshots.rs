@@ -289,7 +289,7 @@ struct Frame {
 enum Known {
     Whole,
     Changed(Id, Vec<Loss>),
-    Open(Frame),
+    Open(Box<Frame>),
     Unreadable,
 }
 
@@ -322,14 +322,14 @@ impl Rewriter<'_, '_> {
         }
         self.cancel.check()?;
         match sure(|| self.reader.tree(tree)) {
-            Ok(read) => Ok(Known::Open(Frame {
+            Ok(read) => Ok(Known::Open(Box::new(Frame {
                 tree,
                 nodes: read.nodes.into_iter(),
                 out: Vec::new(),
                 waiting: None,
                 is_changed: false,
                 losses: Vec::new(),
-            })),
+            }))),
             Err(error) if error.is_damage() => {
                 self.lost.push((BlobKind::Tree, tree));
                 Ok(Known::Unreadable)
@@ -344,7 +344,7 @@ impl Rewriter<'_, '_> {
             Known::Whole => return Ok(Some((root, Vec::new()))),
             Known::Changed(new, losses) => return Ok(Some((new, losses))),
             Known::Unreadable => return Ok(None),
-            Known::Open(frame) => vec![frame],
+            Known::Open(frame) => vec![*frame],
         };
         while let Some(mut frame) = stack.pop() {
             let Some(node) = frame.nodes.next() else {
@@ -376,7 +376,7 @@ impl Rewriter<'_, '_> {
                 }
                 Known::Open(below) => {
                     stack.push(frame);
-                    stack.push(below);
+                    stack.push(*below);
                     continue;
                 }
             }
