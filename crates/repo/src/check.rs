@@ -21,8 +21,6 @@ use crate::{
 pub use advice::Repair;
 pub(crate) use pack::split_header;
 
-/// Requests at once at most, whatever a backend is worth.
-const REQUESTS_MAX: usize = 32;
 /// Memory for packs that are read at once, in bytes, where a backend is worth more readers than there are threads.
 const PACKS_READ_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -212,8 +210,7 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<CheckReport, RepoError> {
         let findings = Findings::default();
-        let requests = self.backend().connections().min(REQUESTS_MAX);
-        let threads = options.threads.max(1).max(requests);
+        let threads = self.readers(options.threads);
         let mut report = CheckReport::default();
         self.check_keys(&findings)?;
         if let Err(error) = self

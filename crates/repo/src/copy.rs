@@ -203,11 +203,14 @@ impl Copier<'_> {
 
     /// A tree of the source; one that is damaged there may be whole in the destination.
     fn tree(&self, reader: &BlobReader<'_>, id: Id) -> Result<Tree, RepoError> {
-        reader.tree(id).or_else(|error| {
-            let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
-            let there = BlobReader::new(self.to, &index).tree(id);
-            there.map_err(|_| error)
-        })
+        match reader.tree(id) {
+            Err(error) if !error.ends_all() => {
+                let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
+                let there = BlobReader::new(self.to, &index).tree(id);
+                there.map_err(|other| error.or_out_of_reach(other))
+            }
+            done => done,
+        }
     }
 
     /// Shows every tree of these snapshots.

@@ -181,10 +181,22 @@ impl RepoError {
         match self {
             Self::Cancelled(_) => true,
             Self::Backend(error) => error.ends_all(),
-            Self::BlobDamaged { cause, .. } | Self::LockUnreadable { cause, .. } => {
-                cause.ends_all()
-            }
+            Self::BlobDamaged { cause, .. }
+            | Self::LockUnreadable { cause, .. }
+            | Self::NeedsUnknown { cause, .. }
+            | Self::ConfigNotReplaced { cause, .. } => cause.ends_all(),
             _ => false,
+        }
+    }
+
+    /// The error that says more of two about one thing, which was tried here and there: what is only out of reach in one
+    /// place may be whole there.
+    #[must_use]
+    pub(crate) fn or_out_of_reach(self, other: Self) -> Self {
+        if other.ends_all() || self.is_damage() && !other.is_damage() {
+            other
+        } else {
+            self
         }
     }
 

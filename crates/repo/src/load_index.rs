@@ -24,6 +24,23 @@ pub struct IndexReport {
     pub marked_packs: Vec<Id>,
 }
 
+impl IndexReport {
+    /// Why nobody can say what is lost, if an index file could not be read.
+    #[must_use]
+    pub fn index_first(&self) -> Option<RepoError> {
+        let (id, error) = self.damaged.first()?;
+        let is = if error.is_damage() {
+            "is damaged"
+        } else {
+            "can't be read"
+        };
+        Some(RepoError::IndexFirst(format!(
+            "index file {} {is}",
+            id.short()
+        )))
+    }
+}
+
 /// How thorough loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackListing {

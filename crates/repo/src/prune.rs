@@ -145,10 +145,7 @@ impl Prune<'_> {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.repository.snapshots()?;
         if let Some((id, cause)) = snapshots.damaged.into_iter().next() {
-            return Err(RepoError::NeedsUnknown {
-                what: format!("snapshot {id}"),
-                cause: Box::new(cause),
-            });
+            return Err(needs_unknown(format!("snapshot {id}"), cause));
         }
         let needed = snapshots.all.into_iter();
         let needed: Vec<(Id, Id)> = needed
@@ -168,10 +165,21 @@ impl Prune<'_> {
             self.repository,
             &facts,
             &roots,
-            self.options.threads,
+            self.repository.readers(self.options.threads),
             self.counters,
             self.cancel,
         )?;
         Ok(facts)
+    }
+}
+
+/// What kept prune from knowing what is needed; where nothing can be read at all, that is what there is to say.
+fn needs_unknown(what: String, cause: RepoError) -> RepoError {
+    if cause.ends_all() {
+        return cause;
+    }
+    RepoError::NeedsUnknown {
+        what,
+        cause: Box::new(cause),
     }
 }

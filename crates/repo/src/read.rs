@@ -98,7 +98,8 @@ pub fn read_blob(
         Err(error) if !error.ends_all() => {
             let mut others = index.find_all(kind, &id);
             others.retain(|place| *place != first);
-            read_places(repository, &others, kind, id, opener, out).or(Err(error))
+            read_places(repository, &others, kind, id, opener, out)
+                .map_err(|other| error.or_out_of_reach(other))
         }
         done => done,
     }
@@ -119,7 +120,7 @@ pub fn read_places(
     let mut failure = RepoError::BlobUnknown { kind, id };
     for place in places {
         match read_place(repository, kind, id, *place, opener, out) {
-            Err(error) if !error.ends_all() => failure = error,
+            Err(error) if !error.ends_all() => failure = error.or_out_of_reach(failure),
             done => return done,
         }
     }

@@ -10,7 +10,7 @@ use crate::RepoError;
 
 pub use index::{IndexFacts, IndexPlan};
 pub use lost::{LostUse, users_of_lost};
-pub use packs::{OtherRepository, PackPlan, PacksPlan, PacksRepaired};
+pub use packs::{KeepPack, OtherRepository, PackPlan, PacksPlan, PacksRepaired};
 pub use snapshots::{
     Loss, LossKind, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair,
 };

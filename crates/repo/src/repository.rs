@@ -23,6 +23,8 @@ const INDEX_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
 const LOADERS_MIN: usize = 4;
 /// Small files that are fetched at once, at most: an index file may take [`INDEX_FILE_MAX_BYTES`] while it is read.
 const LOADERS_MAX: usize = 16;
+/// Requests at once at most, whatever a backend is worth.
+const REQUESTS_MAX: usize = 32;
 /// Keys that are tried with a password, as restic does: each costs half a second.
 const KEYS_TRIED_MAX: usize = 20;
 
@@ -257,6 +259,12 @@ impl Repository {
     /// Threads that fetch small files at once: as many as the backend is worth.
     pub(crate) fn loaders(&self) -> usize {
         self.backend.connections().clamp(LOADERS_MIN, LOADERS_MAX)
+    }
+
+    /// Threads that read blobs: as many as the backend is worth, but no fewer than there is work for.
+    pub(crate) fn readers(&self, threads: usize) -> usize {
+        let requests = self.backend.connections().min(REQUESTS_MAX);
+        requests.max(threads).max(1)
     }
 
     /// The backend.

@@ -16,9 +16,10 @@ use lifeboat_repo::{
     LockGuard, LockRequest, LockTiming, PackListing, RepoError, Repository, remove_locks,
 };
 use lifeboat_testkit::crash::CrashPoints;
-use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
+use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Operation, Verb};
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::replay::{self, Note};
+use lifeboat_testkit::retrying::{IMPATIENT, retrying_by};
 
 const HOUR: i64 = 3600;
 const PACK_BYTES: usize = 60_000;
@@ -550,6 +551,72 @@ fn nothing_is_removed_when_anything_is_unknown() {
             "{error}"
         );
     }
+}
+
+/// What lies there but for locks.
+fn without_locks(backend: &MemoryBackend) -> Vec<(FileName, u64)> {
+    let files = backend.files().into_iter();
+    files
+        .filter(|(name, _)| name.kind != FileKind::Lock)
+        .map(|(name, bytes)| (name, bytes.len() as u64))
+        .collect()
+}
+
+/// The place is gone for one request and there again for the next, so that whoever takes the failure for damage goes on.
+#[test]
+fn a_place_that_goes_away_is_not_taken_for_damage() {
+    let (base, needed) = eventful();
+    let instant = PruneOptions {
+        instant_delete: true,
+        ..options()
+    };
+    let run = |faulty: &FaultyBackend<MemoryBackend>| {
+        let repository = open(retrying_by(IMPATIENT, faulty.clone()))?;
+        prune(&repository, instant, at(30)).map(drop)
+    };
+    let recording = FaultyBackend::recording(base.fork());
+    run(&recording).unwrap();
+    let (mut ended, before) = (BTreeSet::new(), without_locks(&base));
+    for number in 0..recording.log().len() as u64 {
+        let plan = FaultPlan::at(number, Fault::Unreachable);
+        let faulty = FaultyBackend::new(base.fork(), plan);
+        let _note = Note::new(format!("operation {number}"));
+        let done = run(&faulty);
+        let log = faulty.log();
+        let Some(gone) = log.get(number as usize) else {
+            continue;
+        };
+        let repository = open(faulty.inner().clone()).unwrap();
+        assert_readable(&repository);
+        // Nobody fails because a lock could not be given back.
+        if gone.kind == Some(FileKind::Lock) {
+            continue;
+        }
+        let error = done.expect_err(&format!("{gone:?}"));
+        assert!(error.ends_all(), "{gone:?}: {error:?}");
+        // Only what was to go before the place went may be missing.
+        let is_removal = |operation: &Operation| {
+            operation.verb == Verb::Remove && operation.kind != Some(FileKind::Lock)
+        };
+        let removals = log.iter().filter(|operation| is_removal(operation));
+        if removals.into_iter().all(|one| one.number > number) {
+            let left = without_locks(faulty.inner());
+            assert!(before.iter().all(|file| left.contains(file)), "{gone:?}");
+        }
+        remove_locks(&repository, true).unwrap();
+        ended.insert(gone.verb);
+        if number % 8 == 0 {
+            assert_end(&repository, &needed, 60);
+        }
+    }
+    let all = [
+        Verb::List,
+        Verb::Load,
+        Verb::LoadAt,
+        Verb::Save,
+        Verb::Remove,
+    ];
+    assert!(all.iter().all(|verb| ended.contains(verb)), "{ended:?}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_flow::{Cancel, Event, EventSink};
-use lifeboat_repo::backend::{Backend, RetryPolicy, RetryingBackend};
+pub use lifeboat_repo::backend::RetryingBackend;
+use lifeboat_repo::backend::{Backend, RetryPolicy};
 
 /// Waits that a test can afford, and so much time in all that none comes near its end.
 pub const QUICK: RetryPolicy = RetryPolicy {
@@ -20,6 +21,15 @@ pub const QUICK: RetryPolicy = RetryPolicy {
     note_interval: Duration::from_secs(60),
 };
 
+/// Gives up at once: a single failure that may pass is a place that is gone.
+pub const IMPATIENT: RetryPolicy = RetryPolicy {
+    total: Duration::ZERO,
+    lock_total: Duration::ZERO,
+    unreachable_total: Duration::ZERO,
+    parting_total: Duration::ZERO,
+    ..QUICK
+};
+
 struct Unheard;
 
 impl EventSink for Unheard {
@@ -28,5 +38,10 @@ impl EventSink for Unheard {
 
 /// The backend behind retries.
 pub fn retrying(backend: impl Backend + 'static) -> RetryingBackend {
-    RetryingBackend::new(Arc::new(backend), QUICK, Arc::new(Unheard), Cancel::new())
+    retrying_by(QUICK, backend)
+}
+
+/// The backend behind retries of this policy.
+pub fn retrying_by(policy: RetryPolicy, backend: impl Backend + 'static) -> RetryingBackend {
+    RetryingBackend::new(Arc::new(backend), policy, Arc::new(Unheard), Cancel::new())
 }

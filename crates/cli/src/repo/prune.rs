@@ -191,13 +191,14 @@ pub fn prune(
     mut session: Session,
     global: &Global,
     ui: &Ui,
-    options: PruneOptions,
+    mut options: PruneOptions,
     dry_run: bool,
     forgotten: BTreeSet<Id>,
 ) -> Outcome {
     ui.enter("prune");
     let counters = Counters::default();
     let repository = Arc::clone(&session.repository);
+    options.ingest = options.ingest.uploaders_for(&**repository.backend());
     let cancel = session.cancel.clone();
     let engine = Engine {
         repository: &repository,

@@ -51,9 +51,9 @@ impl StoreArgs {
         Ok(IngestOptions {
             compression,
             pack_size_bytes,
-            uploaders: backend.connections(),
             dry_run,
             ..IngestOptions::default()
-        })
+        }
+        .uploaders_for(backend))
     }
 }

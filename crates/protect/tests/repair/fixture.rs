@@ -20,6 +20,8 @@ pub struct Fixture {
     pub backend: MemoryBackend,
     pub tree: PathBuf,
     pub snapshots: Vec<(Id, PathBuf)>,
+    /// The packs that the first snapshot needs, and the second too.
+    shared: BTreeSet<Id>,
     scratch: tempfile::TempDir,
 }
 
@@ -34,8 +36,10 @@ impl Fixture {
         let backend = MemoryBackend::new();
         let repository = init(backend.clone());
         let mut snapshots = Vec::new();
+        let mut shared = BTreeSet::new();
         for state in ["first", "second"] {
             if state == "second" {
+                shared.extend(repository.packs().unwrap().into_keys());
                 let mut random = Random::new(seed ^ 1);
                 std::fs::create_dir(tree.join("new")).unwrap();
                 for number in 0..3 {
@@ -52,6 +56,7 @@ impl Fixture {
             backend,
             tree,
             snapshots,
+            shared,
             scratch,
         }
     }
@@ -78,6 +83,13 @@ impl Fixture {
             .into_iter()
             .map(|id| FileName::new(FileKind::Pack, id))
             .collect()
+    }
+
+    /// A pack of data that both snapshots need: which name is the first of all differs from run to run.
+    pub fn shared_pack(&self) -> FileName {
+        let packs = self.packs(BlobKind::Data);
+        let shared = |name: &&FileName| self.shared.contains(&name.id);
+        *packs.iter().find(shared).unwrap()
     }
 
     /// A copy of the repository in which a file is changed, or gone.

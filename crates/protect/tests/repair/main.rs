@@ -5,6 +5,7 @@
 mod common;
 mod crash;
 mod fixture;
+mod gone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -333,7 +334,7 @@ fn a_file_that_is_no_pack_is_named_and_goes_only_when_it_is_named_back() {
 #[test]
 fn repaired_snapshots_stand_beside_the_broken_ones_until_these_are_forgotten() {
     let fixture = Fixture::new(9);
-    let name = fixture.packs(BlobKind::Data)[0];
+    let name = fixture.shared_pack();
     let damaged = fixture.without(&[name]);
     repair_index(damaged.clone(), false).unwrap();
     let done = repair_snapshots(damaged.clone(), false).unwrap();

@@ -174,6 +174,10 @@ fn delete_packs(
                     if let Err(error) = allowed {
                         *ended = Err(error);
                     } else if let Err(error) = done {
+                        if error.ends_all() {
+                            *ended = Err(error);
+                            return;
+                        }
                         // A place that does not allow it once will not allow it for the others.
                         let is_final =
                             matches!(&error, RepoError::Backend(cause) if cause.is_refusal());

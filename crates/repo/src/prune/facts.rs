@@ -9,12 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
 
+use super::needs_unknown;
 use crate::backend::FileKind;
 use crate::blob_set::PlaceBits;
 use crate::{Index, RepoError, Repository};
-
-/// Index files that are fetched at once.
-const LOADERS: usize = 4;
 
 /// All that is known when a plan is made.
 #[derive(Default)]
@@ -148,7 +146,7 @@ fn load_files(
     let next = AtomicUsize::new(0);
     let shared = Mutex::new((gathering, Ok(())));
     std::thread::scope(|scope| {
-        for _ in 0..LOADERS.min(ids.len()) {
+        for _ in 0..repository.loaders().min(ids.len()) {
             scope.spawn(|| {
                 while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if cancel.is_cancelled() {
@@ -158,10 +156,7 @@ fn load_files(
                     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     let (gathering, result) = &mut *shared;
                     let taken = file
-                        .map_err(|cause| RepoError::NeedsUnknown {
-                            what: format!("index file {id}"),
-                            cause: Box::new(cause),
-                        })
+                        .map_err(|cause| needs_unknown(format!("index file {id}"), cause))
                         .and_then(|file| gathering.take(*id, file));
                     if let Err(error) = taken {
                         *result = Err(error);

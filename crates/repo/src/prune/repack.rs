@@ -21,6 +21,11 @@ const GAP_MAX_BYTES: u64 = 256 * 1024;
 /// One request asks for at most so much, a single blob excepted, in bytes.
 const RANGE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Memory for what readers fetched, in bytes, where a backend is worth more of them than there are threads.
+const FETCHED_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// So many readers it is enough for.
+const READERS_MAX: usize = (FETCHED_MAX_BYTES / RANGE_MAX_BYTES) as usize;
+
 /// What repacking did.
 #[derive(Default)]
 pub struct Repacked {
@@ -99,7 +104,8 @@ pub(super) fn repack(
             cancel,
             found: &found,
         };
-        run.all(plan, options.threads.max(1))
+        let readers = repository.readers(options.threads).min(READERS_MAX);
+        run.all(plan, readers.max(options.threads))
     })?;
     let written = index.into_inner().unwrap_or_else(PoisonError::into_inner);
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id, Tree};
 
 use super::facts::Facts;
+use super::needs_unknown;
 use crate::tree_walk::TreeWalk;
 use crate::{BlobReader, RepoError, Repository, TreeRoot};
 
@@ -30,7 +31,7 @@ pub(super) fn walk(
         cancel,
     };
     walk.run(roots, &|seen| {
-        let tree = seen.tree.map_err(|cause| needs_unknown(seen.id, cause))?;
+        let tree = seen.tree.map_err(|cause| unread(seen.id, cause))?;
         mark_content(facts, tree)?;
         counters.files_done.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -38,15 +39,12 @@ pub(super) fn walk(
     Ok(())
 }
 
-fn needs_unknown(tree: Id, cause: RepoError) -> RepoError {
+fn unread(tree: Id, cause: RepoError) -> RepoError {
     let what = match &cause {
         RepoError::BlobUnknown { .. } => format!("tree blob {tree}"),
         _ => format!("tree {tree}"),
     };
-    RepoError::NeedsUnknown {
-        what,
-        cause: Box::new(cause),
-    }
+    needs_unknown(what, cause)
 }
 
 fn mark_content(facts: &Facts, tree: &Tree) -> Result<(), RepoError> {

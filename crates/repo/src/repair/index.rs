@@ -15,9 +15,6 @@ use crate::index_writer::{FileRewrite, IndexRewritten, rewrite_index};
 use crate::lock::LockGuard;
 use crate::{RepoError, Repository, chain};
 
-/// Headers and index files that are fetched at once.
-const LOADERS: usize = 4;
-
 /// What is there, as far as the index is concerned.
 #[derive(Clone, Debug, Default)]
 pub struct IndexFacts {
@@ -208,7 +205,7 @@ impl Repository {
         counters
             .files_total
             .store(read.len() as u64, Ordering::Relaxed);
-        facts.headers = in_threads(&read, cancel, |(id, size)| {
+        facts.headers = in_threads(&read, self.loaders(), cancel, |(id, size)| {
             let header = match sure(|| self.pack_header(*id, *size)) {
                 Ok(blobs) => Ok(index_pack(*id, &blobs)),
                 Err(error) if error.is_damage() => Err(chain(&error)),
@@ -235,7 +232,7 @@ impl Repository {
         let ids = self.ids(FileKind::Index)?;
         // After the index: a pack that is indexed was stored before, so this listing must have it.
         facts.listed = self.packs()?;
-        let loaded = in_threads(&ids, cancel, |id| {
+        let loaded = in_threads(&ids, self.loaders(), cancel, |id| {
             match sure(|| self.load_index_file(*id)) {
                 Ok(file) => Ok((
                     *id,
@@ -293,13 +290,14 @@ pub(super) fn index_pack(id: Id, blobs: &[(BlobKind, Id, BlobRef)]) -> IndexPack
 /// The results for all items, in no particular order; the first error ends it.
 fn in_threads<I: Sync, T: Send>(
     items: &[I],
+    loaders: usize,
     cancel: &Cancel,
     work: impl Fn(&I) -> Result<T, RepoError> + Sync,
 ) -> Result<Vec<T>, RepoError> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Ok(Vec::with_capacity(items.len())));
     std::thread::scope(|scope| {
-        for _ in 0..LOADERS.min(items.len()) {
+        for _ in 0..loaders.min(items.len()) {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if cancel.is_cancelled() {

@@ -22,11 +22,11 @@ use crate::{
 /// Longest pack that is read whole, in bytes.
 const PACK_MAX_BYTES: u64 = u32::MAX as u64;
 
+/// Keeps the bytes of a damaged pack before it is removed.
+pub type KeepPack<'k> = &'k mut dyn FnMut(Id, &[u8]) -> Result<(), RepoError>;
+
 /// A blob by its kind and ID.
 type Blob = (BlobKind, Id);
-
-/// Keeps a copy of a damaged pack before it is removed: its ID and what can be read of it.
-pub type KeepCopy<'a> = dyn FnMut(Id, &[u8]) -> Result<(), RepoError> + 'a;
 
 /// Another repository that may hold what is lost here: a copy, or one that the same data went to.
 #[derive(Clone, Copy)]
@@ -111,9 +111,8 @@ impl Repository {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.snapshots()?;
         let (mut index, loaded) = self.load_index(PackListing::Compare, cancel)?;
-        if let Some((id, _)) = loaded.damaged.first() {
-            let what = format!("index file {} is damaged", id.short());
-            return Err(RepoError::IndexFirst(what));
+        if let Some(error) = loaded.index_first() {
+            return Err(error);
         }
         index.distrust(packs);
         let planner = Planner {
@@ -164,7 +163,8 @@ impl Repository {
                     tree: snapshot.tree,
                 })
                 .collect();
-            planner.needed(&roots, other, threads, &saved, &mut lost)?;
+            let readers = self.readers(threads);
+            planner.needed(&roots, other, readers, &saved, &mut lost)?;
             let has = |(kind, id): &Blob| other.index.find(*kind, id).is_some();
             (plan.fetch, plan.lost) = lost.into_iter().partition(has);
             // In the order in which they lie there.
@@ -186,7 +186,7 @@ impl Repository {
         &self,
         plan: &PacksPlan,
         other: Option<OtherRepository<'_>>,
-        keep: &mut KeepCopy<'_>,
+        keep: KeepPack<'_>,
         lock: Option<&LockGuard>,
         cancel: &Cancel,
     ) -> Result<PacksRepaired, RepoError> {
@@ -202,7 +202,7 @@ impl Repository {
         };
         // An index of nothing: the plan has decided what is to be stored, wherever else it may seem to lie.
         let nothing = RwLock::new(Index::new());
-        let options = IngestOptions::default();
+        let options = IngestOptions::default().uploaders_for(&**self.backend());
         let work = |ingest: &Ingest<'_>| -> Result<(), RepoError> {
             for pack in there() {
                 done.saved += self.save_blobs(pack, ingest, cancel)?;

@@ -156,9 +156,8 @@ impl SnapshotsRepair<'_> {
         if lost.is_empty() {
             return Ok(());
         }
-        if let Some((id, _)) = self.report.damaged.first() {
-            let what = format!("index file {} is damaged", id.short());
-            return Err(RepoError::IndexFirst(what));
+        if let Some(error) = self.report.index_first() {
+            return Err(error);
         }
         let missing = self.report.missing_packs.iter();
         let short = missing.filter(|id| self.report.listed_packs.contains_key(id));
@@ -210,7 +209,7 @@ impl SnapshotsRepair<'_> {
         let trees = std::mem::take(&mut rewriter.new);
         if !self.dry_run && !trees.is_empty() {
             let nothing = RwLock::new(Index::new());
-            let options = IngestOptions::default();
+            let options = IngestOptions::default().uploaders_for(&**self.repository.backend());
             Ingest::run(
                 self.repository,
                 &nothing,

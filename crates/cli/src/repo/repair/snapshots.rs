@@ -76,12 +76,18 @@ impl RepairSnapshots {
             self.tell(&done, ui);
         })?;
         let is_about_all = self.snapshots.is_empty() && filter.is_empty();
+        let mut damaged = Vec::new();
+        for (id, _) in &known.damaged {
+            // Once more: what was garbled on the way or is only out of reach is not to be removed.
+            match repository.snapshot(*id) {
+                Err(error) if error.is_damage() => damaged.push(*id),
+                Err(error) if is_about_all => return Err(error.into()),
+                _ => {}
+            }
+        }
         let mut unreadable = 0;
         if is_about_all {
-            for (id, error) in &known.damaged {
-                if !error.is_damage() {
-                    continue;
-                }
+            for id in &damaged {
                 let what = format!("snapshot {id}");
                 if self.forget {
                     ui.step(
@@ -110,7 +116,7 @@ impl RepairSnapshots {
         if ui.json {
             ui.object(&json!({
                 "message_type": "summary", "dry_run": self.dry_run, "snapshots": chosen.len(),
-                "repaired_snapshots": changed, "hopeless_snapshots": hopeless, "damaged_snapshots": known.damaged.len(),
+                "repaired_snapshots": changed, "hopeless_snapshots": hopeless, "damaged_snapshots": damaged.len(),
             }));
         } else if changed + hopeless == 0 {
             ui.say(format_args!(
