@@ -10,6 +10,12 @@ use crate::exit::Exit;
 /// How the program ends because of this error of a backend, and what to do next.
 pub fn on_backend(error: &BackendError) -> (Exit, Option<&'static str>) {
     match error {
+        BackendError::NoRepository { location, .. } if is_in_a_home(location) => (
+            Exit::NoRepository,
+            Some(
+                "check the location: after sftp://HOST a path with one slash begins in the user's home, an absolute one has two; `lifeboat repo init` makes a new repository",
+            ),
+        ),
         BackendError::NoRepository { .. } => (
             Exit::NoRepository,
             Some(
@@ -46,6 +52,14 @@ pub fn is_append_only(error: &BackendError) -> bool {
             ..
         }
     )
+}
+
+/// Whether it is a URL of SFTP whose path looks absolute and is not.
+fn is_in_a_home(location: &str) -> bool {
+    let path = location
+        .strip_prefix("sftp://")
+        .and_then(|rest| rest.split_once('/'));
+    path.is_some_and(|(_, path)| !path.starts_with('/'))
 }
 
 fn on_trouble(trouble: Trouble, location: &str, doing: &str) -> Option<&'static str> {

@@ -25,8 +25,16 @@ use crate::ui::Ui;
 const NAMESPACES: [&str; 5] = ["local", "s3", "rest", "sftp", "rclone"];
 /// Variables that backends are given: all with these beginnings …
 const VARIABLE_PREFIXES: [&str; 2] = ["AWS_", "RESTIC_AWS_"];
-/// … and these.
-const VARIABLES: [&str; 3] = ["RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD", "HOME"];
+/// … and these, in capitals or, for proxies, in small letters.
+const VARIABLES: [&str; 7] = [
+    "RESTIC_REST_USERNAME",
+    "RESTIC_REST_PASSWORD",
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
 /// Permissions of the folder that holds caches.
 const CACHE_PERMISSIONS: u32 = 0o700;
 /// Bytes in the unit of rates.
@@ -175,7 +183,9 @@ fn variables() -> BTreeMap<String, Secret> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| {
+            let is_proxy = name.ends_with("_proxy");
             VARIABLES.contains(&name.as_str())
+                || is_proxy && VARIABLES.contains(&name.to_ascii_uppercase().as_str())
                 || VARIABLE_PREFIXES
                     .iter()
                     .any(|prefix| name.starts_with(prefix))

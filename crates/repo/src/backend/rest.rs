@@ -42,7 +42,11 @@ pub(super) fn open(
 ) -> Result<RestBackend, OptionError> {
     let settings = Settings::read(location, options)?;
     let server = Server {
-        transport: Box::new(TcpTransport::new(options, settings.connections)?),
+        transport: Box::new(TcpTransport::new(
+            &settings.url,
+            options,
+            settings.connections,
+        )?),
         url: settings.url,
         location: location.to_string(),
         authorization: settings.authorization,

@@ -46,7 +46,7 @@ impl S3Backend {
         options: &BackendOptions,
     ) -> Result<Self, OptionError> {
         let settings = Settings::read(options)?;
-        let transport = TcpTransport::new(options, settings.connections)?;
+        let transport = TcpTransport::new(endpoint, options, settings.connections)?;
         let client = Client::new(Box::new(transport), endpoint, bucket, &settings, options)?;
         let slash = if prefix.is_empty() { "" } else { "/" };
         Ok(Self {

@@ -29,15 +29,12 @@ const EXPECT_MIN_BYTES: usize = 1 << 20;
 const EXPECT_MAX: Duration = Duration::from_secs(2);
 /// How the standard library begins what the resolver says.
 const LOOKUP_FAILED: &str = "failed to lookup address information";
-/// Variables that name a proxy, in the order in which they count.
-const PROXIES: [&str; 6] = [
-    "ALL_PROXY",
-    "all_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-];
+/// Variables that name a proxy for servers that speak TLS, in the order in which they count …
+const PROXIES_TLS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// … and for others.
+const PROXIES_PLAIN: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+/// What no proxy leads to, as with Go's programs: this machine.
+const OURSELVES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// HTTP over TCP, with TLS for `https`.
 pub(in crate::backend) struct TcpTransport {
@@ -45,8 +42,9 @@ pub(in crate::backend) struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// A transport that keeps at most so many connections open.
+    /// A transport to one server that keeps at most so many connections open.
     pub(in crate::backend) fn new(
+        url: &str,
         options: &BackendOptions,
         connections: usize,
     ) -> Result<Self, OptionError> {
@@ -58,7 +56,7 @@ impl TcpTransport {
             .accept("")
             .accept_encoding("")
             .tls_config(tls(&options.tls)?)
-            .proxy(proxy(options)?)
+            .proxy(proxy(url, options)?)
             .timeout_await_100(Some(EXPECT_MAX))
             .timeout_resolve(Some(RESOLVE_MAX))
             .timeout_connect(Some(CONNECT_MAX))
@@ -184,6 +182,9 @@ fn of_io(cause: &io::Error) -> TransportError {
         // What `openssl req -x509` makes by default, as many documentations say.
         text = "the server's certificate is that of an authority, which no server may show: make it anew with `-addext basicConstraints=critical,CA:FALSE`, and trust that".into();
     }
+    if text.contains("InvalidContentType") {
+        text = "what answers is not TLS: does this server speak plain http:// there?".into();
+    }
     let trouble = match cause.kind() {
         _ if tls => Trouble::Tls,
         // The standard library's words; it gives a name that can't be looked up no kind of its own.
@@ -200,8 +201,11 @@ fn of_io(cause: &io::Error) -> TransportError {
 }
 
 /// The proxy that a variable names. They are read here and not by the library, which would look into the environment.
-fn proxy(options: &BackendOptions) -> Result<Option<Proxy>, OptionError> {
-    let mut set = PROXIES.iter();
+fn proxy(url: &str, options: &BackendOptions) -> Result<Option<Proxy>, OptionError> {
+    let mut set = match url.starts_with("https:") {
+        true => PROXIES_TLS.iter(),
+        false => PROXIES_PLAIN.iter(),
+    };
     let Some((name, url)) = set.find_map(|name| Some((name, options.variable(name)?))) else {
         return Ok(None);
     };
@@ -221,6 +225,9 @@ fn proxy(options: &BackendOptions) -> Result<Option<Proxy>, OptionError> {
     }
     let without = ["NO_PROXY", "no_proxy"];
     let without = without.iter().find_map(|name| options.variable(name));
+    for host in OURSELVES {
+        builder = builder.no_proxy(host);
+    }
     for host in without.iter().flat_map(|hosts| hosts.reveal().split(',')) {
         builder = builder.no_proxy(host.trim());
     }
@@ -297,4 +304,38 @@ fn pem(file: &Path, option: &str) -> Result<Vec<PemItem<'static>>, OptionError> 
     parse_pem(&text)
         .collect::<Result<_, _>>()
         .map_err(|cause| error(cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Secret;
+
+    #[test]
+    fn a_proxy_is_that_of_the_scheme_and_leads_not_to_this_machine() {
+        let mut options = BackendOptions::default();
+        for (name, value) in [
+            ("https_proxy", "http://tls:1"),
+            ("ALL_PROXY", "http://all:2"),
+            ("NO_PROXY", "nas.lan, .example.net"),
+        ] {
+            options.variables.insert(name.into(), Secret::new(value));
+        }
+        let host = |url: &str| {
+            let proxy = proxy(url, &options).unwrap().unwrap();
+            let passed = proxy.is_no_proxy(&url.parse().unwrap());
+            (!passed).then(|| proxy.host().to_owned())
+        };
+        assert_eq!(host("https://host/").as_deref(), Some("tls"));
+        assert_eq!(host("http://host:8000/").as_deref(), Some("all"));
+        for url in [
+            "http://127.0.0.1:3900/",
+            "https://localhost/",
+            "http://[::1]:3900/",
+            "https://nas.lan/",
+            "https://s3.example.net/",
+        ] {
+            assert_eq!(host(url), None, "{url}");
+        }
+    }
 }

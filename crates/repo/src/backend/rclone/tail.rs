@@ -55,7 +55,11 @@ impl Tail {
             .wait_timeout_while(lines, patience, |lines| !lines.is_complete);
         let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<&str> = lines.last.iter().map(String::as_str).collect();
-        lines.join("; ")
+        match lines.last() {
+            // Before it stand all options that there are.
+            Some(last) if last.starts_with("Fatal error: unknown") => (*last).to_owned(),
+            _ => lines.join("; "),
+        }
     }
 
     fn push(&self, line: &str) {

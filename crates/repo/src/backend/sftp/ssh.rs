@@ -159,6 +159,7 @@ impl Ssh {
             .iter()
             .cloned()
             .collect();
+        let said = before_usage(said);
         let shown = said.len().saturating_sub(LINES_SHOWN);
         let words = said.get(shown..).unwrap_or_default().join("; ");
         let seen = match (&end, status) {
@@ -208,6 +209,13 @@ impl Drop for Ssh {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What is said before a program explains all its options, if it does: that says which one is wrong.
+fn before_usage(mut said: Vec<String>) -> Vec<String> {
+    let usage = said.iter().position(|line| line.starts_with("usage:"));
+    said.truncate(usage.filter(|at| *at > 0).unwrap_or(said.len()));
+    said
 }
 
 fn cannot_start(command: &SftpCommand, cause: &io::Error) -> Loss {
