@@ -43,9 +43,9 @@ pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
-    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, Loss, LossKind, LostUse, OtherRepository,
-    PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict,
-    SnapshotsRepair, users_of_lost,
+    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, KeepCopy, Loss, LossKind, LostUse,
+    OtherRepository, PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan,
+    SnapshotVerdict, SnapshotsRepair, users_of_lost,
 };
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{

@@ -17,7 +17,7 @@ use crate::{RepoError, Repository};
 
 pub use index::{IndexFacts, IndexPlan};
 pub use lost::{LostUse, users_of_lost};
-pub use packs::{OtherRepository, PackPlan, PacksPlan, PacksRepaired};
+pub use packs::{KeepCopy, OtherRepository, PackPlan, PacksPlan, PacksRepaired};
 pub use snapshots::{
     Loss, LossKind, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair,
 };

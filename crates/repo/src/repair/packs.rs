@@ -24,6 +24,9 @@ const PACK_MAX_BYTES: u64 = u32::MAX as u64;
 /// A blob by its kind and ID.
 type Blob = (BlobKind, Id);
 
+/// Keeps a copy of a damaged pack, given its ID and its bytes.
+pub type KeepCopy<'k> = dyn FnMut(Id, &[u8]) -> Result<(), RepoError> + 'k;
+
 /// Another repository that may hold what is lost here: a copy, or one that the same data went to.
 #[derive(Clone, Copy)]
 pub struct OtherRepository<'o> {
@@ -182,7 +185,7 @@ impl Repository {
         &self,
         plan: &PacksPlan,
         other: Option<OtherRepository<'_>>,
-        keep: &mut dyn FnMut(Id, &[u8]) -> Result<(), RepoError>,
+        keep: &mut KeepCopy<'_>,
         lock: Option<&LockGuard>,
         cancel: &Cancel,
     ) -> Result<PacksRepaired, RepoError> {

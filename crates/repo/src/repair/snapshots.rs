@@ -301,7 +301,7 @@ struct Frame {
 enum Known {
     Whole,
     Changed(Id, Vec<Loss>),
-    Open(Frame),
+    Open(Box<Frame>),
     Unreadable,
 }
 
@@ -334,14 +334,14 @@ impl Rewriter<'_, '_> {
         }
         self.cancel.check()?;
         match sure(|| self.reader.tree(tree)) {
-            Ok(read) => Ok(Known::Open(Frame {
+            Ok(read) => Ok(Known::Open(Box::new(Frame {
                 tree,
                 nodes: read.nodes.into_iter(),
                 out: Vec::new(),
                 waiting: None,
                 is_changed: false,
                 losses: Vec::new(),
-            })),
+            }))),
             Err(error) if error.is_damage() => {
                 self.lost.push((BlobKind::Tree, tree));
                 Ok(Known::Unreadable)
@@ -360,7 +360,7 @@ impl Rewriter<'_, '_> {
         };
         while let Some(mut frame) = stack.pop() {
             let Some(node) = frame.nodes.next() else {
-                let (new, losses) = self.finish(frame)?;
+                let (new, losses) = self.finish(*frame)?;
                 match stack.last_mut() {
                     None => return Ok(Some((new, losses))),
                     Some(above) => above.take(new, losses),
