@@ -6,13 +6,17 @@ use std::time::Instant;
 
 use crate::failure::{Failure, Result, While};
 use crate::tidy;
-use crate::tools::{self, Toolbox, packages, rest_server, restic, rust};
+use crate::tools::{self, Toolbox, garage, packages, rest_server, restic, rust, rustic};
 use crate::{shell, workspace};
 
 /// Where tests find the oracles, besides the cache itself.
 const RESTIC: &str = "LIFEBOAT_RESTIC";
 const RESTIC_OF_DEBIAN_12: &str = "LIFEBOAT_RESTIC_014";
 const REST_SERVER: &str = "LIFEBOAT_REST_SERVER";
+/// Where tests find the S3 server.
+const GARAGE: &str = "LIFEBOAT_GARAGE";
+/// Where tests find the program that works on repositories without locks.
+const RUSTIC: &str = "LIFEBOAT_RUSTIC";
 /// Tells tests to run their matrices whole.
 const SOAK: &str = "LIFEBOAT_SOAK";
 
@@ -76,6 +80,8 @@ pub(crate) fn tools() -> Result<()> {
     println!("{RESTIC}={}", oracles.current.display());
     println!("{RESTIC_OF_DEBIAN_12}={}", oracles.of_debian_12.display());
     println!("{REST_SERVER}={}", oracles.rest_server.display());
+    println!("{GARAGE}={}", oracles.garage.display());
+    println!("{RUSTIC}={}", oracles.rustic.display());
     Ok(())
 }
 
@@ -125,11 +131,13 @@ pub(crate) fn fuzz(options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The programs that tests ask for the truth, or run against.
+/// The programs that tests ask for the truth, and the servers that they run.
 struct Oracles {
     current: std::path::PathBuf,
     of_debian_12: std::path::PathBuf,
     rest_server: std::path::PathBuf,
+    garage: std::path::PathBuf,
+    rustic: std::path::PathBuf,
 }
 
 impl Oracles {
@@ -140,6 +148,8 @@ impl Oracles {
             current: restic::current(&tools)?,
             of_debian_12: restic::of_debian_12(&tools)?,
             rest_server: rest_server::ensure(&tools)?,
+            garage: garage::ensure(&tools)?,
+            rustic: rustic::for_tests(&tools)?,
         })
     }
 
@@ -148,6 +158,8 @@ impl Oracles {
             .env(RESTIC, &self.current)
             .env(RESTIC_OF_DEBIAN_12, &self.of_debian_12)
             .env(REST_SERVER, &self.rest_server)
+            .env(GARAGE, &self.garage)
+            .env(RUSTIC, &self.rustic)
     }
 }
 

@@ -118,6 +118,64 @@ pub struct Global {
     /// Print more; twice for every entry
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Options of remote repositories.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Options of every command, for repositories on other machines.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options for remote repositories")]
+pub struct Remote {
+    /// An option of one kind of place, as s3.region=eu-west-1
+    #[arg(short, long = "option", global = true, value_name = "KEY=VALUE")]
+    pub options: Vec<String>,
+    /// Certificates to trust instead of the system's, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "RESTIC_CACERT",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "FILE"
+    )]
+    pub cacert: Vec<std::path::PathBuf>,
+    /// Our certificate and its key, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "RESTIC_TLS_CLIENT_CERT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub tls_client_cert: Option<std::path::PathBuf>,
+    /// Believe any server; whoever is between reads and changes what is sent
+    #[arg(long, global = true)]
+    pub insecure_tls: bool,
+    /// Send no faster than that, in KiB a second
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_upload: Option<u32>,
+    /// Receive no faster than that, in KiB a second
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_download: Option<u32>,
+    /// Without a byte for so long, a request is stuck and tried again; as 90s or 5m, 2m if not given
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub stuck_request_timeout: Option<String>,
+    /// Where snapshots, indexes and trees are kept; restic can share it
+    #[arg(
+        long,
+        global = true,
+        env = "RESTIC_CACHE_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub cache_dir: Option<std::path::PathBuf>,
+    /// Keep nothing on this machine
+    #[arg(long, global = true)]
+    pub no_cache: bool,
+    /// Remove caches of repositories that were not used for 30 days
+    #[arg(long, global = true)]
+    pub cleanup_cache: bool,
 }
 
 /// `lifeboat generate`.

@@ -5,8 +5,9 @@ use std::fmt;
 
 use lifeboat_protect::ProtectError;
 use lifeboat_repo::RepoError;
-use lifeboat_repo::backend::{BackendError, FileKind};
+use lifeboat_repo::backend::FileKind;
 
+use crate::advice;
 use crate::exit::Exit;
 
 /// Why a command ended.
@@ -56,23 +57,27 @@ impl Failure {
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
         let (exit, hint) = repo_advice(&error);
-        Self {
+        let failure = Self {
             message: lifeboat_repo::chain(&error),
             hint: hint.map(str::to_owned),
             exit,
+        };
+        match &error {
+            RepoError::Backend(error) if advice::is_append_only(error) => {
+                failure.while_doing("the repository is append-only for these credentials")
+            }
+            _ => failure,
         }
     }
 }
 
 fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
     match error {
-        RepoError::Backend(BackendError::NoRepository { .. }) => (
-            Exit::NoRepository,
-            Some(
-                "check the location; `lifeboat repo init` makes a new repository, and it never happens by itself",
-            ),
-        ),
-        RepoError::Backend(BackendError::Io { cause, .. }) => (Exit::Failed, io_advice(cause)),
+        RepoError::Backend(error) => advice::on_backend(error),
+        // Why a blob or lock can't be read decides what to do: a place that failed is no damage.
+        RepoError::BlobDamaged { cause, .. } | RepoError::LockUnreadable { cause, .. } if matches!(&**cause, RepoError::Backend(error) if !error.is_missing()) => {
+            repo_advice(cause)
+        }
         RepoError::WrongPassword { .. } => (
             Exit::WrongPassword,
             Some(
@@ -137,24 +142,6 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
         ),
         RepoError::Cancelled(_) => (Exit::Interrupted, None),
         _ => (Exit::Failed, None),
-    }
-}
-
-fn io_advice(cause: &std::io::Error) -> Option<&'static str> {
-    match cause.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(
-            "the repository's disk is full; what was stored stays valid, and the next run goes on from there",
-        ),
-        std::io::ErrorKind::PermissionDenied => {
-            Some("this user has no right to that; check the owner of the repository's files")
-        }
-        std::io::ErrorKind::NotADirectory => {
-            Some("the location, or a part of it, is a file; a repository is a directory")
-        }
-        std::io::ErrorKind::ReadOnlyFilesystem => {
-            Some("the repository lies on a file system that is mounted read-only")
-        }
-        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! It must never decide anything itself, and is the only crate that prints or reads the environment.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod advice;
 mod args;
 mod exit;
 mod failure;

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use lifeboat_flow::{Cancel, Event, EventSink};
 use serde_json::{Value, json};
@@ -11,6 +11,62 @@ use serde_json::{Value, json};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
+
+/// What writes messages on standard error. Clones share the line, so that a part that outlives a borrow has its own.
+#[derive(Clone)]
+struct Messages {
+    json: bool,
+    quiet: bool,
+    /// Whether colours are wanted.
+    color: bool,
+    /// Whether the last line of standard error is a progress line that the next message must replace.
+    status_shown: Arc<Mutex<bool>>,
+}
+
+impl Messages {
+    fn note(&self, label: &str, color: &str, text: &dyn Display) {
+        if self.color {
+            self.line(&format!("\x1b[1;{color}m{label}:\x1b[0m {text}"))
+        } else {
+            self.line(&format!("{label}: {text}"))
+        }
+    }
+
+    fn line(&self, text: &str) {
+        self.clear_status();
+        // There is nobody to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    fn clear_status(&self) {
+        let mut is_shown = self
+            .status_shown
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *is_shown {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+            *is_shown = false;
+        }
+    }
+
+    fn tell(&self, text: &str) {
+        if self.json {
+            self.line(&json!({"message_type": "note", "message": text}).to_string());
+        } else if !self.quiet {
+            self.note("note", "36", &text);
+        }
+    }
+}
+
+impl EventSink for Messages {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Note(text) => self.tell(&text),
+            Event::Problem(problem) => self.tell(&problem.to_string()),
+            Event::Item { .. } => {}
+        }
+    }
+}
 
 /// The user's terminal or pipe.
 pub struct Ui {
@@ -22,10 +78,7 @@ pub struct Ui {
     pub verbose: u8,
     /// Whether a person looks at standard error.
     pub is_terminal: bool,
-    /// Whether colours are wanted.
-    color: bool,
-    /// Whether the last line of standard error is a progress line that the next message must replace.
-    status_shown: Mutex<bool>,
+    messages: Messages,
     /// The wish to stop: the user's, or ours when the result reaches nobody.
     pub wish: Cancel,
     /// Why the result could not be delivered.
@@ -47,12 +100,21 @@ impl Ui {
             quiet: global.quiet,
             verbose: global.verbose,
             is_terminal,
-            color,
-            status_shown: Mutex::new(false),
+            messages: Messages {
+                json: global.json,
+                quiet: global.quiet,
+                color,
+                status_shown: Arc::default(),
+            },
             wish: Cancel::new(),
             undelivered: OnceLock::new(),
             during: Mutex::new(""),
         }
+    }
+
+    /// Where parts that outlive a borrow, as backends, tell what the user should know.
+    pub fn notes(&self) -> Arc<dyn EventSink> {
+        Arc::new(self.messages.clone())
     }
 
     /// Begins a phase of a command.
@@ -163,17 +225,11 @@ impl Ui {
     }
 
     fn note(&self, label: &str, color: &str, text: &dyn Display) {
-        if self.color {
-            self.note_line(&format!("\x1b[1;{color}m{label}:\x1b[0m {text}"))
-        } else {
-            self.note_line(&format!("{label}: {text}"))
-        }
+        self.messages.note(label, color, text);
     }
 
     fn note_line(&self, text: &str) {
-        self.clear_status();
-        // There is nobody to tell when standard error is closed.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        self.messages.line(text);
     }
 
     /// Replaces the progress line on a terminal.
@@ -181,6 +237,7 @@ impl Ui {
         let width = terminal_width();
         let shown: String = text.chars().take(width).collect();
         let mut is_shown = self
+            .messages
             .status_shown
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -195,14 +252,7 @@ impl Ui {
 
     /// Removes the progress line.
     pub fn clear_status(&self) {
-        let mut is_shown = self
-            .status_shown
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *is_shown {
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-            *is_shown = false;
-        }
+        self.messages.clear_status();
     }
 }
 
@@ -229,14 +279,7 @@ impl EventSink for Ui {
                 self.note_line(&json!({"message_type": "error", "error": {"message": message}, "during": during, "item": problem.path}).to_string());
             }
             Event::Problem(problem) => self.note("error", "31", &problem),
-            Event::Note(text) if self.json => {
-                self.note_line(&json!({"message_type": "note", "message": text}).to_string())
-            }
-            Event::Note(text) => {
-                if !self.quiet {
-                    self.note("note", "36", &text);
-                }
-            }
+            Event::Note(text) => self.messages.tell(&text),
             Event::Item {
                 action,
                 path,

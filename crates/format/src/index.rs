@@ -10,10 +10,10 @@ use crate::{BlobKind, FormatError, Id, OVERHEAD_BYTES, PackEntry, Timestamp, hea
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct IndexFile {
     /// The packs with their blobs. `supersedes` of old files is ignored, as restic does today.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub packs: Vec<IndexPack>,
     /// Packs that a prune has marked for deletion (an extension of rustic that restic ignores).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub packs_to_delete: Vec<MarkedPack>,
 }
 
@@ -23,6 +23,7 @@ pub struct IndexPack {
     /// The pack's ID.
     pub id: Id,
     /// Its blobs.
+    #[serde(deserialize_with = "null_is_nothing")]
     pub blobs: Vec<IndexBlob>,
 }
 
@@ -42,6 +43,7 @@ pub struct MarkedPack {
     /// The pack's ID.
     pub id: Id,
     /// Its blobs; none if the pack was in no index file when it was marked.
+    #[serde(deserialize_with = "null_is_nothing")]
     pub blobs: Vec<IndexBlob>,
     /// When it was marked. A time that nobody can read counts as none.
     #[serde(default, deserialize_with = "readable_time")]
@@ -60,6 +62,13 @@ impl MarkedPack {
             blobs: self.blobs,
         }
     }
+}
+
+/// As Go reads it: rustic writes `null` for the length of what is not compressed.
+fn null_is_nothing<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn readable_time<'de, D: serde::Deserializer<'de>>(
@@ -84,7 +93,11 @@ pub struct IndexBlob {
     #[serde(rename = "length")]
     pub length_bytes: u32,
     /// Length of its plaintext if compressed, otherwise 0.
-    #[serde(rename = "uncompressed_length", default)]
+    #[serde(
+        rename = "uncompressed_length",
+        default,
+        deserialize_with = "null_is_nothing"
+    )]
     pub raw_length_bytes: u32,
 }
 
@@ -224,6 +237,30 @@ mod tests {
         let old = format!("{{\"supersedes\":[\"{id}\"],\"packs\":[]}}");
         assert!(
             IndexFile::from_json(old.as_bytes())
+                .unwrap()
+                .packs
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn null_is_read_as_go_does() {
+        let id = "3ec79977ef0cf5de7b08cd12b874cd0f62bbaf7f07f3497a5b1bbcc8cb39b1ce";
+        // As rustic 0.11 writes what is not compressed.
+        let json = format!(
+            "{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"data\",\"offset\":0,\"length\":38,\"uncompressed_length\":null}}],\"time\":\"2026-11-21T10:00:00Z\"}}]}}"
+        );
+        let file = IndexFile::from_json(json.as_bytes()).unwrap();
+        assert_eq!(file.packs[0].blobs[0].raw_length_bytes, 0);
+        let json =
+            format!("{{\"packs\":[{{\"id\":\"{id}\",\"blobs\":null}}],\"packs_to_delete\":null}}");
+        assert!(
+            IndexFile::from_json(json.as_bytes()).unwrap().packs[0]
+                .blobs
+                .is_empty()
+        );
+        assert!(
+            IndexFile::from_json(b"{\"packs\":null}")
                 .unwrap()
                 .packs
                 .is_empty()

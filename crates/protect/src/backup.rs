@@ -14,7 +14,7 @@ use lifeboat_flow::{
 };
 use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
 use lifeboat_repo::{
-    Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_blob,
+    Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_places,
 };
 
 use frame::Frame;
@@ -259,16 +259,18 @@ impl Backup<'_> {
     /// A tree of the parent. One that can't be read only costs time: its files are read again.
     fn parent_tree(&self, id: Id, opener: &mut Opener) -> Option<Tree> {
         let mut json = Vec::new();
+        // Nobody who adds to the index waits for a backend.
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let read = read_blob(
+        let places = index.find_all(BlobKind::Tree, &id);
+        drop(index);
+        let read = read_places(
             self.repository,
-            &index,
+            &places,
             BlobKind::Tree,
             id,
             opener,
             &mut json,
         );
-        drop(index);
         match read.and_then(|()| Ok(Tree::from_json(&json)?)) {
             Ok(tree) => Some(tree),
             Err(error) => {

@@ -57,7 +57,7 @@ pub struct RestoreOptions<'a> {
     pub dry_run: bool,
     /// What to restore.
     pub select: Option<SelectPath<'a>>,
-    /// Threads.
+    /// Threads at least; a backend that is worth more requests at once gets more.
     pub workers: usize,
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Seen, back_up, check_all, init, lock, open, restore, same, small_tree};
+use common::{PASSWORD, Seen, back_up, check_all, init, lock, open, restore, same, small_tree};
 use lifeboat_repo::backend::{self, Backend, BackendOptions, Location};
 use lifeboat_repo::chain;
 use lifeboat_testkit::rclone::Rclone;
@@ -44,7 +44,8 @@ impl Served {
     }
 
     fn restic(&self) -> Restic {
-        let restic = Restic::current(Path::new(&self.repository));
+        let password = std::str::from_utf8(PASSWORD).unwrap();
+        let restic = Restic::current(Path::new(&self.repository)).with_password(password);
         self.variables.iter().fold(restic, |restic, (name, value)| {
             restic.with_variable(name, value)
         })

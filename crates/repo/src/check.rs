@@ -21,6 +21,11 @@ use crate::{
 pub use advice::Repair;
 pub(crate) use pack::split_header;
 
+/// Requests at once at most, whatever a backend is worth.
+const REQUESTS_MAX: usize = 32;
+/// Memory for packs that are read at once, in bytes, where a backend is worth more readers than there are threads.
+const PACKS_READ_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
@@ -70,7 +75,7 @@ impl fmt::Display for Finding {
 pub struct CheckOptions {
     /// Packs to read whole; `None` reads none.
     pub read_packs: Option<Vec<Id>>,
-    /// Threads.
+    /// Threads at least; a backend that is worth more requests at once gets more.
     pub threads: usize,
 }
 
@@ -107,7 +112,11 @@ impl CheckReport {
 
 /// What is found, by several threads.
 #[derive(Default)]
-struct Findings(Mutex<Found>);
+struct Findings {
+    found: Mutex<Found>,
+    /// What ends the check: when nothing can be read any more, that is no finding.
+    ended: Mutex<Option<RepoError>>,
+}
 
 #[derive(Default)]
 struct Found {
@@ -118,6 +127,27 @@ struct Found {
 }
 
 impl Findings {
+    /// What could not be read.
+    fn unreadable(&self, kind: FindingKind, what: impl fmt::Display, error: RepoError) {
+        if error.ends_all() {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.get_or_insert(error);
+        } else {
+            self.add(kind, what, chain(&error));
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.is_some()
+    }
+
+    /// Ends the check by `?` if nothing can be read any more.
+    fn check(&self) -> Result<(), RepoError> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.take().map_or(Ok(()), Err)
+    }
+
     fn add(&self, kind: FindingKind, what: impl fmt::Display, why: impl fmt::Display) {
         let serious = kind != FindingKind::PackUnindexed;
         let finding = Finding {
@@ -142,12 +172,19 @@ impl Findings {
         }
     }
 
+    fn pack_is_unreadable(&self, pack: Id, error: RepoError) {
+        if error.is_damage() {
+            self.pack_is_damaged(pack);
+        }
+        self.unreadable(FindingKind::PackDamaged, format_args!("pack {pack}"), error);
+    }
+
     fn pack_is_damaged(&self, pack: Id) {
         self.found().damaged_packs.insert(pack);
     }
 
     fn found(&self) -> std::sync::MutexGuard<'_, Found> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,14 +212,17 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<CheckReport, RepoError> {
         let findings = Findings::default();
+        let requests = self.backend().connections().min(REQUESTS_MAX);
+        let threads = options.threads.max(1).max(requests);
         let mut report = CheckReport::default();
         self.check_keys(&findings)?;
         if let Err(error) = self
             .load_json(FileName::CONFIG)
             .and_then(|json| Ok(lifeboat_format::Config::from_json(&json)?))
         {
-            findings.add(FindingKind::Config, "config", chain(&error));
+            findings.unreadable(FindingKind::Config, "config", error);
         }
+        findings.check()?;
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let snapshots = self.snapshots()?;
         for (id, error) in &snapshots.damaged {
@@ -217,7 +257,6 @@ impl Repository {
             })
             .collect();
         report.snapshots = roots.len() as u64;
-        let threads = options.threads.max(1);
         let used = self.check_trees(&index, &roots, threads, &findings, cancel)?;
         check_marked(&loaded.listed_packs, &used.in_marked_packs, &findings);
         report.trees = used.trees;
@@ -225,18 +264,21 @@ impl Repository {
         report.index_memory_bytes =
             index.memory_bytes() + by_pack.memory_bytes() + used.memory_bytes;
         if let Some(packs) = &options.read_packs {
+            let largest = packs.iter().filter_map(|id| loaded.listed_packs.get(id));
+            let largest = largest.max().copied().unwrap_or(0).max(1);
+            let affordable = usize::try_from(PACKS_READ_MAX_BYTES / largest).unwrap_or(threads);
             report.packs_read = self.read_packs(
                 packs,
                 &loaded.listed_packs,
                 &by_pack,
-                threads,
+                threads.min(affordable.max(options.threads)).max(1),
                 counters,
                 &findings,
                 cancel,
             )?;
         }
         let found = findings
-            .0
+            .found
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         report.findings = found.all;
@@ -258,10 +300,10 @@ impl Repository {
                 .load_raw(FileName::new(FileKind::Key, id))
                 .and_then(|json| Ok(lifeboat_format::KeyFile::from_json(&json)?));
             if let Err(error) = loaded {
-                findings.add(FindingKind::Key, format_args!("key {id}"), chain(&error));
+                findings.unreadable(FindingKind::Key, format_args!("key {id}"), error);
             }
         }
-        Ok(())
+        findings.check()
     }
 
     fn check_trees(
@@ -282,7 +324,9 @@ impl Repository {
                 marked: &marked,
             };
             check_tree(seen, needed, findings);
+            findings.check()
         })?;
+        findings.check()?;
         let mut unused = 0;
         for kind in [BlobKind::Data, BlobKind::Tree] {
             let entries = 0..index.len(kind) as u32;
@@ -402,10 +446,10 @@ fn check_tree(seen: TreeSeen<'_>, needed: Needed<'_>, findings: &Findings) {
             if let RepoError::BlobDamaged { pack, .. } = &error {
                 findings.pack_is_damaged(*pack);
             }
-            findings.add(
+            findings.unreadable(
                 FindingKind::Tree,
                 format_args!("tree {id} ({context})"),
-                chain(&error),
+                error,
             );
             return;
         }

@@ -12,8 +12,10 @@ use std::sync::{PoisonError, RwLock};
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, NONCE_BYTES, Snapshot, Tree};
 
+use crate::tree_walk::TreeWalk;
 use crate::{
-    BlobReader, Index, IngestOptions, IngestStats, LockGuard, RepoError, Repository, random,
+    BlobReader, BlobSet, Index, IngestOptions, IngestStats, LockGuard, RepoError, Repository,
+    TreeRoot, Visit, random,
 };
 
 /// How to copy.
@@ -123,8 +125,11 @@ impl Copier<'_> {
         let (mut snapshots, skipped) = known::split(selected, there);
         let mut needed = self.needed(&snapshots)?;
         let mut refused = Vec::new();
-        if !needed.lost.is_empty() {
-            (snapshots, refused) = self.hurt(snapshots, &needed.lost)?;
+        // Until nothing is lost: what could be read before may fail the next time. Each round refuses at least one.
+        while !needed.lost.is_empty() {
+            let (whole, hurt) = self.hurt(snapshots, &needed.lost)?;
+            snapshots = whole;
+            refused.extend(hurt);
             // What only those need is not worth its way.
             needed = self.needed(&snapshots)?;
         }
@@ -205,8 +210,25 @@ impl Copier<'_> {
         })
     }
 
-    fn reader(&self) -> BlobReader<'_> {
-        BlobReader::new(self.from, self.from_index)
+    /// Shows every tree of these snapshots.
+    fn walk(&self, snapshots: &[(Id, Snapshot)], visit: Visit<'_>) -> Result<(), RepoError> {
+        let roots: Vec<TreeRoot> = snapshots
+            .iter()
+            .map(|(id, snapshot)| TreeRoot {
+                snapshot: *id,
+                tree: snapshot.tree,
+            })
+            .collect();
+        let reader = BlobReader::new(self.from, self.from_index);
+        let seen = BlobSet::new(self.from_index);
+        let walk = TreeWalk {
+            read: &|id| self.tree(&reader, id),
+            meet: &|id| seen.insert(BlobKind::Tree, id),
+            threads: self.options.readers,
+            cancel: self.cancel,
+        };
+        walk.run(&roots, visit)?;
+        Ok(())
     }
 }
 

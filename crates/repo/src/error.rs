@@ -180,7 +180,7 @@ impl RepoError {
     pub fn ends_all(&self) -> bool {
         match self {
             Self::Cancelled(_) => true,
-            Self::Backend(error) => error.is_transient(),
+            Self::Backend(error) => error.ends_all(),
             Self::BlobDamaged { cause, .. } | Self::LockUnreadable { cause, .. } => {
                 cause.ends_all()
             }

@@ -13,14 +13,16 @@ use lifeboat_format::{
     NONCE_BYTES, OVERHEAD_BYTES, PackEntry, encode_header, header_bytes,
 };
 
-use crate::backend::{FileKind, FileName};
+use crate::backend::{Backend, FileKind, FileName};
+use crate::index_writer::INDEX_MAX_BLOBS;
 use crate::lock::LockGuard;
 use crate::{Index, RepoError, Repository, chain, random};
 
+/// Memory for packs that uploaders hold while a backend takes them, in bytes: beyond it a backend that is worth more
+/// connections gets no more uploaders.
+const UPLOADS_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Age at which an index file is written if nobody says otherwise.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
-/// An index file is written when it has this many blobs, as restic does.
-const INDEX_MAX_BLOBS: usize = 50_000;
 /// How often the age of the index is looked at.
 const INDEX_AGE_POLL: Duration = Duration::from_secs(1);
 /// Packs that may wait for an uploader; more would only take memory.
@@ -60,6 +62,17 @@ impl Default for IngestOptions {
             index_max_age: INDEX_MAX_AGE,
             dry_run: false,
         }
+    }
+}
+
+impl IngestOptions {
+    /// As many uploaders as a backend is worth, within the memory that their packs may take.
+    #[must_use]
+    pub fn uploaders_for(mut self, backend: &dyn Backend) -> Self {
+        let pack_bytes = self.pack_size_bytes + CHUNK_MAX_BYTES + HEADER_ROOM_BYTES;
+        let affordable = (UPLOADS_MAX_BYTES / pack_bytes).max(self.uploaders);
+        self.uploaders = backend.connections().clamp(self.uploaders, affordable);
+        self
     }
 }
 
@@ -516,16 +529,7 @@ impl<'r> Ingest<'r> {
 
     fn store(&self, mut pack: OpenPack) -> Result<(), RepoError> {
         self.check()?;
-        let mut header = vec![0; NONCE_BYTES];
-        header.extend_from_slice(&encode_header(&pack.entries));
-        self.repository
-            .master()
-            .seal(&random::nonce()?, &mut header)
-            .map_err(|e| RepoError::Random(e.to_string()))?;
-        let length = u32::try_from(header.len())
-            .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
-        pack.bytes.extend_from_slice(&header);
-        pack.bytes.extend_from_slice(&length.to_le_bytes());
+        let id = finish_pack(self.repository, &mut pack.bytes, &pack.entries)?;
         let mut offset_bytes = 0u32;
         let blobs = pack.entries.iter().map(|entry| {
             let blob = IndexBlob {
@@ -539,7 +543,7 @@ impl<'r> Ingest<'r> {
             blob
         });
         let indexed = IndexPack {
-            id: Id::of(&pack.bytes),
+            id,
             blobs: blobs.collect(),
         };
         self.save_pack(indexed, &pack.bytes)?;
@@ -630,6 +634,25 @@ impl<'r> Ingest<'r> {
             packs: of(&self.totals.packs),
         }
     }
+}
+
+/// Puts the header behind the blobs of a pack, and gives its ID.
+pub(crate) fn finish_pack(
+    repository: &Repository,
+    bytes: &mut Vec<u8>,
+    entries: &[PackEntry],
+) -> Result<Id, RepoError> {
+    let mut header = vec![0; NONCE_BYTES];
+    header.extend_from_slice(&encode_header(entries));
+    repository
+        .master()
+        .seal(&random::nonce()?, &mut header)
+        .map_err(|e| RepoError::Random(e.to_string()))?;
+    let length = u32::try_from(header.len())
+        .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    Ok(Id::of(bytes))
 }
 
 /// Tells every uploader to end, by an empty pack each: the channel itself lives as long as the ingest.

@@ -2,12 +2,14 @@
 //! It must never know where a member comes from or goes to: that is the work of `state`, and `protect` joins the two.
 
 pub mod backend;
+mod blob_set;
 mod by_pack;
 mod check;
 mod clock;
 mod copy;
 mod error;
 mod index;
+mod index_writer;
 mod ingest;
 mod load_index;
 mod lock;
@@ -22,14 +24,17 @@ mod repository;
 mod rewrite;
 mod snapshots;
 mod tree_walk;
+mod try_delete;
 mod used;
 
+pub use blob_set::BlobSet;
 pub use by_pack::ByPack;
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};
 pub use clock::now;
 pub use copy::{Copier, CopyOptions, CopyOutcome, CopyPlan};
 pub use error::RepoError;
 pub use index::Index;
+pub use index_writer::{FileRewrite, IndexRewritten};
 pub use ingest::{
     Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES,
     PACK_SIZE_MIN_BYTES, Sealer,
@@ -40,16 +45,16 @@ pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
 };
 pub use migrate::{Migration, MigrationState};
-pub use read::{BlobReader, Opener, open_blob, read_blob};
+pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
-    FileRewrite, IndexFacts, IndexPlan, IndexRewritten, KeepCopy, Loss, LossKind, LostUse,
-    OtherRepository, PackPlan, PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan,
-    SnapshotVerdict, SnapshotsRepair, users_of_lost,
+    IndexFacts, IndexPlan, KeepCopy, Loss, LossKind, LostUse, OtherRepository, PackPlan, PacksPlan,
+    PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair, users_of_lost,
 };
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{
     KeepAll, RewriteChange, RewriteOutcome, RewriteSelect, Rewriter, Rewritten, TreeCounts,
 };
 pub use snapshots::Snapshots;
-pub use used::{BlobSet, TreeRoot, TreeSeen, UnreadTree, UsedBlobs, walk_trees};
+pub use tree_walk::{TreeRoot, TreeSeen, Visit, walk_trees};
+pub use used::{UnreadTree, UsedBlobs};

@@ -2,7 +2,6 @@
 //! keeps what it relies on. It must never delete what was not found unneeded twice, unless the user wishes so.
 
 mod apply;
-mod bits;
 mod choice;
 mod facts;
 mod options;
@@ -26,7 +25,7 @@ pub use plan::{Fate, PrunePlan};
 pub use repack::Repacked;
 pub use stats::{Amount, PruneStats};
 
-use crate::{LockGuard, RepoError, Repository};
+use crate::{LockGuard, RepoError, Repository, TreeRoot};
 
 /// What writers left unfinished is removed when it is older than this: nobody writes one file for two days.
 const UNFINISHED_MIN_AGE: Duration = Duration::from_secs(48 * 60 * 60);
@@ -161,7 +160,10 @@ impl Prune<'_> {
         if let Some(before) = before.filter(|before| before.snapshots.is_subset(&facts.snapshots)) {
             used::carry_over(before, &facts)?;
         }
-        let roots: Vec<Id> = needed.into_iter().map(|(_, tree)| tree).collect();
+        let roots = needed.into_iter();
+        let roots: Vec<TreeRoot> = roots
+            .map(|(snapshot, tree)| TreeRoot { snapshot, tree })
+            .collect();
         used::walk(
             self.repository,
             &facts,

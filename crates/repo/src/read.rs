@@ -90,23 +90,37 @@ pub fn read_blob(
     opener: &mut Opener,
     out: &mut Vec<u8>,
 ) -> Result<(), RepoError> {
-    let mut failure = RepoError::BlobUnknown { kind, id };
     // The first place is nearly always good; the others are only looked up when it is not.
-    if let Some(first) = index.find(kind, &id) {
-        match read_place(repository, kind, id, first, opener, out) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.ends_all() => return Err(error),
-            Err(error) => failure = error,
+    let Some(first) = index.find(kind, &id) else {
+        return Err(RepoError::BlobUnknown { kind, id });
+    };
+    match read_place(repository, kind, id, first, opener, out) {
+        Err(error) if !error.ends_all() => {
+            let mut others = index.find_all(kind, &id);
+            others.retain(|place| *place != first);
+            read_places(repository, &others, kind, id, opener, out).or(Err(error))
         }
-        for place in index
-            .find_all(kind, &id)
-            .into_iter()
-            .filter(|place| *place != first)
-        {
-            match read_place(repository, kind, id, place, opener, out) {
-                Ok(()) => return Ok(()),
-                Err(error) => failure = error,
-            }
+        done => done,
+    }
+}
+
+/// As [`read_blob`], from places that were looked up before: so no index is held while a backend is waited for.
+///
+/// # Errors
+/// When there are no places, or it is damaged wherever it lies.
+pub fn read_places(
+    repository: &Repository,
+    places: &[BlobRef],
+    kind: BlobKind,
+    id: Id,
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<(), RepoError> {
+    let mut failure = RepoError::BlobUnknown { kind, id };
+    for place in places {
+        match read_place(repository, kind, id, *place, opener, out) {
+            Err(error) if !error.ends_all() => failure = error,
+            done => return done,
         }
     }
     Err(failure)

@@ -1,130 +1,203 @@
-//! Visits every tree below some roots once, on several threads.
-//! It must never visit a tree twice, and never end well before all of them were visited.
+//! Walks the trees below some roots, each once, on several threads.
+//! It must never end well before all of them were shown, nor pass a tree that can't be read for one without content.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{Id, NodeKind, Tree};
+use lifeboat_format::{BlobKind, Id, Tree};
 
-use crate::RepoError;
+use crate::{BlobReader, BlobSet, RepoError};
 
-/// How often a waiting thread looks whether somebody wishes to stop.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
-
-struct Work {
-    todo: Vec<Id>,
-    seen: HashSet<Id>,
-    busy: usize,
-    failed: Option<RepoError>,
+/// Where a walk begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeRoot {
+    /// The snapshot.
+    pub snapshot: Id,
+    /// Its tree.
+    pub tree: Id,
 }
 
-struct Shared {
-    work: Mutex<Work>,
+/// A tree on the way of a walk.
+pub struct TreeSeen<'t> {
+    /// Its ID.
+    pub id: Id,
+    /// A snapshot that needs it: the one that the walk came from.
+    pub snapshot: Id,
+    /// What it holds, or why it can't be read.
+    pub tree: Result<&'t Tree, RepoError>,
+}
+
+/// Walks all trees below the roots, each once, in threads; a tree that can't be read is shown with its error. Every tree
+/// that the index knows is put into `trees`, and those that are in it are not walked. An error of `visit` ends the walk.
+/// Gives the number of trees.
+///
+/// # Errors
+/// That of `visit`, or when somebody wishes to stop.
+pub fn walk_trees(
+    reader: &BlobReader<'_>,
+    roots: &[TreeRoot],
+    trees: &BlobSet<'_>,
+    threads: usize,
+    cancel: &Cancel,
+    visit: Visit<'_>,
+) -> Result<u64, RepoError> {
+    let walk = TreeWalk {
+        read: &|id| reader.tree(id),
+        meet: &|id| trees.insert(BlobKind::Tree, id),
+        threads,
+        cancel,
+    };
+    walk.run(roots, visit)
+}
+
+/// What looks at each tree. Its error ends the walk.
+pub type Visit<'v> = &'v (dyn Fn(TreeSeen<'_>) -> Result<(), RepoError> + Sync);
+
+/// The trees that a tree names. An entry of an unusual kind counts too: what it names is not to be lost.
+pub(crate) fn subtrees(tree: &Tree) -> impl Iterator<Item = Id> + '_ {
+    tree.nodes.iter().filter_map(|node| node.subtree)
+}
+
+/// How to walk.
+pub(crate) struct TreeWalk<'w> {
+    /// Reads a tree.
+    pub(crate) read: &'w (dyn Fn(Id) -> Result<Tree, RepoError> + Sync),
+    /// Notes a tree that was met and says whether it was not before; `None` if there is no place to note it.
+    pub(crate) meet: &'w (dyn Fn(&Id) -> Option<bool> + Sync),
+    pub(crate) threads: usize,
+    pub(crate) cancel: &'w Cancel,
+}
+
+impl TreeWalk<'_> {
+    /// Shows every tree below the roots to `visit`, and gives their number.
+    ///
+    /// # Errors
+    /// The first of `visit`, or when somebody wishes to stop.
+    pub(crate) fn run(&self, roots: &[TreeRoot], visit: Visit<'_>) -> Result<u64, RepoError> {
+        let run = Run {
+            walk: self,
+            roots,
+            visit,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        };
+        {
+            let mut state = run.state();
+            for (number, root) in roots.iter().enumerate() {
+                run.meet(&mut state, root.tree, number as u32);
+            }
+            // The oldest last, so that it is walked first: later snapshots then only add what they changed.
+            state.todo.reverse();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.max(1) {
+                scope.spawn(|| run.work());
+            }
+        });
+        self.cancel.check()?;
+        let state = run.state.into_inner();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.ended.map_or(Ok(state.count), Err)
+    }
+}
+
+struct Run<'r> {
+    walk: &'r TreeWalk<'r>,
+    roots: &'r [TreeRoot],
+    visit: Visit<'r>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-/// Reads every tree below the roots and shows it to `visit`, also when it can't be read. An error of `visit` ends the walk.
-pub(crate) fn walk_trees(
-    roots: impl IntoIterator<Item = Id>,
-    threads: usize,
-    cancel: &Cancel,
-    read: impl Fn(Id) -> Result<Tree, RepoError> + Sync,
-    visit: impl Fn(Id, Result<&Tree, RepoError>) -> Result<(), RepoError> + Sync,
-) -> Result<(), RepoError> {
-    let mut seen = HashSet::new();
-    let todo: Vec<Id> = roots
-        .into_iter()
-        .filter(|root| seen.insert(*root))
-        .collect();
-    let shared = Shared {
-        work: Mutex::new(Work {
-            todo,
-            seen,
-            busy: 0,
-            failed: None,
-        }),
-        changed: Condvar::new(),
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some(id) = shared.next(cancel) {
-                    // A thread that panics must not leave the others waiting for what it was at.
-                    let _done = Done(&shared);
-                    let tree = read(id);
-                    let (children, visited) = match tree {
-                        Ok(tree) => (children(&tree), visit(id, Ok(&tree))),
-                        Err(error) => (Vec::new(), visit(id, Err(error))),
+#[derive(Default)]
+struct State {
+    /// Trees to read, each with the number of the root that it was met from.
+    todo: Vec<(Id, u32)>,
+    /// Trees that no index file names: there are none in a sound repository.
+    unknown: HashSet<Id>,
+    busy: usize,
+    count: u64,
+    ended: Option<RepoError>,
+}
+
+impl Run<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meet(&self, state: &mut State, tree: Id, root: u32) {
+        let is_new = (self.walk.meet)(&tree);
+        if is_new.unwrap_or_else(|| state.unknown.insert(tree)) {
+            state.todo.push((tree, root));
+            state.count += 1;
+        }
+    }
+
+    fn work(&self) {
+        while let Some((id, root)) = self.next() {
+            // Also when `visit` panics, or the other threads wait for ever.
+            let _done = Done(self);
+            let root_of = self.roots.get(root as usize);
+            let snapshot = root_of.map_or_else(Id::default, |root| root.snapshot);
+            let (visited, below) = match (self.walk.read)(id) {
+                Ok(tree) => {
+                    let seen = TreeSeen {
+                        id,
+                        snapshot,
+                        tree: Ok(&tree),
                     };
-                    shared.take(children, visited);
+                    ((self.visit)(seen), subtrees(&tree).collect())
                 }
-            });
+                Err(error) => {
+                    let seen = TreeSeen {
+                        id,
+                        snapshot,
+                        tree: Err(error),
+                    };
+                    ((self.visit)(seen), Vec::new())
+                }
+            };
+            let mut state = self.state();
+            if let Err(error) = visited {
+                state.ended.get_or_insert(error);
+                return;
+            }
+            for subtree in below {
+                self.meet(&mut state, subtree, root);
+            }
         }
-    });
-    cancel.check()?;
-    match shared.lock().failed.take() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
-}
-
-fn children(tree: &Tree) -> Vec<Id> {
-    let dirs = tree.nodes.iter().filter(|node| node.kind == NodeKind::Dir);
-    dirs.filter_map(|node| node.subtree).collect()
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, cancel: &Cancel) -> Option<Id> {
-        let mut work = self.lock();
+    /// The next tree, when there is one; `None` when all were shown or the walk is to end.
+    fn next(&self) -> Option<(Id, u32)> {
+        let mut state = self.state();
         loop {
-            if cancel.is_cancelled() || work.failed.is_some() {
-                return None;
+            if self.walk.cancel.is_cancelled() || state.ended.is_some() {
+                break;
             }
-            if let Some(id) = work.todo.pop() {
-                work.busy += 1;
-                return Some(id);
+            if let Some(next) = state.todo.pop() {
+                state.busy += 1;
+                return Some(next);
             }
-            if work.busy == 0 {
-                return None;
+            if state.busy == 0 {
+                break;
             }
-            work = self
+            state = self
                 .changed
-                .wait_timeout(work, CANCEL_POLL)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    fn take(&self, children: Vec<Id>, visited: Result<(), RepoError>) {
-        let mut work = self.lock();
-        for child in children {
-            if work.seen.insert(child) {
-                work.todo.push(child);
-            }
-        }
-        if let Err(error) = visited {
-            work.failed.get_or_insert(error);
-        }
+        self.changed.notify_all();
+        None
     }
 }
 
-struct Done<'a>(&'a Shared);
+struct Done<'d, 'r>(&'d Run<'r>);
 
-impl Drop for Done<'_> {
+impl Drop for Done<'_, '_> {
     fn drop(&mut self) {
-        let mut work = self.0.lock();
-        work.busy -= 1;
-        if std::thread::panicking() {
-            let why = "a thread that reads trees panicked".to_owned();
-            work.failed.get_or_insert(RepoError::WriterFailed(why));
-        }
-        drop(work);
+        self.0.state().busy -= 1;
         self.0.changed.notify_all();
     }
 }

@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use lifeboat_flow::{Cancel, Event, EventSink};
 use lifeboat_repo::backend::{
-    Backend, CachedBackend, LimitedBackend, LocalBackend, MemoryBackend, RateLimits, RetryPolicy,
-    RetryingBackend,
+    Backend, CachedBackend, LimitedBackend, LocalBackend, MemoryBackend, RateLimits,
 };
 use lifeboat_testkit::conformance::check_backend;
 use lifeboat_testkit::disk::SimulatedDisk;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
+use lifeboat_testkit::retrying::retrying;
 
 const FAILING_PERCENT: u64 = 20;
 
@@ -91,16 +90,7 @@ fn failing(backend: impl Backend + 'static) -> Box<dyn Backend> {
         FAILING_PERCENT,
         &[Fault::FailBefore, Fault::FailAfter],
     );
-    let policy = RetryPolicy {
-        wait_first: Duration::ZERO,
-        ..RetryPolicy::default()
-    };
-    Box::new(RetryingBackend::new(
-        Arc::new(FaultyBackend::new(backend, plan)),
-        policy,
-        Arc::new(Silent),
-        Cancel::new(),
-    ))
+    Box::new(retrying(FaultyBackend::new(backend, plan)))
 }
 
 struct Silent;

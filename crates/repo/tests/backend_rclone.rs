@@ -12,10 +12,8 @@ use lifeboat_testkit::conformance::{Traits, check_backend_with};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::rclone::Rclone;
 use lifeboat_testkit::replay::{Note, seed};
-use lifeboat_testkit::retry::RetryingBackend;
+use lifeboat_testkit::retrying::retrying;
 
-/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
-const ATTEMPTS: u32 = 20;
 const FAILING_PERCENT: u64 = 20;
 /// rclone writes in place to a directory.
 const OF_DIRECTORY: Traits = Traits {
@@ -59,7 +57,7 @@ fn rclone_that_fails() {
         let faults = [Fault::FailBefore, Fault::FailAfter];
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
         let faulty = FaultyBackend::new(next(), plan);
-        Box::new(RetryingBackend::new(faulty, ATTEMPTS))
+        Box::new(retrying(faulty))
     });
 }
 

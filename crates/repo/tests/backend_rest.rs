@@ -15,10 +15,8 @@ use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
 use lifeboat_testkit::rest_server::{Options, RestServer};
 use lifeboat_testkit::restic::PASSWORD;
-use lifeboat_testkit::retry::RetryingBackend;
+use lifeboat_testkit::retrying::retrying;
 
-/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
-const ATTEMPTS: u32 = 20;
 const FAILING_PERCENT: u64 = 20;
 /// rest-server replaces no file.
 const TRAITS: Traits = Traits {
@@ -63,7 +61,7 @@ fn rest_server_that_fails() {
     check_backend_with(TRAITS, &|| {
         let faults = [Fault::FailBefore, Fault::FailAfter];
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
-        Box::new(lifeboat_testkit::retrying(FaultyBackend::new(next(), plan)))
+        Box::new(retrying(FaultyBackend::new(next(), plan)))
     });
 }
 

@@ -14,14 +14,16 @@ use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::garage::Garage;
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::replay::{Note, seed};
-use lifeboat_testkit::retry::RetryingBackend;
+use lifeboat_testkit::retrying::retrying;
 use lifeboat_testkit::s3::{Answer, LocalS3};
 use s3::support::{made, opened, with_setting};
 
 /// What no bucket has.
-const BUCKET: Traits = Traits { has_folders: false };
-/// With a fifth of all operations failing, one in 10^14 fails so often in a row.
-const ATTEMPTS: u32 = 20;
+const BUCKET: Traits = Traits {
+    has_folders: false,
+    replaces: true,
+    appears_whole: true,
+};
 const FAILING_PERCENT: u64 = 20;
 const MEBIBYTE: usize = 1 << 20;
 
@@ -80,7 +82,7 @@ fn when_a_fifth_of_all_fails() {
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
         let backend = opened(&server.location(&s3::support::unique()), &server.options());
         let faulty = FaultyBackend::new(backend, plan);
-        Box::new(RetryingBackend::new(faulty, ATTEMPTS))
+        Box::new(retrying(faulty))
     });
 }
 
@@ -105,13 +107,13 @@ fn names_with_signs_that_urls_do_not_have() {
 #[test]
 fn a_bucket_without_a_path() {
     let server = LocalS3::start();
-    check_backend_with(BUCKET, &|| {
-        let server = LocalS3::start();
-        let location = server.location("");
-        let backend = opened(&location, &server.options());
-        Box::new(s3::support::Kept(server, backend))
-    });
-    drop(server);
+    let backend = made(&server, "");
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    let name = FileName::new(FileKind::Key, Id::of(b"x"));
+    backend.save(name, &[b"x"]).unwrap();
+    assert_eq!(listing(&backend, FileKind::Key).unwrap().len(), 1);
+    let keys: Vec<String> = server.objects().into_keys().collect();
+    assert_eq!(keys, ["config".to_owned(), format!("keys/{}", name.id)]);
 }
 
 #[test]

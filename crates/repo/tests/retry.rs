@@ -51,6 +51,8 @@ struct Broken {
     memory: MemoryBackend,
     trouble: Trouble,
     retry_after: Option<Duration>,
+    /// The file whose requests fail; those of all, if none is named.
+    only: Option<FileName>,
     failures: AtomicUsize,
     asked: AtomicUsize,
 }
@@ -64,6 +66,7 @@ impl Broken {
             memory,
             trouble,
             retry_after: None,
+            only: None,
             failures: AtomicUsize::new(failures),
             asked: AtomicUsize::new(0),
         }
@@ -71,6 +74,9 @@ impl Broken {
 
     fn ask(&self, doing: &'static str, name: FileName) -> Result<(), BackendError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.only.is_some_and(|only| only != name) {
+            return Ok(());
+        }
         let left = self
             .failures
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
@@ -210,21 +216,27 @@ fn giving_up_says_how_often_and_how_long() {
     let (backend, ..) = retrying(&broken, policy);
     let error = backend.load(PACK, 100).unwrap_err();
     let asked = broken.asked.load(Ordering::SeqCst);
+    // The last request asked for something else, to see whether the place answers at all.
+    let tries = asked - 1;
     assert!(
-        matches!(&error, BackendError::GaveUp { tries, .. } if *tries as usize == asked && asked > 1),
+        matches!(&error, BackendError::GaveUp { tries: told, .. } if *told as usize == tries && tries > 1),
         "{error:?}"
     );
     assert_eq!(error.trouble(), Some(Trouble::Transient));
     let said = lifeboat_repo::chain(&error);
     assert!(
         said.starts_with(&format!(
-            "gave up after {asked} tries in 0 s: cannot read data/"
+            "gave up after {tries} tries and 0 s without success: cannot read data/"
         )),
         "{said}"
     );
+    assert!(RepoError::from(error).ends_all());
     // The outage goes on: the next request does not begin it anew.
     let error = backend.size(PACK).unwrap_err();
-    assert!(matches!(error, BackendError::Remote { .. }), "{error:?}");
+    assert!(
+        matches!(error, BackendError::GaveUp { tries: 1, .. }) && error.ends_all(),
+        "{error:?}"
+    );
     assert_eq!(broken.asked.load(Ordering::SeqCst), asked + 1);
     // It ends with the first answer.
     broken.failures.store(3, Ordering::SeqCst);
@@ -236,6 +248,27 @@ fn giving_up_says_how_often_and_how_long() {
 }
 
 #[test]
+fn one_file_that_never_comes_is_no_end_of_everything() {
+    let mut broken = Broken::new(Trouble::Transient, usize::MAX);
+    broken.only = Some(PACK);
+    let broken = Arc::new(broken);
+    let policy = RetryPolicy {
+        total: Duration::from_millis(30),
+        ..QUICK
+    };
+    let (backend, ..) = retrying(&broken, policy);
+    // Each such file has its own time.
+    for _ in 0..2 {
+        let error = backend.load(PACK, 100).unwrap_err();
+        assert!(
+            matches!(error, BackendError::GaveUp { tries, .. } if tries > 1) && !error.ends_all(),
+            "{error:?}"
+        );
+    }
+    backend.save(LOCK, &[b"x"]).unwrap();
+}
+
+#[test]
 fn a_lock_is_given_up_sooner() {
     let broken = failing_always(Trouble::Transient);
     let policy = RetryPolicy {
@@ -244,10 +277,7 @@ fn a_lock_is_given_up_sooner() {
     };
     let (backend, ..) = retrying(&broken, policy);
     let lock = |result: Result<(), BackendError>| {
-        assert!(matches!(
-            result,
-            Err(BackendError::GaveUp { .. } | BackendError::Remote { .. })
-        ));
+        assert!(matches!(result, Err(BackendError::GaveUp { .. })));
     };
     lock(backend.save(LOCK, &[b"x"]));
     lock(backend.remove(LOCK));

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use lifeboat_repo::backend::{BackendOptions, Secret};
@@ -29,6 +30,7 @@ pub struct Garage {
     dir: TempDir,
     port: u16,
     server: Child,
+    reader: Once,
 }
 
 impl Garage {
@@ -87,6 +89,7 @@ api_bind_addr = "127.0.0.1:{port}"
             dir,
             port,
             server,
+            reader: Once::new(),
         };
         let until = Instant::now() + START_MAX;
         while !garage.is_ready() {
@@ -161,8 +164,10 @@ api_bind_addr = "127.0.0.1:{port}"
     #[must_use]
     pub fn reader(&self) -> BackendOptions {
         let (id, secret) = (format!("GK{}", "1".repeat(24)), "b".repeat(64));
-        self.run(&["key", "import", "--yes", "-n", "reader", &id, &secret]);
-        self.run(&["bucket", "allow", "--read", BUCKET, "--key", &id]);
+        self.reader.call_once(|| {
+            self.run(&["key", "import", "--yes", "-n", "reader", &id, &secret]);
+            self.run(&["bucket", "allow", "--read", BUCKET, "--key", &id]);
+        });
         options(&id, &secret)
     }
 

@@ -195,7 +195,7 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
 }
 
 /// Where `make test` puts what it installs.
-pub(crate) fn tool_path(name: &str) -> Option<PathBuf> {
+pub fn tool_path(name: &str) -> Option<PathBuf> {
     let tools = env_path("LIFEBOAT_TOOLS").or_else(|| {
         let cache =
             env_path("XDG_CACHE_HOME").or_else(|| Some(env_path("HOME")?.join(".cache")))?;

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Random,
     Tree,
     Postgres,
+    /// For servers: large and small files, half of them in a directory of their own.
+    Remote,
 }
 
 /// All kinds, or the one of that name.
@@ -51,11 +53,13 @@ impl Kind {
             Self::Random => ("random data", if quick { 64 } else { 2048 }),
             Self::Tree => ("small real files", if quick { 3_000 } else { 110_000 }),
             Self::Postgres => ("a PostgreSQL data directory", if quick { 1 } else { 30 }),
+            Self::Remote => ("random data and small files", if quick { 32 } else { 256 }),
         };
         let name = match self {
             Self::Random => format!("random-{number}-mib"),
             Self::Tree => format!("tree-{number}-files"),
             Self::Postgres => format!("postgres-scale-{number}"),
+            Self::Remote => format!("remote-{number}-mib"),
         };
         let path = cache_dir()?.join("corpora").join(&name);
         if !path.exists() {
@@ -66,6 +70,7 @@ impl Kind {
                 Self::Random => random(&partial, number)?,
                 Self::Tree => files::make(&partial, number)?,
                 Self::Postgres => postgres::make(&partial, number)?,
+                Self::Remote => remote(&partial, number)?,
             }
             std::fs::rename(&partial, &path)
                 .doing(|| format!("cannot put {} in its place", path.display()))?;
@@ -106,6 +111,29 @@ fn read_all(path: &Path) -> Result<()> {
     if meta.is_file() {
         let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
         copied.doing(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Files of 16 MiB, and twenty small ones for each MiB.
+fn remote(dir: &Path, mib: u64) -> Result<()> {
+    for (part, seed) in [("half", 1u64), ("rest", 2)] {
+        let dir = dir.join(part);
+        create_dir(&dir.join("small"))?;
+        let write = |path: PathBuf, content: Vec<u8>| {
+            std::fs::write(&path, content).doing(|| format!("cannot write {}", path.display()))
+        };
+        for number in 0..mib / 32 {
+            let content = noise(seed << 32 | number, 16 << 20);
+            write(dir.join(format!("large {number}")), content)?;
+        }
+        for number in 0..mib * 10 {
+            let length = 500 + usize::try_from(number % 97).unwrap_or(0) * 100;
+            let content = noise(seed << 40 | number, length);
+            let folder = dir.join("small").join(format!("{}", number % 50));
+            create_dir(&folder)?;
+            write(folder.join(format!("{number}")), content)?;
+        }
     }
     Ok(())
 }

@@ -98,7 +98,20 @@ impl Series {
     }
 
     fn spread(&self, value: impl Fn(&Measurement) -> f64) -> Spread {
-        let mut values: Vec<f64> = self.0.iter().map(value).collect();
+        Spread::of(self.0.iter().map(value).collect())
+    }
+}
+
+/// The median of all measurements, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
         let median = match values.len() {
@@ -113,14 +126,6 @@ impl Series {
             most: end(values.last()),
         }
     }
-}
-
-/// The median of all measurements, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub median: f64,
-    pub least: f64,
-    pub most: f64,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod corpus;
 mod machine;
 mod measure;
+mod s3;
 mod table;
 mod tool;
 
@@ -21,7 +22,7 @@ use tool::{Operation, Tool};
 const USAGE: &str = "\
 usage: cargo xtask bench [options]
   --runs N             how often everything is measured (default 3)
-  --only CORPUS        one of: random, tree, postgres
+  --only CORPUS        one of: random, tree, postgres, s3
   --quick              small corpora, to try the benchmark itself; writes nothing
   --no-write           print the results only
   --without-lifeboat   measure the other programs alone; writes nothing";
@@ -67,13 +68,22 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     let options = read_options(options)?;
     packages::ensure(packages::FOR_BENCH)?;
     let tools = tools(options.with_lifeboat)?;
-    let kinds = corpus::kinds(options.only.as_deref()).ok_or_else(|| Failure::new(USAGE))?;
+    let only = options.only.as_deref();
+    let kinds = match only {
+        Some("s3") => Vec::new(),
+        _ => corpus::kinds(only).ok_or_else(|| Failure::new(USAGE))?,
+    };
     let mut results = Vec::new();
     for kind in kinds {
         let corpus = kind.ensure(options.quick)?;
         results.push(measure_corpus(&corpus, &tools, options.runs)?);
     }
-    let page = table::page(&machine::Machine::look()?, &tools, options.runs, &results);
+    let remote = match only {
+        None | Some("s3") => s3::measure(&tools, options.runs, options.quick)?,
+        Some(_) => Vec::new(),
+    };
+    let machine = machine::Machine::look()?;
+    let page = table::page(&machine, &tools, options.runs, &results, &remote);
     println!("\n{page}");
     if options.write {
         let path = workspace::root().join("bench/RESULTS.md");

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::machine::Machine;
 use super::measure::{Series, Spread};
+use super::s3::S3Result;
 use super::tool::{Operation, Tool};
 
 /// All that was measured on one corpus: by operation, then by tool.
@@ -19,6 +20,7 @@ pub(super) fn page(
     tools: &[Tool],
     runs: usize,
     results: &[CorpusResult],
+    remote: &[S3Result],
 ) -> String {
     let mut page = String::new();
     let tools_line: Vec<String> = tools
@@ -47,48 +49,70 @@ pub(super) fn page(
     for result in results {
         page.push_str(&table(tools, result));
     }
+    if !remote.is_empty() {
+        page.push_str(
+            "\nAn S3 server (Garage) on the same machine, behind a proxy that counts and adds a round trip to each \
+             request and to each new connection. Everybody has an own cache, which is removed before the restore. \
+             `copy` goes into a second repository in the same bucket; `prune` follows the forgetting of a snapshot of \
+             everything beside one of a half, and deletes at once. Bytes and requests are those between client and proxy.\n",
+        );
+    }
+    for result in remote {
+        page.push_str(&remote_table(tools, result));
+    }
     page
 }
 
-fn table(tools: &[Tool], result: &CorpusResult) -> String {
-    let mut table = format!("\n## {}\n\n| operation | |", result.title);
+fn head(tools: &[Tool], title: &str) -> String {
+    let mut table = format!("\n## {title}\n\n| operation | |");
     for tool in tools {
         let _ = write!(table, " {} |", tool.name);
     }
     table.push_str(" ratio |\n|---|---|");
     table.push_str(&"--:|".repeat(tools.len() + 1));
     table.push('\n');
+    table
+}
+
+fn row(tools: &[Tool], name: &str, what: &str, spreads: &[Spread], digits: usize) -> String {
+    let cells = spreads
+        .iter()
+        .map(|spread| show(*spread, digits))
+        .collect::<Vec<_>>()
+        .join(" | ");
+    let medians: Vec<f64> = spreads.iter().map(|spread| spread.median).collect();
+    format!(
+        "| {name} | {what} | {cells} | {} |\n",
+        ratio(tools, &medians)
+    )
+}
+
+/// The rows of what a process needed.
+fn process_rows(tools: &[Tool], name: &str, series: &[Series]) -> String {
+    let spreads = |of: fn(&Series) -> Spread| series.iter().map(of).collect::<Vec<_>>();
+    [
+        row(tools, name, "wall s", &spreads(Series::wall_seconds), 2),
+        row(tools, "", "CPU s", &spreads(Series::cpu_seconds), 2),
+        row(tools, "", "peak MiB", &spreads(Series::peak_mib), 0),
+    ]
+    .concat()
+}
+
+fn remote_table(tools: &[Tool], result: &S3Result) -> String {
+    let mut table = head(tools, &result.title);
+    for measured in &result.rows {
+        table.push_str(&process_rows(tools, measured.name, &measured.series));
+        for (what, digits, spreads) in measured.wire() {
+            table.push_str(&row(tools, "", what, &spreads, digits));
+        }
+    }
+    table
+}
+
+fn table(tools: &[Tool], result: &CorpusResult) -> String {
+    let mut table = head(tools, &result.title);
     for (operation, series) in Operation::ALL.iter().zip(&result.series) {
-        let row = |name: &str, what: &str, spreads: Vec<Spread>, digits: usize| {
-            let cells = spreads
-                .iter()
-                .map(|spread| show(*spread, digits))
-                .collect::<Vec<_>>()
-                .join(" | ");
-            let medians: Vec<f64> = spreads.iter().map(|spread| spread.median).collect();
-            format!(
-                "| {name} | {what} | {cells} | {} |\n",
-                ratio(tools, &medians)
-            )
-        };
-        table.push_str(&row(
-            operation.name(),
-            "wall s",
-            series.iter().map(Series::wall_seconds).collect(),
-            2,
-        ));
-        table.push_str(&row(
-            "",
-            "CPU s",
-            series.iter().map(Series::cpu_seconds).collect(),
-            2,
-        ));
-        table.push_str(&row(
-            "",
-            "peak MiB",
-            series.iter().map(Series::peak_mib).collect(),
-            0,
-        ));
+        table.push_str(&process_rows(tools, operation.name(), series));
     }
     let sizes: Vec<f64> = result
         .repository_bytes

@@ -56,7 +56,7 @@ impl Operation {
 
 /// How a program wants to be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
+pub(super) enum Dialect {
     Lifeboat,
     Restic,
     Rustic,
@@ -67,7 +67,7 @@ pub(super) struct Tool {
     pub name: &'static str,
     pub version: String,
     program: PathBuf,
-    dialect: Dialect,
+    pub dialect: Dialect,
 }
 
 impl Tool {
@@ -164,17 +164,30 @@ impl Tool {
             .join(corpus.strip_prefix("/").unwrap_or(corpus))
     }
 
-    fn base(&self, dir: &Path) -> Command {
+    /// The program, with nothing of what a user may have set for it.
+    pub(super) fn bare(&self) -> Command {
         let mut command = Command::new(&self.program);
-        match self.dialect {
-            Dialect::Lifeboat => command.arg("repo"),
-            Dialect::Restic => command.arg("--no-cache"),
-            Dialect::Rustic => command.args(["--no-cache", "--no-progress", "--log-level", "warn"]),
-        };
+        if self.dialect == Dialect::Lifeboat {
+            command.arg("repo");
+        }
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
             if shown.starts_with("RESTIC_") || shown.starts_with("RUSTIC_") {
                 command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    fn base(&self, dir: &Path) -> Command {
+        let mut command = self.bare();
+        match self.dialect {
+            Dialect::Lifeboat => {}
+            Dialect::Restic => {
+                command.arg("--no-cache");
+            }
+            Dialect::Rustic => {
+                command.args(["--no-cache", "--no-progress", "--log-level", "warn"]);
             }
         }
         command

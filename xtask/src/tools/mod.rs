@@ -2,6 +2,7 @@
 //! Nothing is installed twice, and nothing outside the cache is changed but by the system's package manager.
 
 pub(crate) mod fuzz;
+pub(crate) mod garage;
 pub(crate) mod golang;
 pub(crate) mod module;
 pub(crate) mod packages;

@@ -20,10 +20,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("cc", "gcc"),
     package("git", "git"),
     package("fusermount3", "fuse3"),
+    package("make", "make"),
+    package("openssl", "openssl"),
     package("setfacl", "acl"),
     package("getfattr", "attr"),
     package("runuser", "util-linux"),
-    package("openssl", "openssl"),
     package("rclone", "rclone"),
     package("ssh", "openssh-client"),
     // Its folder is not on everybody's PATH, and it wants to be called by its whole path anyway.

@@ -224,7 +224,7 @@ impl Backup {
             workers: workers().max(self.read_concurrency.unwrap_or(1)),
             readers,
             scan: is_watched && !self.no_scan && !input.is_stream,
-            ingest,
+            ingest: ingest.uploaders_for(&**session.repository.backend()),
         };
         let totals_known = options.scan;
         for problem in &input.missing {

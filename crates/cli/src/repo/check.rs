@@ -8,6 +8,7 @@ use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::Id;
 use lifeboat_plan::PackSubset;
+use lifeboat_repo::backend::Destroyed;
 use lifeboat_repo::{CheckOptions, CheckReport, Repair, Repository};
 use serde_json::json;
 
@@ -22,6 +23,10 @@ use crate::{format, progress::workers};
 /// Check that everything is there that snapshots need
 ///
 /// Example: lifeboat repo check --read-data-subset=1/7
+///
+/// With --try-delete, a tiny object is stored and then destroyed as thoroughly as the credentials in use allow. It proves
+/// that these credentials cannot destroy backups, or that they can. It proves nothing about others: the owner of an
+/// account or the administrator of a server may still be able to.
 #[derive(Args)]
 pub struct Check {
     /// Read every pack and compare every byte with its hash
@@ -30,6 +35,9 @@ pub struct Check {
     /// Read a part of the packs: `n/t` for the n-th of t parts, `5%`, or a size as `10G`
     #[arg(long, value_name = "SUBSET")]
     read_data_subset: Option<String>,
+    /// Store an object and try to destroy it: fails unless the place refuses or keeps it
+    #[arg(long)]
+    try_delete: bool,
 }
 
 impl Check {
@@ -41,7 +49,11 @@ impl Check {
             .transpose();
         let subset = subset
             .map_err(|error| Failure::from_error(&error).while_doing("--read-data-subset"))?;
-        let session = Session::open(global, ui, Locking::Read)?;
+        let locking = match self.try_delete {
+            true => Locking::Shared,
+            false => Locking::Read,
+        };
+        let session = Session::open_afresh(global, ui, locking)?;
         let read_packs = match (self.read_data, subset) {
             (false, None) => None,
             (true, _) => Some(session.repository.packs()?.into_keys().collect()),
@@ -77,14 +89,28 @@ impl Check {
             }
         }
         let serious = report.findings.len() - untidy;
+        let tried = match self.try_delete {
+            true => Some(session.repository.try_delete()?),
+            false => None,
+        };
         if ui.json {
-            ui.object(&json!({
+            let mut summary = json!({
                 "message_type": "summary", "num_errors": serious, "snapshots": report.snapshots, "trees": report.trees, "packs": report.packs,
                 "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
                 "broken_packs": report.damaged_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "suggest_repair_index": report.repairs.iter().any(|repair| matches!(repair, Repair::Index { .. })),
                 "suggest_prune": untidy > 0 || report.repairs.contains(&Repair::Prune),
-            }));
+            });
+            if let (Some(tried), Some(fields)) = (&tried, summary.as_object_mut()) {
+                let (result, answer) = match tried {
+                    Destroyed::Gone => ("gone", None),
+                    Destroyed::Refused(answer) => ("refused", Some(answer)),
+                    Destroyed::VersionKept(answer) => ("version_kept", Some(answer)),
+                };
+                let tried = json!({"result": result, "answer": answer});
+                fields.insert("try_delete".into(), tried);
+            }
+            ui.object(&summary);
         } else {
             ui.say(format_args!(
                 "checked {}, {}, {}",
@@ -124,7 +150,10 @@ impl Check {
                 ui.say("no errors were found; the content of packs was not read, see --read-data")
             }
         }
-        Ok(Exit::Done)
+        match tried {
+            Some(tried) => judge(&tried, ui),
+            None => Ok(Exit::Done),
+        }
     }
 }
 
@@ -156,6 +185,29 @@ fn advise(report: &CheckReport, ui: &Ui) {
             }
         }
     }
+}
+
+/// What an attempt to destroy something proves.
+fn judge(tried: &Destroyed, ui: &Ui) -> Outcome {
+    let said = match tried {
+        Destroyed::Gone => {
+            return Err(Failure::new(
+                "these credentials can destroy what is in the repository: an object that was stored to try it is gone for good",
+            )
+            .hint("who steals them can delete every backup; let a REST server run with --append-only, or give the bucket versions and object lock"));
+        }
+        Destroyed::Refused(answer) => {
+            format!("an object that was stored to try it could not be removed: {answer}")
+        }
+        Destroyed::VersionKept(answer) => format!(
+            "an object that was stored to try it lost its name, but its content is kept and could not be removed: {answer}"
+        ),
+    };
+    ui.say(format_args!(
+        "these credentials cannot destroy what is in the repository: {said}"
+    ));
+    ui.say("this proves nothing about others, such as the owner of the account or the administrator of the server");
+    Ok(Exit::Done)
 }
 
 fn choose(repository: &Repository, subset: PackSubset) -> Result<Vec<Id>, Failure> {

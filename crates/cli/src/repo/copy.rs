@@ -23,9 +23,9 @@ use crate::ui::Ui;
 
 /// Copy snapshots from another repository into this one
 ///
-/// Without a snapshot or filter all are copied that are not here yet. What both repositories have is copied once, and
-/// what is compressed stays as it is. A repository that was made with `init --copy-chunker-params` cuts files alike, so
-/// that backups into both share what they hold. With --no-lock the repository that is read from is not locked.
+/// Without a snapshot or filter all are copied that are not here yet, and of them only what is not here; what is
+/// compressed stays as it is. To cut files alike, so that backups into both repositories share what they hold, make
+/// this one by `init` with --copy-chunker-params. With --no-lock the repository that is read from is not locked.
 ///
 /// Example: lifeboat repo -r /mnt/offsite copy --from-repo /srv/backup --tag nightly
 #[derive(Args)]

@@ -4,8 +4,10 @@
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
 use lifeboat_plan::{Group, GroupBy, Retention, RetentionPolicy, TagList, group, retain};
+use lifeboat_repo::prune::PruneOptions;
 use serde_json::{Value, json};
 
+use super::prune::{PruneArgs, lock, prune};
 use super::select::{self, FilterArgs};
 use super::session::{Locking, Session};
 use super::snapshots::to_json;
@@ -17,7 +19,7 @@ use crate::ui::Ui;
 
 /// Remove snapshots by a policy
 ///
-/// What only they need stays in the repository until it is pruned.
+/// What only they need stays in the repository until it is pruned: by --prune, or by `lifeboat repo prune`.
 /// Example: lifeboat repo forget --keep-daily 14 --keep-weekly 8 --dry-run
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -37,6 +39,9 @@ pub struct Forget {
     /// Say what would be removed and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Prune afterwards; with --dry-run say what that would do
+    #[arg(long)]
+    prune: bool,
     // Here, or its heading would stand over what follows without one.
     #[command(flatten)]
     keep: KeepArgs,
@@ -49,6 +54,8 @@ pub struct Forget {
     /// Only snapshots of this path; of all of them if repeated
     #[arg(long, value_name = "PATH", help_heading = "Which snapshots")]
     path: Vec<String>,
+    #[command(flatten)]
+    pruning: PruneArgs,
 }
 
 /// The rules.
@@ -136,6 +143,7 @@ where
 impl Forget {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let policy = self.keep.policy()?;
+        let pruning = self.pruning.options()?;
         let group_by: GroupBy = self
             .group_by
             .parse()
@@ -164,7 +172,9 @@ impl Forget {
                 .hint("name snapshots to remove exactly them, or give rules"));
             }
             let named = select::many(&session, ui, &self.ids, &filter)?;
-            return self.remove(&session, ui, named.iter().map(|(id, _)| *id).collect());
+            let ids: Vec<Id> = named.iter().map(|(id, _)| *id).collect();
+            self.remove(&session, ui, &ids)?;
+            return self.prune(session, global, ui, pruning, ids);
         }
         policy
             .check(self.unsafe_allow_remove_all, filter.is_empty())
@@ -198,7 +208,29 @@ impl Forget {
         if ui.json {
             ui.object(&Value::Array(objects));
         }
-        self.remove(&session, ui, remove)
+        self.remove(&session, ui, &remove)?;
+        self.prune(session, global, ui, pruning, remove)
+    }
+
+    /// Prunes if that is wanted, also when nothing was forgotten: what was marked may be due.
+    fn prune(
+        &self,
+        mut session: Session,
+        global: &Global,
+        ui: &Ui,
+        options: PruneOptions,
+        forgotten: Vec<Id>,
+    ) -> Outcome {
+        if !self.prune {
+            return Ok(Exit::Done);
+        }
+        if !self.dry_run {
+            // Backups may go on while packs are read: that needs no more than a shared lock.
+            session.lock = None;
+            session.lock = Some(lock(&session, global, ui, false)?);
+        }
+        let forgotten = forgotten.into_iter().collect();
+        prune(session, global, ui, options, self.dry_run, forgotten)
     }
 
     fn show(&self, ui: &Ui, group: &Group<'_>, plan: &Retention<'_>, all: &[(Id, Snapshot)]) {
@@ -232,7 +264,7 @@ impl Forget {
         ui.say("");
     }
 
-    fn remove(&self, session: &Session, ui: &Ui, ids: Vec<Id>) -> Outcome {
+    fn remove(&self, session: &Session, ui: &Ui, ids: &[Id]) -> Outcome {
         if self.dry_run {
             ui.say(format_args!(
                 "dry run: {} would be removed",
@@ -246,13 +278,16 @@ impl Forget {
             if let Some(lock) = &session.lock {
                 lock.ensure()?;
             }
-            session.repository.remove_snapshot(id)?;
+            session.repository.remove_snapshot(*id)?;
             removed += 1;
         }
-        ui.say(format_args!(
-            "removed {}; what only they needed stays until it is pruned",
-            format::count(removed, "snapshot")
-        ));
+        let rest = if self.prune {
+            ""
+        } else {
+            "; what only they needed stays until it is pruned"
+        };
+        let count = format::count(removed, "snapshot");
+        ui.say(format_args!("removed {count}{rest}"));
         Ok(Exit::Done)
     }
 }

@@ -22,6 +22,7 @@ mod node_view;
 mod out;
 mod posix_acl;
 mod pretty_json;
+mod prune;
 mod recover;
 mod repair;
 mod restore;
@@ -61,6 +62,7 @@ pub enum RepoCommand {
     Check(check::Check),
     Repair(repair::Repair),
     Forget(Box<forget::Forget>),
+    Prune(prune::Prune),
     Copy(Box<copy::Copy>),
     Rewrite(Box<rewrite::Rewrite>),
     Recover(recover::Recover),
@@ -88,6 +90,7 @@ pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
         RepoCommand::Check(command) => command.run(&global, ui),
         RepoCommand::Repair(command) => command.run(&global, ui),
         RepoCommand::Forget(command) => command.run(&global, ui),
+        RepoCommand::Prune(command) => command.run(&global, ui),
         RepoCommand::Copy(command) => command.run(&global, ui),
         RepoCommand::Rewrite(command) => command.run(&global, ui),
         RepoCommand::Recover(command) => command.run(&global, ui),

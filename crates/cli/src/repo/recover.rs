@@ -89,9 +89,11 @@ impl Recover {
         let mut saved = None;
         if !self.dry_run && !found.roots.is_empty() {
             // What the new snapshot leads to must be indexed before it is written.
-            session
-                .repository
-                .index_packs(unindexed.packs, session.lock.as_ref())?;
+            session.repository.index_packs(
+                unindexed.packs,
+                session.lock.as_ref(),
+                &session.cancel,
+            )?;
             saved = Some(save(&session, RwLock::new(index), &found.roots)?);
         }
         let roots = format::count(found.roots.len() as u64, "directory");

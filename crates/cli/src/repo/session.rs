@@ -12,9 +12,10 @@ use lifeboat_repo::{
     Identity, Index, IndexReport, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
     Repository, Snapshots,
 };
+use tempfile::TempDir;
 
 use super::access::{Access, FromArgs};
-use super::connect::connect;
+use super::connect::{Caching, connect, with_cache};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::signals::cancel_on_signal;
@@ -41,12 +42,19 @@ pub struct Session {
     pub repository: Arc<Repository>,
     /// The wish to stop.
     pub cancel: Cancel,
+    /// The folder of a cache that is removed in the end.
+    _fresh_cache: Option<TempDir>,
 }
 
 impl Session {
     /// Opens the repository that the options name.
     pub fn open(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
-        Self::open_by(&Access::own(global), global, ui, locking)
+        Self::open_by(&Access::own(global), global, ui, locking, Caching::Kept)
+    }
+
+    /// As [`open`](Self::open), and believes nothing that an earlier command fetched.
+    pub fn open_afresh(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
+        Self::open_by(&Access::own(global), global, ui, locking, Caching::Fresh)
     }
 
     /// Opens the repository that a command reads from, beside the one it works on.
@@ -56,7 +64,7 @@ impl Session {
         ui: &Ui,
         locking: Locking,
     ) -> Result<Self, Failure> {
-        Self::open_by(&Access::from(from), global, ui, locking)
+        Self::open_by(&Access::from(from), global, ui, locking, Caching::Kept)
     }
 
     fn open_by(
@@ -64,11 +72,13 @@ impl Session {
         global: &Global,
         ui: &Ui,
         locking: Locking,
+        caching: Caching,
     ) -> Result<Self, Failure> {
         let retry_for = retry_for(global)?;
         let cancel = ui.wish.clone();
         cancel_on_signal(&cancel);
-        let backend = connect(&access.location()?, global, ui)?;
+        let location = access.location()?;
+        let backend = connect(&location, global, ui)?;
         // Where nothing is, a password need not be asked for.
         match backend.size(FileName::CONFIG) {
             Err(error) if error.is_missing() => {
@@ -82,11 +92,9 @@ impl Session {
             other => other.map_err(RepoError::from)?,
         };
         let password = access.password()?;
-        let repository = Arc::new(Repository::open(
-            backend,
-            password.as_bytes(),
-            access.key_hint,
-        )?);
+        let repository = Repository::open(backend, password.as_bytes(), access.key_hint)?;
+        let (repository, fresh_cache) = with_cache(repository, &location, global, ui, caching);
+        let repository = Arc::new(repository);
         let needs_lock = match locking {
             Locking::None => false,
             Locking::Read => !global.no_lock,
@@ -113,10 +121,14 @@ impl Session {
         } else {
             None
         };
+        if let Some(lock) = &lock {
+            lock.tell(ui.notes());
+        }
         Ok(Self {
             lock,
             repository,
             cancel,
+            _fresh_cache: fresh_cache,
         })
     }
 
@@ -155,7 +167,8 @@ impl Session {
     }
 }
 
-fn retry_for(global: &Global) -> Result<Duration, Failure> {
+/// How long to wait for a lock.
+pub fn retry_for(global: &Global) -> Result<Duration, Failure> {
     match &global.retry_lock {
         None => Ok(Duration::ZERO),
         Some(text) => parse_go_duration(text)

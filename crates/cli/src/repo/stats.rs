@@ -356,6 +356,7 @@ fn use_blobs<'i>(
             let _ = failed.set(Failure::from(error).while_doing(doing));
         };
         match seen.tree {
+            Err(error) if error.ends_all() => return Err(error),
             Err(error) => fail(error),
             Ok(tree) => {
                 let count = tree.nodes.len() as u64;
@@ -369,6 +370,7 @@ fn use_blobs<'i>(
                 }
             }
         }
+        Ok(())
     })?;
     match failed.into_inner() {
         Some(failure) => Err(failure),

@@ -6,4 +6,4 @@ mod place;
 mod run;
 
 pub use place::Place;
-pub use run::{Program, array, objects, summary};
+pub use run::{Program, Run, array, objects, summary};

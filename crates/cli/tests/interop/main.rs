@@ -1,4 +1,4 @@
-//! Our program and restic 0.19 and 0.14 on the same repositories: each reads, checks, continues and locks what another wrote.
+//! Our program, restic 0.19 and 0.14 and rustic on the same repositories: each reads, checks, continues and locks what another wrote.
 
 mod chain;
 #[path = "../common/mod.rs"]
@@ -11,6 +11,7 @@ mod mounted;
 mod options;
 mod ours_to_theirs;
 mod pair;
+mod prune;
 mod repair;
 mod streams;
 mod theirs_to_ours;

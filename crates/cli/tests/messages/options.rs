@@ -82,18 +82,22 @@ fn locations_that_make_no_sense() {
         &["--repository-file", "empty", "snapshots"],
     );
     tell("an empty location", &["-r", "", "snapshots"]);
-    tell(
-        "another kind of backend",
-        &[
-            "-r",
+    for (what, location) in [
+        (
+            "credentials in a bucket's URL",
             "s3:https://user:hunter2@s3.example.net/bucket",
-            "snapshots",
-        ],
-    );
-    tell(
-        "another kind of backend",
-        &["-r", "rest:http://user:hunter2@nas.example.net/", "init"],
-    );
+        ),
+        ("no bucket", "s3:s3.example.net"),
+        (
+            "another protocol",
+            "rest:ftp://user:hunter2@nas.example.net/",
+        ),
+        ("no directory", "sftp:nas.example.net"),
+        ("no remote", "rclone:"),
+        ("another program's backend", "b2:bucket:path"),
+    ] {
+        tell(what, &["-r", location, "snapshots"]);
+    }
     world.compare("locations");
     let mut fine = world.command(["-q", "--repository-file", "location", "check"]);
     assert_eq!(
@@ -143,6 +147,18 @@ fn values_that_make_no_sense() {
         assert_eq!(world.tell("a bad value", &arguments).code, 1, "{options:?}");
     }
     let others: &[&[&str]] = &[
+        &["-o", "s3.region", "snapshots"],
+        &["-o", "region=eu", "snapshots"],
+        &["-o", "b2.connections=3", "snapshots"],
+        &[
+            "-o",
+            "s3.region=eu",
+            "--option",
+            "S3.region=us",
+            "snapshots",
+        ],
+        &["--stuck-request-timeout", "5", "snapshots"],
+        &["--stuck-request-timeout", "0s", "snapshots"],
         &["--retry-lock", "5", "snapshots"],
         &["--retry-lock", "5x", "snapshots"],
         &["--retry-lock=-5m", "snapshots"],

@@ -356,3 +356,23 @@ fn a_repository_without_the_right_to_it() {
         world.compare("without_rights");
     }
 }
+
+#[test]
+fn a_place_that_protects_nothing() {
+    let world = World::with_snapshot();
+    let before = world.files("repo/data");
+    for arguments in [
+        &["check", "--try-delete"][..],
+        &["check", "--try-delete", "--json"],
+        &["check", "--try-delete", "--no-lock"],
+    ] {
+        assert_eq!(world.tell("a directory", arguments).code, 1);
+    }
+    assert_eq!(
+        world.files("repo/data"),
+        before,
+        "nothing is left of the try"
+    );
+    assert!(world.files("repo/locks").is_empty());
+    world.compare("try_delete");
+}

@@ -17,6 +17,8 @@ use crate::backup::ProtectError;
 
 /// Tasks that may wait for a worker.
 const TASK_QUEUE_MAX: usize = 256;
+/// Requests at once at most, whatever a backend is worth: with their ranges and blobs 16 MiB each or so.
+const REQUESTS_MAX: usize = 16;
 /// Zeros in a row that become a hole, in bytes; aligned to as much.
 const HOLE_BYTES: usize = 64 * 1024;
 
@@ -38,7 +40,7 @@ impl Run<'_> {
     pub(super) fn all(&self, tree: Id) -> Result<(), ProtectError> {
         let (sender, tasks) = bounded(TASK_QUEUE_MAX);
         let left: Result<Leftovers, ProtectError> = std::thread::scope(|scope| {
-            for _ in 0..self.restore.options.workers.max(1) {
+            for _ in 0..self.workers() {
                 let tasks = tasks.clone();
                 scope.spawn(move || self.work(&tasks));
             }
@@ -58,6 +60,17 @@ impl Run<'_> {
         }
         self.restore.cancel.check()?;
         self.finish(left?)
+    }
+
+    /// Threads: enough for all cores, and for as many requests as the backend is worth. Each holds a range of a pack and
+    /// a blob or two.
+    fn workers(&self) -> usize {
+        let requests = self.restore.repository.backend().connections();
+        self.restore
+            .options
+            .workers
+            .max(1)
+            .max(requests.min(REQUESTS_MAX))
     }
 
     /// Whether to go on.
@@ -119,7 +132,11 @@ impl Run<'_> {
             .backend()
             .load_at(name, u64::from(start), &mut sealed)
             .map_err(RepoError::from);
-        let is_fetched = fetched.is_ok();
+        let is_fetched = match fetched {
+            // Where nothing answers any more, blob by blob would not do better.
+            Err(error) if error.ends_all() => return Err(error.into()),
+            fetched => fetched.is_ok(),
+        };
         for wanted in range {
             self.check()?;
             let from = (wanted.at.offset_bytes - start) as usize;
@@ -150,6 +167,10 @@ impl Run<'_> {
                 )
                 .map(|()| buffers.second.as_slice())
             });
+            let opened = match opened {
+                Err(error) if error.ends_all() => return Err(error.into()),
+                opened => opened,
+            };
             for place in wanted.places {
                 match &opened {
                     Ok(plain) => self.put(&place, plain)?,

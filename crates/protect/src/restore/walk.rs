@@ -66,7 +66,7 @@ impl Run<'_> {
             self.check()?;
             let mut tree = match self.reader.tree(tree) {
                 Ok(tree) => tree,
-                Err(error) if is_root => return Err(error.into()),
+                Err(error) if is_root || error.ends_all() => return Err(error.into()),
                 Err(error) => {
                     self.restore.problem(Problem::from_error(
                         &dir.path.display(),

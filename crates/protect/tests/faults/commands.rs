@@ -1,124 +1,112 @@
 //! What the commands do with a repository, each as a function that says what came out of it.
 
+use super::repairs::{
+    check_holds, run_repair_index, run_repair_snapshots, without_a_pack, without_an_index_file,
+};
+use super::upkeep::{
+    copy_holds, migrate_holds, of_version_1, prune_holds, recover_holds, rewrite_holds, run_copy,
+    run_copy_from, run_migrate, run_prune, run_prune_at_once, run_recover, run_rewrite, with_waste,
+};
 use super::*;
 
 /// What came of a command, in words that are the same each time; or why it failed.
 pub(crate) type Done = Result<String, String>;
 
+type Run = fn(&World, &Arc<dyn Backend>) -> Done;
+type Holds = fn(&World, &MemoryBackend);
+type Base = fn(&World) -> MemoryBackend;
+
 /// One command of the matrix.
+#[derive(Clone, Copy)]
 pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// Runs it.
-    pub(crate) run: fn(&World, &Arc<dyn Backend>) -> Done,
+    pub(crate) run: Run,
     /// Looks, without faults, whether what was acknowledged is so.
-    pub(crate) holds: fn(&World, &MemoryBackend),
+    pub(crate) holds: Holds,
     /// Which of the world's snapshots must outlive it.
     pub(crate) keeps: &'static [usize],
+    /// What it begins with.
+    pub(crate) base: Base,
+    /// Whether that is damaged, and this is to heal it.
+    pub(crate) heals: bool,
+    /// Whether it gives up for good what a listing does not show.
+    pub(crate) trusts_listings: bool,
 }
 
 const BOTH: &[usize] = &[0, 1];
-const NOTHING_MORE: fn(&World, &MemoryBackend) = |_, _| {};
+
+/// A command that changes nothing of which more could be said than that it stays.
+const fn reader(name: &'static str, run: Run) -> Command {
+    writer(name, run, |_, _| {}, BOTH)
+}
+
+const fn writer(name: &'static str, run: Run, holds: Holds, keeps: &'static [usize]) -> Command {
+    Command {
+        name,
+        run,
+        holds,
+        keeps,
+        base: |world| world.backend.fork(),
+        heals: false,
+        trusts_listings: false,
+    }
+}
+
+impl Command {
+    const fn beginning_with(self, base: Base) -> Self {
+        Self { base, ..self }
+    }
+
+    const fn trusting_listings(self) -> Self {
+        Self {
+            trusts_listings: true,
+            ..self
+        }
+    }
+
+    const fn healing(self, base: Base) -> Self {
+        Self {
+            base,
+            heals: true,
+            ..self
+        }
+    }
+}
 
 pub(crate) const COMMANDS: &[Command] = &[
-    Command {
-        name: "init",
-        run: run_init,
-        holds: NOTHING_MORE,
-        keeps: &[],
-    },
-    Command {
-        name: "backup",
-        run: run_backup,
-        holds: backup_holds,
-        keeps: BOTH,
-    },
-    Command {
-        name: "restore",
-        run: run_restore,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "snapshots",
-        run: run_snapshots,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "ls",
-        run: run_ls,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "check",
-        run: run_check,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "forget",
-        run: run_forget,
-        holds: forget_holds,
-        keeps: &[1],
-    },
-    Command {
-        name: "tag",
-        run: run_tag,
-        holds: tag_holds,
-        keeps: BOTH,
-    },
-    Command {
-        name: "key-add",
-        run: run_key_add,
-        holds: key_holds,
-        keeps: BOTH,
-    },
-    Command {
-        name: "key-passwd",
-        run: run_key_passwd,
-        holds: key_holds,
-        keeps: BOTH,
-    },
-    Command {
-        name: "unlock",
-        run: run_unlock,
-        holds: unlock_holds,
-        keeps: BOTH,
-    },
-    Command {
-        name: "cat",
-        run: run_cat,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "dump",
-        run: run_dump,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "diff",
-        run: run_diff,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "find",
-        run: run_find,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
-    Command {
-        name: "stats",
-        run: run_stats,
-        holds: NOTHING_MORE,
-        keeps: BOTH,
-    },
+    writer("init", run_init, |_, _| {}, &[]).beginning_with(|_| MemoryBackend::new()),
+    writer("backup", run_backup, backup_holds, BOTH),
+    reader("restore", run_restore),
+    reader("snapshots", run_snapshots),
+    reader("ls", run_ls),
+    reader("check", run_check),
+    writer("forget", run_forget, forget_holds, &[1]),
+    writer("tag", run_tag, tag_holds, BOTH),
+    writer("key-add", run_key_add, key_holds, BOTH),
+    writer("key-passwd", run_key_passwd, key_holds, BOTH),
+    writer("unlock", run_unlock, unlock_holds, BOTH),
+    reader("cat", run_cat),
+    reader("dump", run_dump),
+    reader("diff", run_diff),
+    reader("find", run_find),
+    reader("stats", run_stats),
+    writer("prune", run_prune, prune_holds, &[1]).beginning_with(with_waste),
+    writer("prune-at-once", run_prune_at_once, prune_holds, &[1])
+        .beginning_with(with_waste)
+        .trusting_listings(),
+    writer("copy", run_copy, copy_holds, &[]).beginning_with(|world| world.empty.fork()),
+    reader("copy-from", run_copy_from),
+    writer("rewrite", run_rewrite, rewrite_holds, &[]),
+    writer("recover", run_recover, recover_holds, &[1]).beginning_with(with_waste),
+    writer("migrate", run_migrate, migrate_holds, &[]).beginning_with(of_version_1),
+    writer("repair-index", run_repair_index, check_holds, BOTH).healing(without_an_index_file),
+    writer("repair-snapshots", run_repair_snapshots, check_holds, &[])
+        .healing(without_a_pack)
+        .trusting_listings(),
 ];
 
-fn told<T>(result: Result<T, RepoError>) -> Result<T, String> {
+pub(crate) fn told<T>(result: Result<T, RepoError>) -> Result<T, String> {
     result.map_err(|error| chain(&error))
 }
 
@@ -132,7 +120,7 @@ fn opened(backend: &Arc<dyn Backend>) -> Result<Arc<Repository>, String> {
 }
 
 /// A repository with its lock, as each command opens one.
-fn locked(
+pub(crate) fn locked(
     backend: &Arc<dyn Backend>,
     exclusive: bool,
 ) -> Result<(Arc<Repository>, LockGuard), String> {
@@ -178,7 +166,7 @@ fn run_restore(world: &World, backend: &Arc<dyn Backend>) -> Done {
 }
 
 /// All snapshots; one that can't be read is a failure of the command.
-fn snapshots(repository: &Repository) -> Result<Vec<(Id, Snapshot)>, String> {
+pub(crate) fn snapshots(repository: &Repository) -> Result<Vec<(Id, Snapshot)>, String> {
     let found = told(repository.snapshots())?;
     match found.damaged.into_iter().next() {
         Some((_, error)) => Err(chain(&error)),
@@ -186,7 +174,7 @@ fn snapshots(repository: &Repository) -> Result<Vec<(Id, Snapshot)>, String> {
     }
 }
 
-fn trees(repository: &Repository) -> Result<String, String> {
+pub(crate) fn trees(repository: &Repository) -> Result<String, String> {
     let all = snapshots(repository)?;
     let lines = all
         .iter()
@@ -199,7 +187,7 @@ fn run_snapshots(_: &World, backend: &Arc<dyn Backend>) -> Done {
     trees(&repository)
 }
 
-fn index(repository: &Repository) -> Result<Index, String> {
+pub(crate) fn index(repository: &Repository) -> Result<Index, String> {
     let (index, report) = told(repository.load_index(PackListing::Skip, &Cancel::new()))?;
     match report.damaged.into_iter().next() {
         Some((_, error)) => Err(chain(&error)),
@@ -208,7 +196,7 @@ fn index(repository: &Repository) -> Result<Index, String> {
 }
 
 /// Calls `each` with the path of every node below a tree.
-fn walk(
+pub(crate) fn walk(
     reader: &BlobReader<'_>,
     tree: Id,
     path: &str,
@@ -408,7 +396,11 @@ fn key_holds(_: &World, left: &MemoryBackend) {
 fn run_unlock(_: &World, backend: &Arc<dyn Backend>) -> Done {
     let repository = opened(backend)?;
     told(remove_locks(&repository, false))?;
-    Ok("unlocked".into())
+    // As the command does, which names those that stay.
+    match told(all_locks(&repository))?.first() {
+        Some((id, _)) => Err(format!("lock {} stays", id.short())),
+        None => Ok("unlocked".into()),
+    }
 }
 
 fn unlock_holds(_: &World, left: &MemoryBackend) {

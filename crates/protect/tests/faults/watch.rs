@@ -3,7 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::case::{CASE_VARIABLE, Case};
+use super::case::CASE_VARIABLE;
 
 /// Nothing in a case waits for more than milliseconds, so this is a hang on any machine.
 const HANG_SECONDS: u64 = 120;
@@ -14,7 +14,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(case: &Case) -> Self {
+    pub(crate) fn new(case: &impl std::fmt::Display) -> Self {
         let (alive, ended) = channel::<()>();
         let text = case.to_string();
         std::thread::spawn(move || {

@@ -99,7 +99,7 @@ const WAYS: [Way; 5] = [
         }),
     ),
     ("cut short", Some(|c| c.truncate(c.len() * 2 / 3))),
-    ("without its last byte", Some(|c| drop(c.pop()))),
+    ("without its last byte", Some(|c| c.truncate(c.len() - 1))),
     ("gone", None),
 ];
 

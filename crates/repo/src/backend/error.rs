@@ -83,12 +83,14 @@ pub enum BackendError {
         cause: std::io::Error,
     },
     /// It failed again and again, and trying was given up.
-    #[error("gave up after {tries} tries in {seconds} s")]
+    #[error("gave up after {tries} {} and {seconds} s without success", if *tries == 1 { "try" } else { "tries" })]
     GaveUp {
         /// How often it was tried.
         tries: u32,
-        /// From the first try to the last, in seconds.
+        /// Since when nothing succeeded, in seconds.
         seconds: u64,
+        /// Whether the place does answer, so that only this request never succeeds.
+        place_answers: bool,
         /// What the last try said.
         #[source]
         cause: Box<BackendError>,
@@ -120,11 +122,20 @@ impl BackendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Remote { trouble, .. } => trouble.is_transient(),
-            Self::GaveUp { cause, .. } => cause.is_transient(),
             Self::Io { cause, .. } => matches!(
                 cause.kind(),
                 ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle
             ),
+            _ => false,
+        }
+    }
+
+    /// Whether the place does not answer any more, or somebody wished to stop: no other request would do better.
+    #[must_use]
+    pub fn ends_all(&self) -> bool {
+        match self {
+            Self::GaveUp { place_answers, .. } => !place_answers,
+            Self::Cancelled(_) => true,
             _ => false,
         }
     }

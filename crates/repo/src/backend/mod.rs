@@ -153,6 +153,8 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the listing is not complete: what was shown until then must not be used. A folder that is missing altogether
     /// is an error too, except `locks` beside a config: tools that copy objects leave empty folders out.
+    /// An object store has no folders: there a bucket that is missing is an error, and where nothing was saved nothing
+    /// is listed. Whether a repository is there, its config tells.
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError>;
 
     /// The size of a file in bytes.

@@ -108,7 +108,7 @@ impl Transport for RcloneTransport {
             .send(request, self.stall)
             .map_err(|error| match rclone.child.ended() {
                 // The next request starts it again.
-                Some(end) => end.as_interruption(),
+                Some(end) => end.into_interruption(),
                 None => error,
             })
     }
@@ -133,7 +133,7 @@ impl Rclone {
             Err(why) => why,
         };
         Err(match child.ended() {
-            Some(end) => end.as_failure_to_start(),
+            Some(end) => end.into_failure_to_start(),
             None => of_program(format!(
                 "{} does not answer ({why}){}; a configuration with a password needs RCLONE_CONFIG_PASS",
                 settings.program,

@@ -9,7 +9,7 @@ mod settings;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lifeboat_format::Id;
+use lifeboat_format::{Id, NONCE_BYTES};
 
 use super::http::{TcpTransport, Transport};
 use super::{
@@ -230,6 +230,18 @@ impl RestBackend {
         match self.server.find(name)? {
             None => Err(refusal),
             Some(_) if self.server.holds(name, data)? => Ok(()),
+            // rest-server keeps what came of a config whose upload broke off. Nobody else's begins with our nonce.
+            Some(size_bytes)
+                if name == FileName::CONFIG
+                    && size_bytes >= NONCE_BYTES as u64
+                    && self.server.begins(name, size_bytes, data)? =>
+            {
+                self.remove(name)?;
+                let why = "the server kept a part of an upload that broke off".to_owned();
+                Err(self
+                    .server
+                    .trouble("write", &name.to_string(), Trouble::Transient, why))
+            }
             Some(size_bytes) => {
                 let why = format!(
                     "other content is kept under this name ({size_bytes} bytes), and the server replaces none"

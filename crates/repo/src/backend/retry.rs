@@ -117,9 +117,14 @@ impl RetryingBackend {
                     return done;
                 }
             };
-            let left = self.left(kind, &error, began, is_parting);
+            let (left, failing) = self.left(kind, &error, began, is_parting);
             if left.is_zero() {
-                return Err(gave_up(error, tries, began.elapsed()));
+                return Err(BackendError::GaveUp {
+                    tries,
+                    seconds: failing.as_secs(),
+                    place_answers: tries > 1 && !is_parting && self.place_answers(&error),
+                    cause: Box::new(error),
+                });
             }
             let asked = error.retry_after().unwrap_or_default();
             let wait = self
@@ -135,14 +140,27 @@ impl RetryingBackend {
         }
     }
 
-    /// How long this request may still be tried.
+    /// Whether only this request never succeeds: one file of many may be behind a broken disk of the server.
+    fn place_answers(&self, error: &BackendError) -> bool {
+        if error.trouble() == Some(Trouble::Unreachable) {
+            return false;
+        }
+        let answers =
+            !matches!(self.inner.size(FileName::CONFIG), Err(error) if error.is_transient());
+        if answers {
+            self.answered();
+        }
+        answers
+    }
+
+    /// How long this request may still be tried, and since when nothing succeeded.
     fn left(
         &self,
         kind: Option<FileKind>,
         error: &BackendError,
         began: Instant,
         is_parting: bool,
-    ) -> Duration {
+    ) -> (Duration, Duration) {
         let policy = &self.policy;
         let now = Instant::now();
         let mut shared = self.shared();
@@ -167,13 +185,13 @@ impl RetryingBackend {
         if error.trouble() == Some(Trouble::Unreachable) && !shared.has_answered {
             total = total.min(policy.unreachable_total);
         }
-        let spent = (now - began).max(now - outage.since);
-        let left = total.saturating_sub(spent);
-        if !is_parting {
-            return left;
+        let failing = (now - began).max(now - outage.since);
+        let mut left = total.saturating_sub(failing);
+        if is_parting {
+            let parted = *shared.parting.get_or_insert(began);
+            left = left.min(policy.parting_total.saturating_sub(now - parted));
         }
-        let parted = *shared.parting.get_or_insert(began);
-        left.min(policy.parting_total.saturating_sub(now - parted))
+        (left, failing)
     }
 
     /// A wait between nothing and the longest for this try.
@@ -229,17 +247,6 @@ impl RetryingBackend {
             self.inner.location(),
             outage.since.elapsed().as_secs()
         )));
-    }
-}
-
-fn gave_up(error: BackendError, tries: u32, elapsed: Duration) -> BackendError {
-    if tries == 1 {
-        return error;
-    }
-    BackendError::GaveUp {
-        tries,
-        seconds: elapsed.as_secs(),
-        cause: Box::new(error),
     }
 }
 

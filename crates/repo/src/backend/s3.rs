@@ -83,10 +83,15 @@ impl S3Backend {
 
     /// The size of an object. A failed `HEAD` has no body to tell why it failed, so a `GET` asks again.
     fn object_size(&self, key: &str) -> Result<u64, Failure> {
-        if let Ok(found) = self.client.send(&Ask::new("HEAD", key))
-            && let Some(size_bytes) = found.length_bytes
-        {
-            return Ok(size_bytes);
+        match self.client.send(&Ask::new("HEAD", key)) {
+            Ok(found) => {
+                if let Some(size_bytes) = found.length_bytes {
+                    return Ok(size_bytes);
+                }
+            }
+            // Without any answer, asking again would only wait as long again.
+            Err(failed) if failed.status == 0 => return Err(failed),
+            Err(_) => {}
         }
         match self.get(key, Some("bytes=0-0".into())) {
             Ok(found) => {

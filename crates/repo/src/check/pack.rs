@@ -49,11 +49,13 @@ impl Repository {
                     let mut buffers = (Opener::default(), Vec::new(), Vec::new());
                     while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let Some(size) = listed.get(id) else { continue };
-                        if cancel.is_cancelled() {
+                        if cancel.is_cancelled() || findings.is_ended() {
                             return;
                         }
-                        let wrong = self.check_pack(*id, *size, &by_pack.blobs(id), &mut buffers);
-                        findings.pack_is_wrong(*id, &wrong);
+                        match self.check_pack(*id, *size, &by_pack.blobs(id), &mut buffers) {
+                            Ok(wrong) => findings.pack_is_wrong(*id, &wrong),
+                            Err(error) => findings.pack_is_unreadable(*id, error),
+                        }
                         read.fetch_add(1, Ordering::Relaxed);
                         counters.files_done.fetch_add(1, Ordering::Relaxed);
                         counters.bytes_done.fetch_add(*size, Ordering::Relaxed);
@@ -62,32 +64,28 @@ impl Repository {
             }
         });
         cancel.check()?;
+        findings.check()?;
         Ok(read.into_inner())
     }
 
-    /// Everything that is wrong with one pack.
+    /// Everything that is wrong with one pack, or why it can't be read at all.
     fn check_pack(
         &self,
         id: Id,
         size: u64,
         indexed: &[(BlobKind, Id, BlobRef)],
         (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>),
-    ) -> Wrong {
+    ) -> Result<Wrong, RepoError> {
         let mut wrong = Wrong::default();
         let Ok(len) = usize::try_from(size) else {
             let why = format!("it has {size} bytes, more than a pack can have");
             wrong.what.push(why);
-            return wrong;
+            return Ok(wrong);
         };
         // Not cleared before: every byte is read over, or an error.
         pack.resize(len, 0);
-        if let Err(error) = self
-            .backend()
-            .load_at(FileName::new(FileKind::Pack, id), 0, pack)
-        {
-            wrong.what.push(chain(&error));
-            return wrong;
-        }
+        self.backend()
+            .load_at(FileName::new(FileKind::Pack, id), 0, pack)?;
         let got = Id::of(pack);
         if got != id {
             wrong.what.push(format!("its content has the hash {got}"));
@@ -134,7 +132,7 @@ impl Repository {
                 ));
             }
         }
-        wrong
+        Ok(wrong)
     }
 
     /// The entries of a pack's own header, read without the index.

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use lifeboat_format::{BlobKind, Id, NodeKind, Snapshot};
+use lifeboat_format::{BlobKind, Id, Snapshot};
 
 use super::{Copier, Lost};
 use crate::RepoError;
-use crate::tree_walk::walk_trees;
+use crate::tree_walk::subtrees;
 
 /// Snapshots that are whole, and those that are not, with the reason.
 pub(super) type Sorted = (Vec<(Id, Snapshot)>, Vec<(Id, String)>);
@@ -28,30 +28,28 @@ impl Copier<'_> {
         lost: &Lost,
     ) -> Result<Sorted, RepoError> {
         let graph = Mutex::new(Graph::default());
-        let reader = self.reader();
-        walk_trees(
-            snapshots.iter().map(|(_, snapshot)| snapshot.tree),
-            self.options.readers,
-            self.cancel,
-            |id| self.tree(&reader, id),
-            |id, tree| {
-                let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
-                if lost.contains_key(&(BlobKind::Tree, id)) || tree.is_err() {
-                    graph.hurt.insert(id, (BlobKind::Tree, id));
+        self.walk(&snapshots, &|seen| {
+            let id = seen.id;
+            let tree = match seen.tree {
+                Err(error) if !error.is_damage() => return Err(error),
+                tree => tree,
+            };
+            let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
+            if lost.contains_key(&(BlobKind::Tree, id)) || tree.is_err() {
+                graph.hurt.insert(id, (BlobKind::Tree, id));
+            }
+            for child in tree.iter().flat_map(|tree| subtrees(tree)) {
+                graph.above.entry(child).or_default().push(id);
+            }
+            for node in tree.iter().flat_map(|tree| &tree.nodes) {
+                let mut content = node.content.iter().flatten();
+                let gone = content.find(|blob| lost.contains_key(&(BlobKind::Data, **blob)));
+                if let Some(blob) = gone {
+                    graph.hurt.entry(id).or_insert((BlobKind::Data, *blob));
                 }
-                for node in tree.iter().flat_map(|tree| &tree.nodes) {
-                    if let (NodeKind::Dir, Some(child)) = (&node.kind, node.subtree) {
-                        graph.above.entry(child).or_default().push(id);
-                    }
-                    let mut content = node.content.iter().flatten();
-                    let gone = content.find(|blob| lost.contains_key(&(BlobKind::Data, **blob)));
-                    if let Some(blob) = gone {
-                        graph.hurt.entry(id).or_insert((BlobKind::Data, *blob));
-                    }
-                }
-                Ok(())
-            },
-        )?;
+            }
+            Ok(())
+        })?;
         let graph = graph.into_inner().unwrap_or_else(PoisonError::into_inner);
         let hurt = graph.spread();
         let mut sorted = Sorted::default();

@@ -49,6 +49,8 @@ fn is_similar(one: &Snapshot, other: &Snapshot) -> bool {
 mod tests {
     use super::*;
 
+    type Change<'a> = &'a dyn Fn(&mut Snapshot);
+
     fn snapshot(change: impl FnOnce(&mut Snapshot)) -> Snapshot {
         let json = format!(
             r#"{{"time":"2026-01-02T03:04:05+01:00","tree":"{}","paths":["/a","/b"],"hostname":"h","tags":["x","y"]}}"#,
@@ -83,14 +85,14 @@ mod tests {
     #[test]
     fn what_was_changed_since_is_another_snapshot() {
         let [first, copied] = [b"1", b"2"].map(|name| Id::of(name));
-        let of = |change: &dyn Fn(&mut Snapshot)| {
+        let of = |change: Change<'_>| {
             snapshot(|s| {
                 s.original = Some(first);
                 change(s);
             })
         };
         let there = [(copied, of(&|_| {}))];
-        let changes: [(&dyn Fn(&mut Snapshot), bool); 9] = [
+        let changes: [(Change<'_>, bool); 9] = [
             (&|s| s.time = "2026-01-02T02:04:05Z".parse().unwrap(), true),
             (&|s| s.paths.reverse(), true),
             (&|s| s.tags.reverse(), true),

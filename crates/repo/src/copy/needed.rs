@@ -8,7 +8,6 @@ use lifeboat_format::{BlobKind, Id, OVERHEAD_BYTES, PackEntry, Snapshot, header_
 
 use super::{Copier, Lost, PackPart, Wanted, Way};
 use crate::ingest::PACK_SIZE_MAX_BYTES;
-use crate::tree_walk::walk_trees;
 use crate::{RepoError, chain};
 
 /// Largest pack that is stored as it is, in bytes: it is held in memory meanwhile.
@@ -33,45 +32,39 @@ impl Copier<'_> {
     /// What the destination lacks of these snapshots. What it has is noted as relied on.
     pub(super) fn needed(&self, snapshots: &[(Id, Snapshot)]) -> Result<Needed, RepoError> {
         let found = Mutex::new(Found::default());
-        let reader = self.reader();
-        walk_trees(
-            snapshots.iter().map(|(_, snapshot)| snapshot.tree),
-            self.options.readers,
-            self.cancel,
-            |id| self.tree(&reader, id),
-            |id, tree| {
-                let tree = match tree {
-                    Ok(tree) => tree,
-                    Err(error) if error.is_damage() => {
-                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                        let lost = &mut found.needed.lost;
-                        lost.insert((BlobKind::Tree, id), chain(&error));
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
-                };
-                let content = tree.nodes.iter().filter_map(|node| node.content.as_ref());
-                let lacking: Vec<Id> = {
-                    let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
-                    let is_lacking = |id: &&Id| index.rely(BlobKind::Data, id).is_none();
-                    content.flatten().filter(is_lacking).copied().collect()
-                };
-                let lacks_tree = {
-                    let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
-                    index.rely(BlobKind::Tree, &id).is_none()
-                };
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                if lacks_tree {
-                    self.want(&mut found.needed, BlobKind::Tree, id);
+        self.walk(snapshots, &|seen| {
+            let id = seen.id;
+            let tree = match seen.tree {
+                Ok(tree) => tree,
+                Err(error) if error.is_damage() => {
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    let lost = &mut found.needed.lost;
+                    lost.insert((BlobKind::Tree, id), chain(&error));
+                    return Ok(());
                 }
-                for id in lacking {
-                    if found.data.insert(id) {
-                        self.want(&mut found.needed, BlobKind::Data, id);
-                    }
+                Err(error) => return Err(error),
+            };
+            let content = tree.nodes.iter().filter_map(|node| node.content.as_ref());
+            let lacking: Vec<Id> = {
+                let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
+                let is_lacking = |id: &&Id| index.rely(BlobKind::Data, id).is_none();
+                content.flatten().filter(is_lacking).copied().collect()
+            };
+            let lacks_tree = {
+                let index = self.to_index.read().unwrap_or_else(PoisonError::into_inner);
+                index.rely(BlobKind::Tree, &id).is_none()
+            };
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            if lacks_tree {
+                self.want(&mut found.needed, BlobKind::Tree, id);
+            }
+            for id in lacking {
+                if found.data.insert(id) {
+                    self.want(&mut found.needed, BlobKind::Data, id);
                 }
-                Ok(())
-            },
-        )?;
+            }
+            Ok(())
+        })?;
         let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(found.needed)
     }

@@ -5,17 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{Id, IndexFile, IndexPack, MarkedPack};
+use lifeboat_format::{Id, IndexPack, MarkedPack};
 
 use super::facts::Facts;
 use super::plan::{Fate, PrunePlan};
 use crate::backend::{FileKind, FileName};
+use crate::index_writer::{IndexWriter, remove_index_files};
 use crate::{LockGuard, RepoError, Repository};
-
-/// An index file is full with so many blobs, as restic's are.
-const INDEX_MAX_BLOBS: usize = 50_000;
-/// And with so many packs, for those whose blobs nobody knows.
-const INDEX_MAX_PACKS: usize = 10_000;
 
 /// What was removed.
 #[derive(Debug, Default)]
@@ -36,48 +32,6 @@ pub struct Removed {
     pub index_files_removed: u64,
 }
 
-struct Writer<'a> {
-    repository: &'a Repository,
-    lock: &'a LockGuard,
-    file: IndexFile,
-    blobs: usize,
-    written: u64,
-}
-
-impl Writer<'_> {
-    fn index(&mut self, pack: IndexPack) -> Result<(), RepoError> {
-        self.blobs += pack.blobs.len();
-        self.file.packs.push(pack);
-        self.write_if_full()
-    }
-
-    fn mark(&mut self, pack: MarkedPack) -> Result<(), RepoError> {
-        self.blobs += pack.blobs.len();
-        self.file.packs_to_delete.push(pack);
-        self.write_if_full()
-    }
-
-    fn write_if_full(&mut self) -> Result<(), RepoError> {
-        let packs = self.file.packs.len() + self.file.packs_to_delete.len();
-        if self.blobs >= INDEX_MAX_BLOBS || packs >= INDEX_MAX_PACKS {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), RepoError> {
-        if self.file.packs.is_empty() && self.file.packs_to_delete.is_empty() {
-            return Ok(());
-        }
-        self.lock.ensure()?;
-        let json = std::mem::take(&mut self.file).to_json();
-        self.repository.save_json(FileKind::Index, &json)?;
-        self.blobs = 0;
-        self.written += 1;
-        Ok(())
-    }
-}
-
 /// Carries out what a plan removes.
 ///
 /// # Errors
@@ -96,16 +50,12 @@ pub(super) fn apply(
         return Ok(removed);
     }
     write_index(repository, facts, plan, lock, cancel, &mut removed)?;
-    for number in &plan.rewrite {
-        let Some(file) = facts.files.get(*number) else {
-            continue;
-        };
-        cancel.check()?;
-        lock.ensure()?;
-        let name = FileName::new(FileKind::Index, file.id);
-        repository.backend().remove(name)?;
-        removed.index_files_removed += 1;
-    }
+    let replaced = plan
+        .rewrite
+        .iter()
+        .filter_map(|file| facts.files.get(*file));
+    let replaced = replaced.map(|file| &file.id);
+    removed.index_files_removed = remove_index_files(repository, replaced, Some(lock), cancel)?;
     delete_packs(
         repository,
         facts,
@@ -128,19 +78,12 @@ fn write_index(
     cancel: &Cancel,
     removed: &mut Removed,
 ) -> Result<(), RepoError> {
-    let mut writer = Writer {
-        repository,
-        lock,
-        file: IndexFile::default(),
-        blobs: 0,
-        written: 0,
-    };
+    let mut writer = IndexWriter::new(repository, Some(lock), cancel);
     let homed = plan
         .rewrite
         .iter()
         .filter_map(|file| facts.files.get(*file));
     for number in homed.flat_map(|file| &file.packs) {
-        cancel.check()?;
         let number = *number as usize;
         let (Some(pack), Some(fate)) = (facts.packs.get(number), plan.fates.get(number)) else {
             continue;
@@ -181,8 +124,7 @@ fn write_index(
         }
     }
     cancel.check()?;
-    writer.write()?;
-    removed.index_files_written = writer.written;
+    removed.index_files_written = writer.finish()?;
     Ok(())
 }
 

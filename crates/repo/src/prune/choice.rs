@@ -3,8 +3,8 @@
 
 use lifeboat_format::{BlobKind, Id};
 
-use super::bits::PlaceBits;
 use super::facts::{Facts, PackFact};
+use crate::blob_set::PlaceBits;
 
 /// The chosen places.
 #[derive(Default)]

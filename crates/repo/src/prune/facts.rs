@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
 
-use super::bits::PlaceBits;
 use crate::backend::FileKind;
+use crate::blob_set::PlaceBits;
 use crate::{Index, RepoError, Repository};
 
 /// Index files that are fetched at once.
@@ -48,8 +48,6 @@ pub(super) struct PackFact {
     pub(super) listed_bytes: Option<u64>,
     /// Numbers of its data and of its tree blobs.
     pub(super) places: [Range<u32>; 2],
-    /// The index file that says so.
-    pub(super) home: usize,
 }
 
 /// That a pack is to be deleted.
@@ -307,7 +305,6 @@ impl Gathering {
             expected_bytes,
             listed_bytes,
             places: [data, trees],
-            home,
         });
         if let Some(file) = facts.files.get_mut(home) {
             file.packs.push(number);

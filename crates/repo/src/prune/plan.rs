@@ -9,7 +9,7 @@ use lifeboat_format::{BlobKind, Id, Timestamp};
 use super::choice::{Choice, choose, good_places, is_proven, used_numbers};
 use super::facts::{Facts, Mark, PackFact};
 use super::options::PruneOptions;
-use super::stats::{PackWorth, PruneStats};
+use super::stats::{PackWorth, PruneStats, later};
 use crate::{PACK_SIZE_MIN_BYTES, RepoError};
 
 /// Small packs are repacked if there are so many of them (restic's number): fewer are not worth it, and the last pack
@@ -76,6 +76,8 @@ pub struct PrunePlan {
     pub(super) rewrite: Vec<usize>,
     /// The moment of the decision.
     pub(super) now: Timestamp,
+    /// How long a marked pack waits.
+    pub(super) keep_delete: Duration,
     /// Whether what is not needed goes at once.
     pub(super) instant_delete: bool,
     /// In numbers.
@@ -102,6 +104,12 @@ impl PrunePlan {
     #[must_use]
     pub fn reads_packs(&self) -> bool {
         !self.repack.is_empty() || !self.prove.is_empty()
+    }
+
+    /// The moment from which on what is marked now may be deleted.
+    #[must_use]
+    pub fn due(&self) -> Timestamp {
+        later(self.now, self.keep_delete)
     }
 
     /// The packs with what becomes of them, those that simply stay left out.
@@ -160,6 +168,7 @@ pub(super) fn decide(
         prove: in_order(facts, &worths, prove),
         rewrite,
         now,
+        keep_delete: options.keep_delete,
         instant_delete: options.instant_delete,
         stats,
     })

@@ -1,20 +1,14 @@
-//! Which blobs snapshots need: all trees are walked from the roots, by several threads.
+//! Which places of the index snapshots need: what their trees name is marked in the facts.
 //! It must never leave a tree out: one that can't be read ends the walk with an error.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
 
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{BlobKind, Id};
+use lifeboat_format::{BlobKind, Id, Tree};
 
 use super::facts::Facts;
-use crate::{BlobReader, RepoError, Repository};
-
-struct Work {
-    todo: Vec<Id>,
-    busy: usize,
-    failed: Option<RepoError>,
-}
+use crate::tree_walk::TreeWalk;
+use crate::{BlobReader, RepoError, Repository, TreeRoot};
 
 /// Marks everything below these roots as used. A tree that is marked already is not walked again.
 ///
@@ -23,97 +17,52 @@ struct Work {
 pub(super) fn walk(
     repository: &Repository,
     facts: &Facts,
-    roots: &[Id],
+    roots: &[TreeRoot],
     threads: usize,
     counters: &Counters,
     cancel: &Cancel,
 ) -> Result<(), RepoError> {
-    let mut todo = Vec::new();
-    for root in roots {
-        if mark(facts, BlobKind::Tree, root)? {
-            todo.push(*root);
-        }
-    }
-    let work = Mutex::new(Work {
-        todo,
-        busy: 0,
-        failed: None,
-    });
-    let changed = Condvar::new();
     let reader = BlobReader::new(repository, &facts.index);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let mut guard = work.lock().unwrap_or_else(PoisonError::into_inner);
-                    let tree = loop {
-                        if cancel.is_cancelled() || guard.failed.is_some() {
-                            changed.notify_all();
-                            return;
-                        }
-                        if let Some(next) = guard.todo.pop() {
-                            break next;
-                        }
-                        if guard.busy == 0 {
-                            changed.notify_all();
-                            return;
-                        }
-                        guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                    };
-                    guard.busy += 1;
-                    drop(guard);
-                    let below = walk_tree(&reader, facts, tree);
-                    counters.files_done.fetch_add(1, Ordering::Relaxed);
-                    let mut guard = work.lock().unwrap_or_else(PoisonError::into_inner);
-                    guard.busy -= 1;
-                    match below {
-                        Ok(trees) => guard.todo.extend(trees),
-                        Err(error) => guard.failed = Some(error),
-                    }
-                    changed.notify_all();
-                }
-            });
-        }
-    });
-    cancel.check()?;
-    let work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
-    work.failed.map_or(Ok(()), Err)
-}
-
-/// Marks what a tree names and gives the trees that were not marked before.
-fn walk_tree(reader: &BlobReader<'_>, facts: &Facts, id: Id) -> Result<Vec<Id>, RepoError> {
-    let tree = reader.tree(id).map_err(|cause| RepoError::NeedsUnknown {
-        what: format!("tree {id}"),
-        cause: Box::new(cause),
+    let walk = TreeWalk {
+        read: &|id| reader.tree(id),
+        meet: &|id| facts.used.insert(&facts.index, BlobKind::Tree, id),
+        threads,
+        cancel,
+    };
+    walk.run(roots, &|seen| {
+        let tree = seen.tree.map_err(|cause| needs_unknown(seen.id, cause))?;
+        mark_content(facts, tree)?;
+        counters.files_done.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     })?;
-    let mut below = Vec::new();
-    for node in &tree.nodes {
-        for blob in node.content.iter().flatten() {
-            mark(facts, BlobKind::Data, blob)?;
-        }
-        if let Some(subtree) = node.subtree
-            && mark(facts, BlobKind::Tree, &subtree)?
-        {
-            below.push(subtree);
-        }
-    }
-    Ok(below)
+    Ok(())
 }
 
-/// Marks all places of a blob as used and says whether they were not before.
-fn mark(facts: &Facts, kind: BlobKind, id: &Id) -> Result<bool, RepoError> {
-    let mut numbers = facts.index.numbers(kind, id);
-    let unknown = || RepoError::NeedsUnknown {
+fn needs_unknown(tree: Id, cause: RepoError) -> RepoError {
+    let what = match &cause {
+        RepoError::BlobUnknown { .. } => format!("tree blob {tree}"),
+        _ => format!("tree {tree}"),
+    };
+    RepoError::NeedsUnknown {
+        what,
+        cause: Box::new(cause),
+    }
+}
+
+fn mark_content(facts: &Facts, tree: &Tree) -> Result<(), RepoError> {
+    let content = tree.nodes.iter().flat_map(|node| node.content.iter());
+    content
+        .flatten()
+        .try_for_each(|blob| mark(facts, BlobKind::Data, blob))
+}
+
+/// Marks all places of a blob as used.
+fn mark(facts: &Facts, kind: BlobKind, id: &Id) -> Result<(), RepoError> {
+    let known = facts.used.insert(&facts.index, kind, id);
+    known.map(drop).ok_or_else(|| RepoError::NeedsUnknown {
         what: format!("{} blob {id}", kind.word()),
         cause: Box::new(RepoError::BlobUnknown { kind, id: *id }),
-    };
-    let first = numbers.next().ok_or_else(unknown)?;
-    // The first bit decides who walks a tree that several threads find.
-    let is_new = facts.used.set(kind, first);
-    for number in numbers {
-        facts.used.set(kind, number);
-    }
-    Ok(is_new)
+    })
 }
 
 /// Marks what was used before, so that only new snapshots need to be walked.

@@ -4,13 +4,10 @@
 use std::collections::HashSet;
 
 use lifeboat_flow::Cancel;
-use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
+use lifeboat_format::{Id, IndexBlob, IndexPack};
 
-use crate::backend::FileKind;
+use crate::index_writer::IndexWriter;
 use crate::{Index, IndexReport, LockGuard, RepoError, Repository, chain};
-
-/// Blobs in one index file at most, as restic has it.
-const INDEX_MAX_BLOBS: usize = 50_000;
 
 /// Packs that no index file names.
 #[derive(Debug, Default)]
@@ -68,24 +65,18 @@ impl Repository {
     /// Writes index files for packs that have none.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they can't be written, or somebody wishes to stop.
     pub fn index_packs(
         &self,
         packs: Vec<IndexPack>,
         lock: Option<&LockGuard>,
+        cancel: &Cancel,
     ) -> Result<(), RepoError> {
-        let mut file = IndexFile::default();
-        let mut blobs = 0;
-        let mut packs = packs.into_iter().peekable();
-        while let Some(pack) = packs.next() {
-            blobs += pack.blobs.len();
-            file.packs.push(pack);
-            if blobs >= INDEX_MAX_BLOBS || packs.peek().is_none() {
-                lock.map_or(Ok(()), LockGuard::ensure)?;
-                self.save_json(FileKind::Index, &std::mem::take(&mut file).to_json())?;
-                blobs = 0;
-            }
+        let mut writer = IndexWriter::new(self, lock, cancel);
+        for pack in packs {
+            writer.index(pack)?;
         }
+        writer.finish()?;
         Ok(())
     }
 }

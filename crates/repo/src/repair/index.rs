@@ -8,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, IndexBlob, IndexPack};
 
-use super::{FileRewrite, IndexRewritten, rewrite_index, sure};
+use super::sure;
 use crate::backend::FileKind;
 use crate::by_pack::pack_bytes;
+use crate::index_writer::{FileRewrite, IndexRewritten, rewrite_index};
 use crate::lock::LockGuard;
 use crate::{RepoError, Repository, chain};
 

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, NodeKind, PackEntry, Tree};
 
-use super::{FileRewrite, IndexRewritten, ensure, rewrite_index, sure};
+use super::sure;
 use crate::backend::{FileKind, FileName};
 use crate::check::split_header;
+use crate::index_writer::{FileRewrite, IndexRewritten, ensure, rewrite_index};
 use crate::lock::LockGuard;
 use crate::read::read_place;
 use crate::{

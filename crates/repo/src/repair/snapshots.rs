@@ -7,7 +7,8 @@ use std::sync::RwLock;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Tree};
 
-use super::{ensure, sure};
+use super::sure;
+use crate::index_writer::ensure;
 use crate::lock::LockGuard;
 use crate::{
     BlobReader, BlobSet, Index, IndexReport, Ingest, IngestOptions, RepoError, Repository,

@@ -11,13 +11,11 @@ use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
 use lifeboat_testkit::conformance::{check_backend, listing};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
-use lifeboat_testkit::retry::RetryingBackend;
+use lifeboat_testkit::retrying::retrying;
 use lifeboat_testkit::sshd::Sshd;
 
 use crate::Place;
 
-/// As in the tests of the other backends: with a fifth of all operations failing, one in 10^14 fails so often in a row.
-const ATTEMPTS: u32 = 20;
 const FAILING_PERCENT: u64 = 20;
 const ID: Id = Id([0xab; 32]);
 
@@ -42,10 +40,7 @@ fn the_contract_when_requests_fail() {
         let backend = place.backend(&format!("parent/{number}"));
         let faults = [Fault::FailBefore, Fault::FailAfter];
         let plan = FaultPlan::random(seed, FAILING_PERCENT, &faults);
-        Box::new(RetryingBackend::new(
-            FaultyBackend::new(backend, plan),
-            ATTEMPTS,
-        ))
+        Box::new(retrying(FaultyBackend::new(backend, plan)))
     });
 }
 

@@ -243,22 +243,21 @@ fn a_file_where_a_directory_should_be() {
 fn a_directory_that_may_not_be_read() {
     let place = Place::new();
     let backend = place.repository("repository");
+    let index = place.path("repository/index");
     if rustix::process::geteuid().is_root() {
-        // To root nothing is closed but what stands in the way.
-        let link = place.path("repository/index");
-        fs::remove_dir(&link).unwrap();
-        std::os::unix::fs::symlink("index", &link).unwrap();
+        // To root nothing is closed, but a link that leads nowhere holds nothing that could be listed.
+        fs::remove_dir(&index).unwrap();
+        std::os::unix::fs::symlink("index", &index).unwrap();
         let error = listing(&backend, FileKind::Index).unwrap_err();
         assert!(
             matches!(error, BackendError::NoRepository { .. }),
             "{error:?}"
         );
-        return;
+    } else {
+        fs::set_permissions(index, fs::Permissions::from_mode(0o000)).unwrap();
+        let error = listing(&backend, FileKind::Index).unwrap_err();
+        assert_eq!(said(&error).0, Trouble::Denied);
     }
-    let closed = fs::Permissions::from_mode(0o000);
-    fs::set_permissions(place.path("repository/index"), closed).unwrap();
-    let error = listing(&backend, FileKind::Index).unwrap_err();
-    assert_eq!(said(&error).0, Trouble::Denied);
 }
 
 #[test]
@@ -273,7 +272,6 @@ fn options_that_do_not_exist_are_named_before_anything_is_contacted() {
     );
 }
 
-/// Runs with a file system of a few MiB mounted for this thread and the server alone.
 #[test]
 fn a_disk_that_is_full() {
     let place = Place::new();

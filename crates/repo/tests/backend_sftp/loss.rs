@@ -222,3 +222,33 @@ fn a_server_that_was_away_is_found_again() {
     place.sshd.start_again();
     assert!(backend.size(FileName::CONFIG).unwrap_err().is_missing());
 }
+
+#[test]
+fn nothing_is_left_running() {
+    let place = Place::new();
+    let number = place.path("pid");
+    let noted = |then: &str| format!("sh -c \"echo \\$\\$ > '{}'; {then}\"", number.display());
+    let is_running = || {
+        let pid = fs::read_to_string(&number).unwrap();
+        Path::new("/proc").join(pid.trim()).exists()
+    };
+    let mut options = place.sshd.options();
+    let arguments = options.settings.remove("sftp.args").unwrap();
+    let ssh = format!(
+        "exec ssh {arguments} -p {} -s 127.0.0.1 sftp",
+        place.sshd.port()
+    );
+    options.settings.insert("sftp.command".into(), noted(&ssh));
+    let backend = place.backend_with("repository", &options);
+    backend.create().unwrap();
+    assert!(is_running());
+    drop(backend);
+    assert!(!is_running());
+    // One that neither greets nor listens is not waited for.
+    options.stall = Duration::from_secs(1);
+    let deaf = noted("trap '' TERM; exec sleep 1000");
+    options.settings.insert("sftp.command".into(), deaf);
+    let backend = place.backend_with("repository", &options);
+    assert!(backend.size(FileName::CONFIG).is_err());
+    assert!(!is_running());
+}

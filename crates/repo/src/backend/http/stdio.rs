@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::unix::pipe;
@@ -287,15 +287,16 @@ async fn pass_on(
                 Err(_) => break Err(silent(stall).why),
                 Ok(None) => break Ok(None),
                 Ok(Some(Err(error))) => break Err(lifeboat_flow::chain(&error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) => break Ok(Some(bytes)),
+                Ok(Some(Ok(frame))) => {
                     // Trailers say nothing that we ask for.
-                    Err(_) => {}
-                },
+                    if let Ok(bytes) = frame.into_data() {
+                        break Ok(Some(bytes));
+                    }
+                }
             }
         };
         let is_last = !matches!(bytes, Ok(Some(_)));
-        if pieces.try_send(bytes.map(Option::<Bytes>::from)).is_err() || is_last {
+        if pieces.try_send(bytes).is_err() || is_last {
             return;
         }
     }

@@ -27,6 +27,8 @@ const BUFFER_BYTES: usize = 128 * 1024;
 const EXPECT_MIN_BYTES: usize = 1 << 20;
 /// How long that word is waited for; a server that does not know it says nothing.
 const EXPECT_MAX: Duration = Duration::from_secs(2);
+/// How the standard library begins what the resolver says.
+const LOOKUP_FAILED: &str = "failed to lookup address information";
 /// Variables that name a proxy, in the order in which they count.
 const PROXIES: [&str; 6] = [
     "ALL_PROXY",
@@ -166,6 +168,13 @@ fn of_ureq(error: &ureq::Error) -> TransportError {
 
 fn of_io(cause: &io::Error) -> TransportError {
     use io::ErrorKind as Kind;
+    // A failed look-up has a text, and no kind that could be asked for.
+    if let Some(why) = cause.to_string().strip_prefix(LOOKUP_FAILED) {
+        return TransportError {
+            trouble: Trouble::Unreachable,
+            why: format!("the name of the server can't be looked up{why}"),
+        };
+    }
     // A failed handshake comes as an input error with the reason inside.
     let tls = cause
         .get_ref()

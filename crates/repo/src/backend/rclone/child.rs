@@ -46,7 +46,7 @@ pub(super) struct End {
 
 impl End {
     /// That it ended while it was needed: it may run longer next time.
-    pub(super) fn as_interruption(self) -> TransportError {
+    pub(super) fn into_interruption(self) -> TransportError {
         TransportError {
             trouble: Trouble::Transient,
             why: self.words,
@@ -54,7 +54,7 @@ impl End {
     }
 
     /// That it ended before it answered: it will do so again, unless somebody killed it.
-    pub(super) fn as_failure_to_start(self) -> TransportError {
+    pub(super) fn into_failure_to_start(self) -> TransportError {
         let trouble = match self.status.signal() {
             Some(signal) if BY_OTHERS.contains(&signal) => Trouble::Transient,
             _ => Trouble::Program,

@@ -139,6 +139,23 @@ impl Server {
             .map_err(|error| self.failed("read", &name.to_string(), error))
     }
 
+    /// Whether the so many bytes that are kept under a name are the beginning of this content, and not all of it.
+    pub(super) fn begins(
+        &self,
+        name: FileName,
+        size_bytes: u64,
+        data: &[&[u8]],
+    ) -> Result<bool, BackendError> {
+        let whole = data.concat();
+        let part = usize::try_from(size_bytes)
+            .ok()
+            .and_then(|size| whole.get(..size));
+        match part {
+            Some(part) if part.len() < whole.len() => self.holds(name, &[part]),
+            _ => Ok(false),
+        }
+    }
+
     pub(super) fn failed(
         &self,
         doing: &'static str,

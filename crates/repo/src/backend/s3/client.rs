@@ -21,6 +21,9 @@ const SENDINGS_MAX: usize = 3;
 /// How far clocks may be apart before that is what a refusal is about, in seconds. Amazon allows 15 minutes.
 const CLOCK_SLACK_SECONDS: i64 = 5 * 60;
 
+/// Shorter ones are no secrets, and would make holes into every sentence.
+const SECRET_MIN_BYTES: usize = 8;
+
 /// One request.
 #[derive(Clone, Copy)]
 pub(super) struct Ask<'a> {
@@ -233,13 +236,10 @@ impl Client {
             Trouble::Clock => {
                 let offset = self.offset_seconds.load(Ordering::Relaxed);
                 failure.why = format!(
-                    "{}; this machine's clock is {} the server's",
+                    "{}; this machine's clock is {} seconds {} the server's",
                     failure.why,
-                    match offset {
-                        0 => "as".to_owned(),
-                        ahead if ahead < 0 => format!("{} seconds before", -ahead),
-                        behind => format!("{behind} seconds behind"),
-                    }
+                    offset.saturating_abs(),
+                    if offset < 0 { "before" } else { "behind" }
                 );
             }
             _ => {}
@@ -250,7 +250,8 @@ impl Client {
                 credentials.session_token.as_ref(),
             ]
         });
-        for secret in secrets.flatten() {
+        let secrets = secrets.flatten();
+        for secret in secrets.filter(|secret| secret.reveal().len() >= SECRET_MIN_BYTES) {
             failure.why = failure.why.replace(secret.reveal(), "***");
         }
         failure
@@ -306,4 +307,272 @@ fn seconds(date: &str) -> Option<i64> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new();
     let moment = parser.parse_timestamp(date.trim()).ok()?;
     Some(moment.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::Secret;
+    use crate::backend::http::TransportError;
+
+    type Answer = (u16, Vec<(&'static str, String)>, String);
+
+    /// Gives one answer after the other and keeps what was asked.
+    #[derive(Clone, Default)]
+    struct Scripted {
+        answers: Arc<Mutex<Vec<Answer>>>,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Transport for Scripted {
+        fn send(&self, request: &Request<'_>) -> Result<Response, TransportError> {
+            let header = |wanted: &str| {
+                let found = request.headers.iter().find(|(name, _)| *name == wanted);
+                found.map_or("", |(_, value)| value.as_str())
+            };
+            let authorization = header("authorization");
+            let scope = authorization.split('/').nth(2).unwrap_or("anonymous");
+            let asked = format!(
+                "{} {} {scope} {}",
+                request.method,
+                request.url,
+                header("x-amz-date")
+            );
+            self.asked.lock().unwrap().push(asked);
+            let mut answers = self.answers.lock().unwrap();
+            let (status, headers, body) = match answers.is_empty() {
+                true => (200, Vec::new(), String::new()),
+                false => answers.remove(0),
+            };
+            let headers = headers.into_iter();
+            Ok(Response {
+                status,
+                headers: headers
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+                length_bytes: Some(body.len() as u64),
+                body: Box::new(Cursor::new(body)),
+            })
+        }
+    }
+
+    fn client(endpoint: &str, bucket: &str, set: &[(&str, &str)], script: &Scripted) -> Client {
+        let mut options = BackendOptions::default();
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "a long secret"),
+        ] {
+            options.variables.insert(name.into(), Secret::new(value));
+        }
+        for (name, value) in set {
+            options.settings.insert((*name).into(), (*value).into());
+        }
+        let settings = Settings::read(&options).unwrap();
+        Client::new(
+            Box::new(script.clone()),
+            endpoint,
+            bucket,
+            &settings,
+            &options,
+        )
+        .unwrap()
+    }
+
+    /// URL and region of every request.
+    fn asked(script: &Scripted) -> Vec<String> {
+        let asked = std::mem::take(&mut *script.asked.lock().unwrap());
+        let cut = asked
+            .iter()
+            .map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+        cut.collect()
+    }
+
+    fn error(code: &str, more: &str) -> String {
+        format!("<Error><Code>{code}</Code><Message>words</Message>{more}</Error>")
+    }
+
+    #[test]
+    fn the_bucket_is_where_the_server_wants_it() {
+        let path: &[_] = &[("s3.bucket-lookup", "path")];
+        let dns: &[_] = &[("s3.bucket-lookup", "dns")];
+        for (endpoint, bucket, set, expected) in [
+            (
+                "https://s3.example.net",
+                "b",
+                &[][..],
+                "GET https://s3.example.net/b/k us-east-1",
+            ),
+            (
+                "https://s3.example.net:443",
+                "b",
+                dns,
+                "GET https://b.s3.example.net/k us-east-1",
+            ),
+            (
+                "http://[::1]:3900",
+                "b",
+                &[],
+                "GET http://[::1]:3900/b/k us-east-1",
+            ),
+            ("http://Host:80", "b", &[], "GET http://host/b/k us-east-1"),
+            (
+                "https://s3.amazonaws.com",
+                "b",
+                &[],
+                "GET https://b.s3.amazonaws.com/k us-east-1",
+            ),
+            (
+                "https://s3.amazonaws.com",
+                "b.c",
+                &[],
+                "GET https://s3.amazonaws.com/b.c/k us-east-1",
+            ),
+            (
+                "https://s3.amazonaws.com",
+                "b",
+                path,
+                "GET https://s3.amazonaws.com/b/k us-east-1",
+            ),
+            (
+                "https://s3.eu-west-1.amazonaws.com",
+                "b",
+                &[],
+                "GET https://b.s3.eu-west-1.amazonaws.com/k eu-west-1",
+            ),
+            (
+                "https://s3.cn-north-1.amazonaws.com.cn",
+                "b",
+                path,
+                "GET https://s3.cn-north-1.amazonaws.com.cn/b/k cn-north-1",
+            ),
+            (
+                "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com",
+                "b",
+                &[("s3.region", "eu-west-1")],
+                "GET https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com/b/k eu-west-1",
+            ),
+        ] {
+            let script = Scripted::default();
+            let client = client(endpoint, bucket, set, &script);
+            client.send(&Ask::new("GET", "k")).unwrap();
+            assert_eq!(asked(&script), [expected]);
+        }
+    }
+
+    #[test]
+    fn amazons_buckets_are_followed_to_their_regions() {
+        for (endpoint, answer) in [
+            (
+                "https://s3.amazonaws.com",
+                (
+                    400,
+                    Vec::new(),
+                    error("AuthorizationHeaderMalformed", "<Region>eu-west-3</Region>"),
+                ),
+            ),
+            (
+                "https://s3.amazonaws.com",
+                (
+                    301,
+                    vec![("x-amz-bucket-region", "eu-west-3".to_owned())],
+                    String::new(),
+                ),
+            ),
+            (
+                "https://s3.eu-west-1.amazonaws.com",
+                (
+                    301,
+                    vec![("x-amz-bucket-region", "eu-west-3".to_owned())],
+                    error("PermanentRedirect", ""),
+                ),
+            ),
+        ] {
+            let script = Scripted::default();
+            script.answers.lock().unwrap().push(answer.clone());
+            let followed = client(endpoint, "b", &[], &script);
+            followed.send(&Ask::new("HEAD", "k")).unwrap();
+            followed.send(&Ask::new("HEAD", "k")).unwrap();
+            let asked = asked(&script);
+            assert_eq!(asked.len(), 3);
+            assert_eq!(
+                asked[1],
+                "HEAD https://b.s3.eu-west-3.amazonaws.com/k eu-west-3"
+            );
+            assert_eq!(asked[2], asked[1], "it is remembered");
+
+            script.answers.lock().unwrap().push(answer);
+            let fixed = client(endpoint, "b", &[("s3.region", "eu-west-2")], &script);
+            assert!(fixed.send(&Ask::new("HEAD", "k")).is_err());
+        }
+    }
+
+    #[test]
+    fn a_region_that_is_told_with_another_error_is_not_learned() {
+        let script = Scripted::default();
+        let answer = (
+            404,
+            Vec::new(),
+            error("NoSuchKey", "<Region>eu-west-3</Region>"),
+        );
+        script.answers.lock().unwrap().push(answer);
+        let client = client("https://host", "b", &[], &script);
+        let failure = client.send(&Ask::new("GET", "k")).map(|_| ()).unwrap_err();
+        assert_eq!(
+            (failure.code.as_str(), asked(&script).len()),
+            ("NoSuchKey", 1)
+        );
+    }
+
+    #[test]
+    fn the_time_is_learned_from_a_refusal() {
+        let script = Scripted::default();
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        let ahead = Timestamp::from_second(now_seconds() + 7200).unwrap();
+        let date = printer.timestamp_to_rfc9110_string(&ahead).unwrap();
+        let skewed = (403, vec![("date", date)], error("RequestTimeTooSkewed", ""));
+        script.answers.lock().unwrap().push(skewed.clone());
+        let client = client("https://host", "b", &[], &script);
+        client.send(&Ask::new("GET", "k")).unwrap();
+        let asked: Vec<String> = script.asked.lock().unwrap().clone();
+        let seconds = |line: &String| {
+            let text = line.rsplit_once(' ').unwrap().1;
+            let moment = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).unwrap();
+            moment
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .unwrap()
+                .timestamp()
+                .as_second()
+        };
+        let learned = seconds(&asked[1]) - seconds(&asked[0]);
+        assert!((7190..7210).contains(&learned), "{learned}");
+        // The server still says so although the time is what it said.
+        script
+            .answers
+            .lock()
+            .unwrap()
+            .extend([skewed.clone(), skewed]);
+        let failure = client.send(&Ask::new("GET", "k")).map(|_| ()).unwrap_err();
+        assert_eq!(failure.trouble, Trouble::Clock);
+        assert!(
+            failure.why.contains("seconds behind the server's"),
+            "{}",
+            failure.why
+        );
+    }
+
+    #[test]
+    fn who_is_nobody_signs_nothing() {
+        let script = Scripted::default();
+        let client = client(
+            "https://host",
+            "b",
+            &[("s3.unsafe-anonymous-auth", "yes")],
+            &script,
+        );
+        client.send(&Ask::new("GET", "k")).unwrap();
+        assert_eq!(asked(&script), ["GET https://host/b/k anonymous"]);
+    }
 }

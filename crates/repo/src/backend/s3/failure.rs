@@ -56,7 +56,12 @@ impl Failure {
 
     /// What an answer with such a status says.
     pub(super) fn of(response: &mut Response) -> Self {
-        let body = response.read(ERROR_MAX_BYTES).unwrap_or_default();
+        let body = match response.read(ERROR_MAX_BYTES) {
+            Ok(body) => body,
+            // A status alone may be that of something between, and says less than what was lost.
+            Err(error) if error.trouble == Trouble::Transient => return error.into(),
+            Err(_) => Vec::new(),
+        };
         let told = Element::parse(&body).filter(|root| root.name() == "Error");
         let mut failure = Self::told(response.status, told.as_ref());
         let header = |name: &str| response.header(name).map(str::to_owned);

@@ -427,6 +427,9 @@ pub(super) fn parse_room(answer: &[u8]) -> Option<Room> {
 
 #[cfg(test)]
 mod tests {
+    use lifeboat_testkit::random::Random;
+    use lifeboat_testkit::replay::{Note, seed};
+
     use super::*;
 
     /// An answer as a server writes it, without the length before it.
@@ -506,6 +509,28 @@ mod tests {
         }
         assert!(parse_hello(&[2, 0, 0, 0, 3, 0, 0, 0, 9, 1]).is_none());
         assert!(parse_hello(b"Welcome").is_none());
+    }
+
+    #[test]
+    fn no_packet_makes_it_panic_or_reserve_more_than_it_has() {
+        let seed = seed();
+        let _seed = Note::seed(seed);
+        let mut random = Random::new(seed);
+        for _ in 0..20_000 {
+            let length = random.index(80);
+            let mut packet = random.bytes(length);
+            // Small numbers are lengths that fit now and then.
+            packet.iter_mut().for_each(|byte| *byte &= 0x0f);
+            if let Some(first) = packet.first_mut() {
+                *first = 100 + *first % 6;
+            }
+            let _ = parse_hello(&packet);
+            let _ = parse_limits(&packet);
+            let _ = parse_room(&packet);
+            if let Some((_, Answer::Names(names))) = parse(packet) {
+                assert!(names.len() <= length / 12);
+            }
+        }
     }
 
     #[test]

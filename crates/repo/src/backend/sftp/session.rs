@@ -179,7 +179,7 @@ impl Session {
     /// Sends a request; that this failed shows when its answer is waited for.
     pub(super) fn send(&self, request: Request) -> Ticket<'_> {
         let (sender, answer) = bounded(1);
-        if let Some(number) = self.shared.expect(sender) {
+        if let Some(number) = self.shared.register(sender) {
             let bytes = request.numbered(number);
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(cause) = writer.write_all(&bytes) {
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// The number of a new request, or none if nobody will answer it.
-    fn expect(&self, sender: Sender<Answer>) -> Option<u32> {
+    fn register(&self, sender: Sender<Answer>) -> Option<u32> {
         let mut waiting = self.lock();
         if waiting.loss.is_some() {
             return None;

@@ -1,0 +1,94 @@
+//! What no snapshot leads to any more is found again, also where index files are lost.
+
+use std::fs;
+
+use crate::common::{Place, Program, summary};
+use crate::history::{assert_sound, clone, history, names};
+
+/// Paths of a snapshot, without the first directory.
+fn paths(program: &Program, id: &str) -> Vec<String> {
+    let said = program.run(["--no-lock", "ls", id]).ok();
+    let lines = said
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with('/'));
+    let mut paths: Vec<String> = lines.collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn a_forgotten_snapshot_comes_back_as_with_restic() {
+    let place = Place::new();
+    history(&place, &place.repository());
+    place
+        .ours()
+        .run(["forget", "--tag", "one", "--unsafe-allow-remove-all"])
+        .ok();
+    let theirs = clone(&place.repository(), &place.path("theirs"));
+    let (ours, restic) = (place.ours(), Program::current(&theirs));
+    let dry = summary(&ours.run(["recover", "--dry-run", "--json"]).ok());
+    assert_eq!(
+        (&dry["roots"], &dry["snapshot_id"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(names(&place.repository(), "snapshots").len(), 2);
+    let done = summary(&ours.run(["recover", "--json"]).ok());
+    assert!(done["snapshot_id"].is_string());
+    restic.run(["recover"]).ok();
+    let reader = place.current();
+    assert_eq!(paths(&reader, "latest"), paths(&restic, "latest"));
+    let shown = |program: &Program| {
+        let said = program
+            .run(["--no-lock", "snapshots", "latest", "--json"])
+            .ok();
+        let all: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        let latest = &all[0];
+        ["paths", "tags", "hostname", "username"].map(|name| latest[name].clone())
+    };
+    assert_eq!(shown(&reader), shown(&restic));
+    assert_sound(&place.repository());
+    let again = summary(&ours.run(["recover", "--json"]).ok());
+    assert_eq!(again["roots"], 0);
+}
+
+#[test]
+fn everything_comes_back_when_snapshots_and_index_are_lost() {
+    let place = Place::new();
+    history(&place, &place.repository());
+    let reader = place.current();
+    let before = paths(&reader, "latest");
+    for folder in ["snapshots", "index"] {
+        for name in names(&place.repository(), folder) {
+            fs::remove_file(place.repository().join(folder).join(name)).unwrap();
+        }
+    }
+    let dry = place.ours().run(["recover", "--dry-run"]).ok();
+    assert!(
+        dry.text().contains("3 directories would be recovered"),
+        "{}",
+        dry.text()
+    );
+    assert!(names(&place.repository(), "index").is_empty());
+    place.ours().run(["recover"]).ok();
+    assert_sound(&place.repository());
+    let after = paths(&reader, "latest");
+    // One of the directories is the newest snapshot.
+    let found = after
+        .iter()
+        .filter(|path| path.matches('/').count() == 1)
+        .any(|root| {
+            let below = after
+                .iter()
+                .filter_map(|path| path.strip_prefix(root.as_str()));
+            let below: Vec<&str> = below.filter(|path| !path.is_empty()).collect();
+            below == before.iter().map(String::as_str).collect::<Vec<_>>()
+        });
+    assert!(found, "{before:?}\n{after:?}");
+    let said = place.ours().run(["recover"]).ok();
+    assert!(
+        said.text().contains("belongs to a snapshot"),
+        "{}",
+        said.text()
+    );
+}

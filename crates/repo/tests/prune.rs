@@ -1,0 +1,610 @@
+//! Prune on whole repositories: killed, disturbed, beside writers without locks, on damaged packs, and where nothing may
+//! be removed. Every snapshot stays readable at every step, and the end is the same.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use lifeboat_flow::{Cancel, Counters, Event, EventSink};
+use lifeboat_format::{BlobKind, Id, Snapshot, Timestamp};
+use lifeboat_repo::backend::{
+    Backend, BackendError, FileKind, FileName, LocalBackend, MemoryBackend,
+};
+use lifeboat_repo::prune::{Fate, Look, MaxUnused, Prune, PruneOptions, Removed};
+use lifeboat_repo::{
+    BlobReader, CheckOptions, FindingKind, Identity, Index, Ingest, IngestOptions, KeyCost,
+    LockGuard, LockRequest, LockTiming, PackListing, RepoError, Repository, remove_locks,
+};
+use lifeboat_testkit::crash::CrashPoints;
+use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
+use lifeboat_testkit::random::Random;
+use lifeboat_testkit::replay::{self, Note};
+
+const HOUR: i64 = 3600;
+const PACK_BYTES: usize = 60_000;
+/// Points of a matrix that a normal run tries.
+const SAMPLE: usize = 60;
+
+struct Silent;
+
+impl EventSink for Silent {
+    fn event(&self, _: Event) {}
+}
+
+fn at(hours: i64) -> Timestamp {
+    Timestamp::utc(1_800_000_000 + hours * HOUR, 0)
+}
+
+fn init(backend: impl Backend + 'static) -> Arc<Repository> {
+    let who = Identity::default();
+    let made = Repository::init(Arc::new(backend), b"x", 2, None, &who, KeyCost::Test);
+    Arc::new(made.unwrap())
+}
+
+fn open(backend: impl Backend + 'static) -> Result<Arc<Repository>, RepoError> {
+    Repository::open(Arc::new(backend), b"x", None).map(Arc::new)
+}
+
+fn lock(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, RepoError> {
+    let timing = LockTiming {
+        settle: Duration::from_millis(1),
+        ..LockTiming::default()
+    };
+    let request = LockRequest {
+        exclusive,
+        retry_for: Duration::ZERO,
+        timing,
+    };
+    let who = Identity::of_this_process();
+    LockGuard::take(repository, &who, request, &Silent, &Cancel::new())
+}
+
+fn ingest_options() -> IngestOptions {
+    IngestOptions {
+        pack_size_bytes: PACK_BYTES,
+        uploaders: 1,
+        ..IngestOptions::default()
+    }
+}
+
+fn options() -> PruneOptions {
+    PruneOptions {
+        max_unused: MaxUnused::Bytes(0),
+        small_pack_bytes: Some(1),
+        ingest: ingest_options(),
+        ..PruneOptions::default()
+    }
+}
+
+fn content(number: u64) -> Vec<u8> {
+    Random::new(number).bytes(5_000 + usize::try_from(number % 7).unwrap() * 2_000)
+}
+
+fn index(repository: &Repository, listing: PackListing) -> Result<Index, RepoError> {
+    let (index, report) = repository.load_index(listing, &Cancel::new())?;
+    match report.damaged.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(index),
+    }
+}
+
+/// A backup of some blobs by a writer that knows this index.
+fn write(repository: &Repository, index: Index, blobs: &BTreeSet<u64>) -> Result<Id, RepoError> {
+    let ids: Vec<Id> = blobs
+        .iter()
+        .map(|number| Id::of(&content(*number)))
+        .collect();
+    let list: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+    let size: usize = blobs.iter().map(|number| content(*number).len()).sum();
+    let time = "2026-01-01T00:00:00Z";
+    let tree = format!(
+        "{{\"nodes\":[{{\"name\":\"file\",\"type\":\"file\",\"mode\":420,\"mtime\":\"{time}\",\"atime\":\"{time}\",\"ctime\":\"{time}\",\"uid\":0,\"gid\":0,\"size\":{size},\"content\":[{}]}}]}}\n",
+        list.join(",")
+    );
+    let index = RwLock::new(index);
+    Ingest::run(repository, &index, None, ingest_options(), |ingest| {
+        let mut sealer = ingest.sealer()?;
+        for number in blobs {
+            let plain = content(*number);
+            ingest.add(BlobKind::Data, Id::of(&plain), &plain, &mut sealer)?;
+        }
+        let json = tree.as_bytes();
+        ingest.add(BlobKind::Tree, Id::of(json), json, &mut sealer)?;
+        Ok::<(), RepoError>(())
+    })?;
+    let snapshot = Snapshot {
+        time: lifeboat_repo::now(),
+        parent: None,
+        tree: Id::of(tree.as_bytes()),
+        paths: vec!["/data".into()],
+        hostname: "host".into(),
+        username: String::new(),
+        uid: 0,
+        gid: 0,
+        excludes: Vec::new(),
+        tags: Vec::new(),
+        original: None,
+        program_version: String::new(),
+        summary: None,
+    };
+    repository.save_snapshot(&snapshot)
+}
+
+fn back_up(repository: &Repository, blobs: &BTreeSet<u64>) -> Id {
+    let known = index(repository, PackListing::Compare).unwrap();
+    write(repository, known, blobs).unwrap()
+}
+
+/// The whole of a prune, as the command line runs it.
+fn prune(
+    repository: &Arc<Repository>,
+    options: PruneOptions,
+    now: Timestamp,
+) -> Result<(Look, Removed), RepoError> {
+    let (counters, cancel) = (Counters::default(), Cancel::new());
+    let prune = Prune {
+        repository,
+        options,
+        forgotten: BTreeSet::new(),
+        counters: &counters,
+        events: &Silent,
+        cancel: &cancel,
+    };
+    let shared = lock(repository, false)?;
+    let first = prune.look(now)?;
+    let repacked = prune.repack(&first, &shared)?;
+    drop(shared);
+    let alone = lock(repository, true)?;
+    let last = prune.look_again(&first, repacked, now)?;
+    let removed = prune.remove(&last, &alone)?;
+    Ok((last, removed))
+}
+
+fn blobs(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
+    numbers.into_iter().collect()
+}
+
+/// Reads everything that snapshots need, as the next process does.
+fn assert_readable(repository: &Repository) {
+    let snapshots = repository.snapshots().unwrap();
+    assert!(snapshots.damaged.is_empty());
+    let index = index(repository, PackListing::Skip).unwrap();
+    let reader = BlobReader::new(repository, &index);
+    let mut out = Vec::new();
+    for (_, snapshot) in &snapshots.all {
+        for node in &reader.tree(snapshot.tree).unwrap().nodes {
+            for blob in node.content.iter().flatten() {
+                reader.read(BlobKind::Data, *blob, &mut out).unwrap();
+            }
+        }
+    }
+}
+
+fn findings(repository: &Repository) -> Vec<FindingKind> {
+    let options = CheckOptions {
+        read_packs: Some(repository.packs().unwrap().into_keys().collect()),
+        threads: 2,
+    };
+    let checked = repository.check(&options, &Counters::default(), &Cancel::new());
+    let findings = checked.unwrap().findings.into_iter();
+    let serious = findings.filter(|finding| finding.serious);
+    serious.map(|finding| finding.kind).collect()
+}
+
+fn assert_sound(repository: &Repository) {
+    assert_readable(repository);
+    assert_eq!(findings(repository), []);
+}
+
+/// The blobs of the index and how many packs there are, indexed and in all.
+fn state(repository: &Repository) -> (BTreeSet<(BlobKind, Id)>, usize, bool) {
+    let index = index(repository, PackListing::Compare).unwrap();
+    let (mut all, mut places) = (BTreeSet::new(), 0);
+    index.each(|kind, id, _| {
+        all.insert((kind, id));
+        places += 1;
+    });
+    let packs: BTreeSet<Id> = index.packs().map(|(id, _)| id).collect();
+    let listed: BTreeSet<Id> = repository.packs().unwrap().into_keys().collect();
+    (all, places, packs == listed)
+}
+
+/// Prunes until nothing waits any more, and looks at the end: what is needed, once, and nothing else.
+fn assert_end(repository: &Arc<Repository>, needed: &BTreeSet<u64>, from_hour: i64) {
+    for round in 0..4 {
+        prune(repository, options(), at(from_hour + round * 30)).unwrap();
+        assert_sound(repository);
+    }
+    let (all, places, is_tidy) = state(repository);
+    let data: BTreeSet<Id> = all
+        .iter()
+        .filter(|(kind, _)| *kind == BlobKind::Data)
+        .map(|(_, id)| *id)
+        .collect();
+    let expected: BTreeSet<Id> = needed
+        .iter()
+        .map(|number| Id::of(&content(*number)))
+        .collect();
+    assert_eq!(data, expected);
+    assert_eq!(places, all.len(), "copies are left");
+    assert!(is_tidy, "packs are left");
+}
+
+/// A repository in which prune has everything to do: packs to repack, to mark, to delete and to index again, and one
+/// that no index file names.
+fn eventful() -> (MemoryBackend, BTreeSet<u64>) {
+    let backend = MemoryBackend::new();
+    let repository = init(backend.clone());
+    let needed = blobs((0..40).filter(|number| number % 3 != 0));
+    let first = back_up(&repository, &blobs(0..40));
+    let old = back_up(&repository, &blobs(100..120));
+    let reused = back_up(&repository, &blobs(200..210));
+    let known = index(&repository, PackListing::Compare).unwrap();
+    for id in [old, reused] {
+        repository.remove_snapshot(id).unwrap();
+    }
+    prune(&repository, options(), at(0)).unwrap();
+    // One that takes no locks relied on what is marked now.
+    write(&repository, known, &blobs(200..205)).unwrap();
+    back_up(&repository, &needed);
+    repository.remove_snapshot(first).unwrap();
+    // A writer that was killed before it wrote its index.
+    let before = repository.ids(FileKind::Index).unwrap();
+    let killed = back_up(&repository, &blobs(300..302));
+    repository.remove_snapshot(killed).unwrap();
+    for id in repository.ids(FileKind::Index).unwrap() {
+        if !before.contains(&id) {
+            backend.remove(FileName::new(FileKind::Index, id)).unwrap();
+        }
+    }
+    (backend, &needed | &blobs(200..205))
+}
+
+#[test]
+fn what_is_needed_stays_and_the_rest_goes_a_day_later() {
+    let (backend, needed) = eventful();
+    let repository = open(backend.clone()).unwrap();
+    assert_readable(&repository);
+    assert!(
+        findings(&repository)
+            .iter()
+            .all(|kind| *kind == FindingKind::PackMarked)
+    );
+    let (look, removed) = prune(&repository, options(), at(30)).unwrap();
+    assert!(
+        removed.marked > 3 && removed.recovered > 0 && removed.deleted > 0,
+        "{removed:?}"
+    );
+    assert_eq!(look.plan.stats.unindexed.packs, 2);
+    assert_sound(&repository);
+    // What was indexed again holds some waste, which goes as that of any other pack.
+    prune(&repository, options(), at(30)).unwrap();
+    // Before the time has come nothing happens.
+    let (look, removed) = prune(&repository, options(), at(52)).unwrap();
+    assert!(look.changes().all(|(_, fate, _)| fate == Fate::Wait));
+    assert_eq!((removed.deleted, removed.index_files_written), (0, 0));
+    let (_, removed) = prune(&repository, options(), at(53)).unwrap();
+    assert!(removed.deleted > 3);
+    assert_end(&repository, &needed, 54);
+}
+
+#[test]
+fn at_once_if_that_is_wanted() {
+    let (backend, needed) = eventful();
+    let repository = open(backend).unwrap();
+    let wanted = PruneOptions {
+        instant_delete: true,
+        ..options()
+    };
+    let (_, removed) = prune(&repository, wanted, at(1)).unwrap();
+    assert!(removed.marked == 0 && removed.deleted > 5);
+    assert_sound(&repository);
+    assert!(state(&repository).2);
+    assert_end(&repository, &needed, 2);
+}
+
+#[test]
+fn a_prune_is_killed_anywhere() {
+    let (base, needed) = eventful();
+    let seed = replay::seed();
+    let _seed = Note::seed(seed);
+    for instant_delete in [false, true] {
+        let wanted = PruneOptions {
+            instant_delete,
+            threads: 1,
+            ..options()
+        };
+        CrashPoints::sampled(seed, SAMPLE).run(
+            || base.fork(),
+            |backend| prune(&open(backend)?, wanted, at(30)).map(|_| ()),
+            |left, point, done| {
+                assert!(point.is_some() || done.is_ok());
+                let repository = open(left.clone()).unwrap();
+                remove_locks(&repository, true).unwrap();
+                assert_readable(&repository);
+                let allowed = |kind: &FindingKind| *kind == FindingKind::PackMarked;
+                assert!(findings(&repository).iter().all(allowed));
+                assert_end(&repository, &needed, 31);
+            },
+        );
+    }
+}
+
+#[test]
+fn one_operation_fails_or_lies() {
+    let (base, needed) = eventful();
+    let seed = replay::seed();
+    let _seed = Note::seed(seed);
+    let mut random = Random::new(seed);
+    let recording = FaultyBackend::recording(base.fork());
+    prune(&open(recording.clone()).unwrap(), options(), at(30)).unwrap();
+    let operations = recording.log().len() as u64;
+    let soak = std::env::var_os("LIFEBOAT_SOAK").is_some();
+    let mut failed = 0;
+    for number in 0..operations {
+        for fault in [
+            Fault::FailBefore,
+            Fault::FailAfter,
+            Fault::Truncate,
+            Fault::FlipBit,
+            Fault::HideNewest(1),
+            Fault::HideNewest(3),
+        ] {
+            if !soak && !random.chance(8) {
+                continue;
+            }
+            let _note = Note::new(format!("{fault:?} at operation {number}"));
+            let backend = FaultyBackend::new(base.fork(), FaultPlan::at(number, fault));
+            let done =
+                open(backend.clone()).and_then(|repository| prune(&repository, options(), at(30)));
+            failed += u64::from(done.is_err());
+            let repository = open(backend.inner().clone()).unwrap();
+            remove_locks(&repository, true).unwrap();
+            assert_readable(&repository);
+            assert_end(&repository, &needed, 31);
+        }
+    }
+    assert!(failed > 0, "no fault was noticed");
+}
+
+#[test]
+fn histories_with_a_writer_that_takes_no_locks() {
+    let seed = replay::seed();
+    let _seed = Note::seed(seed);
+    for (number, on_disk) in [false, false, true].into_iter().enumerate() {
+        let mut random = Random::new(seed + number as u64);
+        let dir = tempfile::tempdir().unwrap();
+        let repository = if on_disk {
+            init(LocalBackend::new(dir.path().join("r")))
+        } else {
+            init(MemoryBackend::new())
+        };
+        let mut kept: Vec<(Id, BTreeSet<u64>)> = Vec::new();
+        let mut hour = 0;
+        for _ in 0..25 {
+            let chosen = blobs((0..30).filter(|_| random.chance(40)));
+            match random.below(4) {
+                0 => kept.push((back_up(&repository, &chosen), chosen)),
+                1 if !kept.is_empty() => {
+                    let (id, _) = kept.swap_remove(random.index(kept.len()));
+                    repository.remove_snapshot(id).unwrap();
+                }
+                2 => {
+                    // It loads the index, others forget and prune, then it writes: less than 23 hours later.
+                    let known = index(&repository, PackListing::Compare).unwrap();
+                    if !kept.is_empty() && random.chance(70) {
+                        let (id, _) = kept.swap_remove(random.index(kept.len()));
+                        repository.remove_snapshot(id).unwrap();
+                    }
+                    for _ in 0..random.below(3) {
+                        hour += i64::try_from(random.below(10)).unwrap();
+                        prune(&repository, options(), at(hour)).unwrap();
+                    }
+                    kept.push((write(&repository, known, &chosen).unwrap(), chosen));
+                    // Its snapshot is there; a prune before the marks are due finds it.
+                    assert_readable(&repository);
+                    prune(&repository, options(), at(hour)).unwrap();
+                    assert_sound(&repository);
+                }
+                _ => {
+                    hour += i64::try_from(random.below(40)).unwrap();
+                    let wanted = PruneOptions {
+                        max_unused: *random.pick(&[
+                            MaxUnused::Bytes(0),
+                            MaxUnused::Percent(30.0),
+                            MaxUnused::Unlimited,
+                        ]),
+                        max_repack_bytes: *random.pick(&[u64::MAX, 100_000]),
+                        ..options()
+                    };
+                    prune(&repository, wanted, at(hour)).unwrap();
+                    assert_sound(&repository);
+                }
+            }
+            assert_readable(&repository);
+        }
+        let needed = kept.into_iter().flat_map(|(_, blobs)| blobs).collect();
+        assert_end(&repository, &needed, hour + 1);
+    }
+}
+
+/// Flips a bit within the first blob of each pack of a kind.
+fn damage(backend: &MemoryBackend, repository: &Repository, chosen: impl Fn(usize) -> bool) {
+    for (number, (id, _)) in repository.packs().unwrap().into_iter().enumerate() {
+        if chosen(number) {
+            let name = FileName::new(FileKind::Pack, id);
+            let mut bytes = backend.load(name, 1 << 30).unwrap();
+            bytes[20] ^= 1;
+            backend.save(name, &[&bytes]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn of_two_copies_the_good_one_stays() {
+    let backend = MemoryBackend::new();
+    let repository = init(backend.clone());
+    let all = blobs(0..30);
+    // Two writers at once store everything twice.
+    let known = index(&repository, PackListing::Compare).unwrap();
+    write(&repository, known, &all).unwrap();
+    write(&repository, Index::new(), &all).unwrap();
+    let packs = repository.packs().unwrap().len();
+    for broken in 0..packs {
+        let copy = backend.fork();
+        let repository = open(copy.clone()).unwrap();
+        damage(&copy, &repository, |number| number == broken);
+        prune(&repository, options(), at(0)).unwrap();
+        prune(&repository, options(), at(30)).unwrap();
+        prune(&repository, options(), at(60)).unwrap();
+        assert_readable(&repository);
+    }
+}
+
+#[test]
+fn what_is_damaged_is_kept_and_told() {
+    let backend = MemoryBackend::new();
+    let repository = init(backend.clone());
+    let first = back_up(&repository, &blobs(0..30));
+    back_up(
+        &repository,
+        &blobs((0..30).filter(|number| number % 2 == 0)),
+    );
+    repository.remove_snapshot(first).unwrap();
+    let data: BTreeSet<Id> = {
+        let index = index(&repository, PackListing::Skip).unwrap();
+        let needed = blobs((0..30).filter(|number| number % 2 == 0));
+        let places = needed.iter().filter_map(|number| {
+            let place = index.find(BlobKind::Data, &Id::of(&content(*number)))?;
+            (place.offset_bytes == 0).then_some(place.pack)
+        });
+        places.collect()
+    };
+    assert!(!data.is_empty());
+    let packs: Vec<Id> = repository.packs().unwrap().into_keys().collect();
+    damage(&backend, &repository, |number| {
+        data.contains(&packs[number])
+    });
+    for hour in [0, 30, 60] {
+        let (look, removed) = prune(&repository, options(), at(hour)).unwrap();
+        assert!(removed.undeleted.is_empty());
+        let changed: BTreeSet<Id> = look.changes().map(|(id, ..)| id).collect();
+        assert!(changed.is_disjoint(&data), "a damaged pack goes");
+    }
+    let left: BTreeSet<Id> = repository.packs().unwrap().into_keys().collect();
+    assert!(data.is_subset(&left));
+}
+
+#[test]
+fn nothing_is_removed_when_anything_is_unknown() {
+    let (base, _) = eventful();
+    let names: Vec<FileName> = base.files().into_iter().map(|(name, _)| name).collect();
+    let trees: BTreeSet<Id> = {
+        let repository = open(base.clone()).unwrap();
+        let index = index(&repository, PackListing::Skip).unwrap();
+        let roots = repository.snapshots().unwrap().all.into_iter();
+        let places = roots.filter_map(|(_, snapshot)| index.find(BlobKind::Tree, &snapshot.tree));
+        places.map(|place| place.pack).collect()
+    };
+    let mut tried = BTreeSet::new();
+    for name in names {
+        let is_tree = name.kind == FileKind::Pack && trees.contains(&name.id);
+        if !is_tree && !matches!(name.kind, FileKind::Snapshot | FileKind::Index) {
+            continue;
+        }
+        tried.insert(name.kind);
+        let backend = base.fork();
+        let mut bytes = backend.load(name, 1 << 30).unwrap();
+        // In the middle of a tree's pack its header begins soon; the first blob is what is hurt there.
+        bytes[20] ^= 1;
+        backend.save(name, &[&bytes]).unwrap();
+        let before = backend.files();
+        let repository = open(backend.clone()).unwrap();
+        let error = prune(&repository, options(), at(30)).map(drop).unwrap_err();
+        assert!(
+            matches!(error, RepoError::NeedsUnknown { .. }),
+            "{name}: {error:?}"
+        );
+        let files = backend.files().into_iter();
+        let after: Vec<_> = files
+            .filter(|(name, _)| name.kind != FileKind::Lock)
+            .collect();
+        assert!(after == before, "{name}");
+    }
+    assert_eq!(tried.len(), 3);
+    // A pack that is needed is missing: so for one that is cut short.
+    for length in [None, Some(100)] {
+        let backend = base.fork();
+        let repository = open(backend.clone()).unwrap();
+        let index = index(&repository, PackListing::Skip).unwrap();
+        let place = index.find(BlobKind::Data, &Id::of(&content(1))).unwrap();
+        let name = FileName::new(FileKind::Pack, place.pack);
+        let bytes = backend.load(name, 1 << 30).unwrap();
+        backend.remove(name).unwrap();
+        if let Some(length) = length {
+            backend.save(name, &[&bytes[..length]]).unwrap();
+        }
+        let error = prune(&repository, options(), at(30)).map(drop).unwrap_err();
+        assert!(
+            error.to_string().contains(&place.pack.to_string()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_place_that_keeps_everything_stays_valid() {
+    for kind in [FileKind::Index, FileKind::Pack] {
+        let (base, needed) = eventful();
+        let backend = FaultyBackend::new(
+            base.fork(),
+            FaultPlan::new(move |operation| {
+                let refused = operation.verb == Verb::Remove && operation.kind == Some(kind);
+                refused.then_some(Fault::FailBefore)
+            }),
+        );
+        let repository = open(backend.clone()).unwrap();
+        for hour in [30, 60] {
+            match prune(&repository, options(), at(hour)) {
+                Ok((_, removed)) => {
+                    assert!(!removed.undeleted.is_empty() && kind == FileKind::Pack)
+                }
+                Err(error) => {
+                    assert!(
+                        matches!(
+                            error,
+                            RepoError::Backend(
+                                BackendError::Io { .. } | BackendError::Remote { .. }
+                            )
+                        ),
+                        "{error:?}"
+                    );
+                    assert_eq!(kind, FileKind::Index);
+                }
+            }
+            assert_sound(&repository);
+        }
+        assert_end(&open(backend.inner().clone()).unwrap(), &needed, 90);
+    }
+}
+
+#[test]
+fn a_living_lock_keeps_everything() {
+    let (backend, _) = eventful();
+    let repository = open(backend.clone()).unwrap();
+    let holder = lock(&repository, false).unwrap();
+    let packs = repository.packs().unwrap();
+    let error = prune(&repository, options(), at(30)).map(drop).unwrap_err();
+    assert!(matches!(error, RepoError::Locked { .. }), "{error:?}");
+    let left = repository.packs().unwrap();
+    assert!(
+        packs.keys().all(|id| left.contains_key(id)),
+        "a pack was deleted"
+    );
+    drop(holder);
+    // What was repacked then is not repacked again.
+    let (look, _) = prune(&repository, options(), at(31)).unwrap();
+    assert_eq!(look.plan.stats.repack.packs, 0);
+    let more = repository.packs().unwrap().len();
+    assert!(more <= left.len(), "{more} {}", left.len());
+}
