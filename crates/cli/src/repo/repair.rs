@@ -18,7 +18,7 @@ use crate::ui::Ui;
 
 /// Repair a damaged repository
 ///
-/// `lifeboat repo check` says what is damaged and which of these helps. The order is: index, packs, snapshots.
+/// `lifeboat repo check` says what is damaged and which of these helps, in the right order.
 /// A backup of files that are still there brings their lost data back, too.
 #[derive(Args)]
 #[command(arg_required_else_help = true, verbatim_doc_comment)]

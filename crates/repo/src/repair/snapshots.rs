@@ -360,7 +360,7 @@ impl Rewriter<'_, '_> {
         };
         while let Some(mut frame) = stack.pop() {
             let Some(node) = frame.nodes.next() else {
-                let (new, losses) = self.finish(frame)?;
+                let (new, losses) = self.finish(*frame)?;
                 match stack.last_mut() {
                     None => return Ok(Some((new, losses))),
                     Some(above) => above.take(new, losses),

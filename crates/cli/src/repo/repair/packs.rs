@@ -30,8 +30,8 @@ const LOST_PATHS_MAX: usize = 20;
 /// Save what is good in damaged packs
 ///
 /// A copy of each damaged pack is kept in the current directory before it is removed.
-/// With --from-repo, what is lost here is fetched from another repository that has it: a copy of this one, or one that
-/// the same files went to. Without IDs that is everything that a snapshot needs and that is missing.
+/// With --from-repo, what is lost here is fetched from another repository that has it, a copy of
+/// this one or one that the same files went to: without IDs everything that snapshots need.
 /// Example: lifeboat repo repair packs --from-repo /mnt/offsite
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
