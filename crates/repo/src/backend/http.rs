@@ -31,8 +31,10 @@ pub(super) struct Response {
     pub(super) status: u16,
     /// Headers, names in lower case.
     pub(super) headers: Vec<(String, String)>,
-    /// Length of the body in bytes, if the server told.
+    /// Length of the body in bytes, if the server told; the answer to a `HEAD` tells that of a body which it has not.
     pub(super) length_bytes: Option<u64>,
+    /// Whether there is a body at all.
+    pub(super) has_body: bool,
     /// The body; it ends with an error when the connection breaks before `length_bytes`.
     pub(super) body: Box<dyn Read + Send>,
 }
@@ -85,7 +87,7 @@ impl Response {
 
     fn check_length(&self, got_bytes: u64) -> Result<(), TransportError> {
         match self.length_bytes {
-            Some(told) if told != got_bytes => Err(TransportError {
+            Some(told) if self.has_body && told != got_bytes => Err(TransportError {
                 trouble: Trouble::Transient,
                 why: format!("the answer ended after {got_bytes} of {told} bytes"),
             }),

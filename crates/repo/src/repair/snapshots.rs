@@ -156,8 +156,9 @@ impl SnapshotsRepair<'_> {
         if lost.is_empty() {
             return Ok(());
         }
-        if let Some(error) = self.report.index_first() {
-            return Err(error);
+        if let Some((id, _)) = self.report.damaged.first() {
+            let what = format!("index file {} is damaged", id.short());
+            return Err(RepoError::IndexFirst(what));
         }
         let missing = self.report.missing_packs.iter();
         let short = missing.filter(|id| self.report.listed_packs.contains_key(id));
@@ -209,7 +210,7 @@ impl SnapshotsRepair<'_> {
         let trees = std::mem::take(&mut rewriter.new);
         if !self.dry_run && !trees.is_empty() {
             let nothing = RwLock::new(Index::new());
-            let options = IngestOptions::default().uploaders_for(&**self.repository.backend());
+            let options = IngestOptions::default();
             Ingest::run(
                 self.repository,
                 &nothing,
@@ -356,7 +357,7 @@ impl Rewriter<'_, '_> {
             Known::Whole => return Ok(Some((root, Vec::new()))),
             Known::Changed(new, losses) => return Ok(Some((new, losses))),
             Known::Unreadable => return Ok(None),
-            Known::Open(frame) => vec![*frame],
+            Known::Open(frame) => vec![frame],
         };
         while let Some(mut frame) = stack.pop() {
             let Some(node) = frame.nodes.next() else {
@@ -388,7 +389,7 @@ impl Rewriter<'_, '_> {
                 }
                 Known::Open(below) => {
                     stack.push(frame);
-                    stack.push(*below);
+                    stack.push(below);
                     continue;
                 }
             }

@@ -125,6 +125,7 @@ impl StdioConnection {
         Ok(Response {
             status: head.status,
             length_bytes,
+            has_body: request.method != "HEAD",
             headers: head.headers,
             body: Box::new(Download::new(pieces, credits.0)),
         })

@@ -84,6 +84,7 @@ impl Transport for TcpTransport {
             builder = builder.header(*name, value);
         }
         let length_bytes: usize = request.body.iter().map(|piece| piece.len()).sum();
+        let is_head = request.method == "HEAD";
         let has_body = matches!(request.method, "PUT" | "POST");
         if has_body {
             builder = builder.header("Content-Length", length_bytes);
@@ -114,6 +115,7 @@ impl Transport for TcpTransport {
         Ok(Response {
             status: head.status.as_u16(),
             length_bytes,
+            has_body: !is_head,
             headers,
             body: Box::new(body.into_with_config().limit(u64::MAX).reader()),
         })

@@ -199,6 +199,7 @@ mod tests {
         Response {
             status,
             headers: headers.collect(),
+            has_body: true,
             length_bytes: Some(body.len() as u64),
             body: Box::new(body.as_bytes()),
         }

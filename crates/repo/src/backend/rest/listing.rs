@@ -143,6 +143,7 @@ mod tests {
         let mut response = Response {
             status: 200,
             headers: Vec::new(),
+            has_body: true,
             length_bytes: None,
             body: Box::new(std::io::Cursor::new(text.to_owned())),
         };

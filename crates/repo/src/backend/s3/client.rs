@@ -354,6 +354,7 @@ mod tests {
                     .map(|(name, value)| (name.to_owned(), value))
                     .collect(),
                 length_bytes: Some(body.len() as u64),
+                has_body: true,
                 body: Box::new(Cursor::new(body)),
             })
         }
