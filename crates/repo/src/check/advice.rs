@@ -92,7 +92,7 @@ mod tests {
             [],
             "an interrupted backup is no damage"
         );
-        assert_eq!(of(&[K::Index]), [index.clone()]);
+        assert_eq!(of(&[K::Index]), std::slice::from_ref(&index));
         assert_eq!(
             of(&[K::BlobMissing, K::PackUnindexed]),
             [index.clone(), Repair::Snapshots]
