@@ -69,7 +69,7 @@ fn on_trouble(trouble: Trouble, location: &str, doing: &str) -> Option<&'static 
             "what was stored stays valid; run the command again when the server is well, it goes on from there"
         }
         (Trouble::Unreachable, _) => {
-            "check the host and port in the location, the network and the firewall; what was stored stays valid"
+            "check the host and port in the location, the network, the firewall and a proxy if one is set; what was stored stays valid"
         }
         (Trouble::Tls, _) => {
             "a server with a certificate of its own is trusted with --cacert FILE; check its name, its date and this machine's clock too"

@@ -66,7 +66,9 @@ fn live(location: String, options: BackendOptions) {
         &local_text,
     ]);
     for name in ["restored", "from-copy"] {
-        Comparison::as_user().assert_same(&source, &peer.path(name));
+        Comparison::as_user()
+            .ignoring_root()
+            .assert_same(&source, &peer.path(name));
     }
     peer.ok(&["check", "--read-data"]);
     peer.restic_checks();

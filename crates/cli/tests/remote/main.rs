@@ -1,9 +1,6 @@
 //! Proves the program against real servers: a whole life of a repository on each, judged by restic in the end, and what
 //! is said when somebody mistypes what leads there.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod life;
 mod messages;
 mod peer;

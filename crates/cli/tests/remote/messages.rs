@@ -365,7 +365,7 @@ fn what_was_mistyped() {
             format!("sftp://nobody@127.0.0.1:{port}//repository"),
             "rest:https://no-such-host.invalid/".to_owned(),
         ] {
-            let hint = "hint: check the host and port in the location, the network and the firewall; what was stored stays valid";
+            let hint = "hint: check the host and port in the location, the network, the firewall and a proxy if one is set; what was stored stays valid";
             let parts = [
                 "note: cannot look ",
                 "giving up at",
