@@ -184,7 +184,6 @@ fn ours_and_restic_repair_to_the_same_trees() {
         ),
     ];
     for (what, damage) in all {
-        println!("{what}");
         let place = Place::empty();
         copy(&sound.repository(), &place.repository());
         damage(&place.repository());
