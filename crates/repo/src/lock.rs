@@ -433,10 +433,7 @@ fn check_others(
     events: &dyn EventSink,
 ) -> Result<(), RepoError> {
     let mut stale = Vec::new();
-    for (id, found) in all_locks(repository)? {
-        if own.contains(&id) {
-            continue;
-        }
+    for (id, found) in locks_but(repository, own)? {
         let other = found.map_err(|cause| match cause {
             // That nothing can be read now says nothing about this lock.
             cause if cause.ends_all() => cause,
@@ -485,12 +482,17 @@ pub type FoundLock = (Id, Result<Lock, RepoError>);
 /// # Errors
 /// When they can't be listed.
 pub fn all_locks(repository: &Repository) -> Result<Vec<FoundLock>, RepoError> {
+    locks_but(repository, &[])
+}
+
+/// All locks but these, which are not even read: far away, each costs a round trip.
+fn locks_but(repository: &Repository, own: &[Id]) -> Result<Vec<FoundLock>, RepoError> {
     let mut tries = LISTINGS_MAX;
     loop {
         tries -= 1;
         let mut ids = Vec::new();
         repository.backend().list(FileKind::Lock, &mut |id, size| {
-            if size > 0 {
+            if size > 0 && !own.contains(&id) {
                 ids.push(id);
             }
         })?;

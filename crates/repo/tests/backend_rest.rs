@@ -137,7 +137,7 @@ fn nobody_there() {
     assert!(said.contains("refused"), "{said}");
     let (kind, said) = trouble("rest:http://nobody.invalid/", &none);
     assert_eq!(kind, Trouble::Unreachable, "{said}");
-    assert!(said.contains("lookup"), "{said}");
+    assert!(said.contains("looked up"), "{said}");
 }
 
 #[test]
