@@ -115,7 +115,7 @@ fn a_check_takes_little_more_memory_than_the_index() {
         Repair::Index {
             read_all_packs: false,
         },
-        Repair::Snapshots,
+        Repair::Snapshots { data: true },
     ];
     assert_eq!(report.repairs, advised);
 }

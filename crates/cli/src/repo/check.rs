@@ -98,7 +98,7 @@ impl Check {
                 "message_type": "summary", "num_errors": serious, "snapshots": report.snapshots, "trees": report.trees, "packs": report.packs,
                 "packs_read": report.packs_read, "unindexed_packs": untidy, "unused_blobs": report.unused_blobs,
                 "broken_packs": report.damaged_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "suggest_repair_index": report.repairs.iter().any(|repair| matches!(repair, Repair::Index { .. })),
+                "suggest_repair_index": report.repairs.iter().any(is_index),
                 "suggest_prune": untidy > 0 || report.repairs.contains(&Repair::Prune),
             });
             if let (Some(tried), Some(fields)) = (&tried, summary.as_object_mut()) {
@@ -179,12 +179,23 @@ fn advise(report: &CheckReport, ui: &Ui) {
             Repair::Prune => {
                 ui.advise("to keep what is marked for deletion and needed: lifeboat repo prune");
             }
-            Repair::Snapshots => {
+            // What is lost is known when the index is right.
+            Repair::Snapshots { .. } if report.repairs.iter().any(is_index) => {
+                ui.advise("then check again: it says what is still lost");
+            }
+            Repair::Snapshots { data: false } => ui.advise(
+                "to remove the damaged snapshots, of which copies are kept: lifeboat repo repair snapshots --forget",
+            ),
+            Repair::Snapshots { data: true } => {
                 ui.advise("if another repository has what is lost: lifeboat repo repair packs --from-repo LOCATION");
                 ui.advise("a new backup stores again what is still there; then, to leave out what stays lost: lifeboat repo repair snapshots --forget");
             }
         }
     }
+}
+
+fn is_index(repair: &Repair) -> bool {
+    matches!(repair, Repair::Index { .. })
 }
 
 /// What an attempt to destroy something proves.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lifeboat_testkit::random::Random;
+use lifeboat_testkit::replay::Note;
 use lifeboat_testkit::restic::Said;
 use serde_json::Value;
 
@@ -184,6 +185,7 @@ fn ours_and_restic_repair_to_the_same_trees() {
         ),
     ];
     for (what, damage) in all {
+        let _note = Note::new(what);
         let place = Place::empty();
         copy(&sound.repository(), &place.repository());
         damage(&place.repository());

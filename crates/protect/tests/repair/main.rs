@@ -225,7 +225,7 @@ fn repair_as_advised(damaged: &MemoryBackend, kept: &mut Kept) -> Lost {
                 repair_packs(damaged.clone(), packs, None, kept).unwrap();
             }
             Some(Repair::Prune) => panic!("nothing is marked"),
-            Some(Repair::Snapshots) => {
+            Some(Repair::Snapshots { .. }) => {
                 for one in repair_snapshots(damaged.clone(), true).unwrap() {
                     let paths = one.plan.losses.into_iter().map(|loss| loss.path);
                     lost.entry(one.plan.id).or_default().extend(paths);

@@ -17,8 +17,11 @@ pub enum Repair {
     Packs(Vec<Id>),
     /// `prune`: packs that are marked for deletion are needed after all, and prune indexes them again.
     Prune,
-    /// `repair snapshots`: data that snapshots need is lost, or a snapshot itself is.
-    Snapshots,
+    /// `repair snapshots`: snapshots, or what they need, is lost.
+    Snapshots {
+        /// Whether data is, and not only a snapshot's own file.
+        data: bool,
+    },
 }
 
 /// The repairs in their order: the index first, because it decides what counts as lost; the snapshots last.
@@ -52,12 +55,9 @@ pub(super) fn repairs(
     if has(FindingKind::PackMarked) {
         repairs.push(Repair::Prune);
     }
-    if is_lost
-        || has(FindingKind::PackMissing)
-        || has(FindingKind::Snapshot)
-        || !damaged_packs.is_empty()
-    {
-        repairs.push(Repair::Snapshots);
+    let data = is_lost || has(FindingKind::PackMissing) || !damaged_packs.is_empty();
+    if data || has(FindingKind::Snapshot) {
+        repairs.push(Repair::Snapshots { data });
     }
     repairs
 }
@@ -82,6 +82,7 @@ mod tests {
             read_all_packs: false,
         };
         let pack = Id::of(b"pack");
+        let snapshots = Repair::Snapshots { data: true };
         let of = |kinds: &[K]| {
             let all: Vec<_> = kinds.iter().map(|kind| finding(*kind, "it")).collect();
             repairs(&all, &[], false)
@@ -95,14 +96,15 @@ mod tests {
         assert_eq!(of(&[K::Index]), std::slice::from_ref(&index));
         assert_eq!(
             of(&[K::BlobMissing, K::PackUnindexed]),
-            [index.clone(), Repair::Snapshots]
+            [index.clone(), snapshots.clone()]
         );
-        assert_eq!(of(&[K::BlobMissing]), [Repair::Snapshots]);
-        assert_eq!(of(&[K::PackMissing]), [index, Repair::Snapshots]);
+        assert_eq!(of(&[K::BlobMissing]), std::slice::from_ref(&snapshots));
+        assert_eq!(of(&[K::Snapshot]), [Repair::Snapshots { data: false }]);
+        assert_eq!(of(&[K::PackMissing]), [index, snapshots.clone()]);
         let short = [finding(K::PackMissing, &format!("pack {pack}"))];
         assert_eq!(
             repairs(&short, &[pack], false),
-            [Repair::Packs(vec![pack]), Repair::Snapshots]
+            [Repair::Packs(vec![pack]), snapshots]
         );
         assert_eq!(
             repairs(&[finding(K::PackDamaged, "pack")], &[], true),
