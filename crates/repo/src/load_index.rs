@@ -2,8 +2,8 @@
 //! It must never take a damaged index file for an empty one.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
@@ -61,16 +61,17 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<(Index, IndexReport), RepoError> {
         let ids = self.ids(FileKind::Index)?;
-        let mut report = IndexReport::default();
-        if listing == PackListing::Compare {
-            // After the index: a pack that is indexed was stored before, so this listing must have it.
-            self.backend().list(FileKind::Pack, &mut |id, size| {
-                report.listed_packs.insert(id, size);
-            })?;
-        }
         let next = AtomicUsize::new(0);
-        let shared = Mutex::new((Index::new(), report));
+        let shared = Mutex::new((Index::new(), IndexReport::default()));
+        let listed = OnceLock::new();
         std::thread::scope(|scope| {
+            // After the listing of the index: a pack that is indexed was stored before, so this listing must have it.
+            scope.spawn(|| {
+                listed.get_or_init(|| match listing {
+                    PackListing::Compare => self.listed_packs(),
+                    PackListing::Skip => Ok(HashMap::new()),
+                })
+            });
             for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -82,12 +83,16 @@ impl Repository {
                             // The others end too.
                             next.store(ids.len(), Ordering::Relaxed);
                         }
+                        let Ok(packs) = listed.wait() else {
+                            return;
+                        };
+                        let packs = (listing == PackListing::Compare).then_some(packs);
                         let mut shared = shared
                             .lock()
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
                         let (index, report) = &mut *shared;
                         match file {
-                            Ok(file) => take(index, report, file, listing),
+                            Ok(file) => take(index, report, file, packs),
                             Err(error) => report.damaged.push((*id, error)),
                         }
                     }
@@ -95,6 +100,7 @@ impl Repository {
             }
         });
         cancel.check()?;
+        let listed = listed.into_inner().unwrap_or_else(|| Ok(HashMap::new()))?;
         let (index, mut report) = shared
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -107,7 +113,17 @@ impl Repository {
         }
         report.missing_packs.sort();
         report.missing_packs.dedup();
+        report.listed_packs = listed;
         Ok((index, report))
+    }
+
+    /// The packs in the backend's listing with their sizes in bytes.
+    pub(crate) fn listed_packs(&self) -> Result<HashMap<Id, u64>, RepoError> {
+        let mut packs = HashMap::new();
+        self.backend().list(FileKind::Pack, &mut |id, size| {
+            packs.insert(id, size);
+        })?;
+        Ok(packs)
     }
 
     /// One index file.
@@ -120,9 +136,14 @@ impl Repository {
     }
 }
 
-fn take(index: &mut Index, report: &mut IndexReport, file: IndexFile, listing: PackListing) {
+fn take(
+    index: &mut Index,
+    report: &mut IndexReport,
+    file: IndexFile,
+    packs: Option<&HashMap<Id, u64>>,
+) {
     for pack in &file.packs {
-        let present = is_present(report, pack, listing);
+        let present = is_present(packs, pack);
         if !present {
             report.missing_packs.push(pack.id);
         }
@@ -131,13 +152,16 @@ fn take(index: &mut Index, report: &mut IndexReport, file: IndexFile, listing: P
     for marked in file.packs_to_delete {
         report.marked_packs.push(marked.id);
         let pack = marked.unmarked();
-        index.insert_marked(&pack, is_present(report, &pack, listing));
+        index.insert_marked(&pack, is_present(packs, &pack));
     }
 }
 
-fn is_present(report: &IndexReport, pack: &IndexPack, listing: PackListing) -> bool {
+/// Whether a pack is in the listing, if there is one.
+fn is_present(packs: Option<&HashMap<Id, u64>>, pack: &IndexPack) -> bool {
+    let Some(packs) = packs else {
+        return true;
+    };
     let ends = |blob: &IndexBlob| u64::from(blob.offset_bytes) + u64::from(blob.length_bytes);
     let needed = pack.blobs.iter().map(ends).max().unwrap_or(0);
-    let listed = || report.listed_packs.get(&pack.id);
-    listing == PackListing::Skip || listed().is_some_and(|size| *size > needed)
+    packs.get(&pack.id).is_some_and(|size| *size > needed)
 }

@@ -62,6 +62,10 @@ pub struct LockRequest {
     pub retry_for: Duration,
     /// The times of its life.
     pub timing: LockTiming,
+    /// Whether work may begin before the second look, for a shared lock that waits for nobody:
+    /// [`ensure`](LockGuard::ensure) then waits for that look, and what was read until then must not be relied on
+    /// without it.
+    pub early: bool,
 }
 
 struct Held {
@@ -75,6 +79,17 @@ struct Held {
     /// Earlier lock files that nobody may remove with these credentials: they become stale by themselves.
     left: Vec<Id>,
     lost: Option<String>,
+    settled: Settled,
+}
+
+/// What the second look showed.
+enum Settled {
+    /// It is still to come.
+    Not,
+    /// Nobody is in the way.
+    Alone,
+    /// Somebody is, or it can't be told.
+    Failed(RepoError),
 }
 
 /// What became of a lock that was to be refreshed.
@@ -94,6 +109,8 @@ struct Shared {
     lock: Lock,
     timing: LockTiming,
     held: Mutex<Held>,
+    /// Tells of the second look.
+    looked: Condvar,
     released: AtomicBool,
     wake: (Mutex<()>, Condvar),
     /// Who is told what nobody else can say any more when the lock is given back.
@@ -131,9 +148,10 @@ impl LockGuard {
         let asked = Instant::now();
         let mut wait = request.timing.retry_first;
         let mut told = false;
+        let early = request.early && !request.exclusive && request.retry_for.is_zero();
         let (id, refreshed, began) = loop {
             let began = Instant::now();
-            match acquire(repository, &lock, request.timing, events) {
+            match acquire(repository, &lock, request.timing, early, events) {
                 Ok((id, refreshed)) => break (id, refreshed, began),
                 Err(error @ RepoError::Locked { .. }) => {
                     let left = request.retry_for.saturating_sub(asked.elapsed());
@@ -160,12 +178,19 @@ impl LockGuard {
             replaced: Vec::new(),
             left: Vec::new(),
             lost: None,
+            // What lists at once shows everything at the first look.
+            settled: if early && !repository.backend().lists_at_once() {
+                Settled::Not
+            } else {
+                Settled::Alone
+            },
         };
         let shared = Arc::new(Shared {
             repository: repository.clone(),
             lock,
             timing: request.timing,
             held: Mutex::new(held),
+            looked: Condvar::new(),
             released: AtomicBool::new(false),
             wake: Default::default(),
             events: OnceLock::new(),
@@ -183,7 +208,8 @@ impl LockGuard {
     /// Whether writing is still safe. To be asked before every write that others would not expect.
     ///
     /// # Errors
-    /// [`RepoError::LockLost`] if the lock could not be refreshed in time.
+    /// [`RepoError::LockLost`] if the lock could not be refreshed in time; for an early lock also what
+    /// [`take`](Self::take) fails with.
     pub fn ensure(&self) -> Result<(), RepoError> {
         self.shared.ensure()
     }
@@ -231,17 +257,21 @@ impl Shared {
         let poll = (self.timing.refresh / 10)
             .min(Duration::from_secs(5))
             .max(Duration::from_millis(1));
-        loop {
-            {
-                let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if self.released.load(Ordering::Acquire) {
-                    return;
+        if matches!(self.held().settled, Settled::Not) {
+            let settled = if self.wait(self.timing.settle) {
+                let own = self.held().id;
+                match check_others(&self.repository, &self.lock, &[own], &NoEvents) {
+                    Ok(()) => Settled::Alone,
+                    Err(error) => Settled::Failed(error),
                 }
-                let _ = self.wake.1.wait_timeout(guard, poll);
-            }
-            if self.released.load(Ordering::Acquire) {
-                return;
-            }
+            } else {
+                // Nobody asks any more.
+                Settled::Alone
+            };
+            self.held().settled = settled;
+            self.looked.notify_all();
+        }
+        while self.wait(poll) {
             if self.age() >= self.timing.refresh {
                 let result = self.refresh();
                 let mut held = self.held();
@@ -254,6 +284,23 @@ impl Shared {
                     Err(_) => {}
                 }
             }
+        }
+    }
+
+    /// Waits; not for the whole time, and `false`, when the lock is given back.
+    fn wait(&self, length: Duration) -> bool {
+        let end = Instant::now() + length;
+        let mut guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.released.load(Ordering::Acquire) {
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let woken = self.wake.1.wait_timeout(guard, left);
+            guard = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -345,6 +392,16 @@ impl Shared {
 
     fn ensure(&self) -> Result<(), RepoError> {
         let held = self.held();
+        let is_open = |held: &mut Held| matches!(held.settled, Settled::Not);
+        let waited = self.looked.wait_while(held, is_open);
+        let mut held = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Settled::Failed(_) = held.settled
+            && let Settled::Failed(error) = std::mem::replace(&mut held.settled, Settled::Alone)
+        {
+            // Who asks next is told the same in other words.
+            held.lost = Some(chain(&error));
+            return Err(error);
+        }
         let location = || self.repository.backend().location();
         if let Some(why) = &held.lost {
             return Err(RepoError::LockLost {
@@ -408,17 +465,20 @@ fn remove_quietly(repository: &Repository, id: Id) {
         .remove(FileName::new(FileKind::Lock, id));
 }
 
-/// Look, write, wait, look again: whoever sees the other backs off.
+/// Look, write, wait, look again: whoever sees the other backs off. Early means without the wait: the caller looks once
+/// more. The look after the write is needed all the same, because what is read next would otherwise be what somebody
+/// removes who has let go of the lock before the last look.
 fn acquire(
     repository: &Repository,
     lock: &Lock,
     timing: LockTiming,
+    early: bool,
     events: &dyn EventSink,
 ) -> Result<(Id, Timestamp), RepoError> {
     check_others(repository, lock, &[], events)?;
     let (id, time) = write(repository, lock)?;
     // Who writes before looking needs no time between the two where every look shows every write.
-    if !repository.backend().lists_at_once() {
+    if !early && !repository.backend().lists_at_once() {
         std::thread::sleep(timing.settle);
     }
     check_others(repository, lock, &[id], events)

@@ -193,7 +193,17 @@ impl Repository {
     ) -> Result<Self, RepoError> {
         let location = backend.location();
         // A key alone makes no repository: what is missing should be named before a password is tried.
-        let sealed_config = match backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES) {
+        let mut ids = Vec::new();
+        let (sealed_config, listed) = std::thread::scope(|scope| {
+            let config = scope.spawn(|| backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES));
+            let listed = backend.list(FileKind::Key, &mut |id, _| ids.push(id));
+            let config = config.join();
+            (
+                config.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                listed,
+            )
+        });
+        let sealed_config = match sealed_config {
             Err(error) if error.is_missing() => {
                 return Err(crate::backend::BackendError::NoRepository {
                     location,
@@ -203,8 +213,7 @@ impl Repository {
             }
             other => other?,
         };
-        let mut ids = Vec::new();
-        backend.list(FileKind::Key, &mut |id, _| ids.push(id))?;
+        listed?;
         ids.sort();
         if let Some(hint) = key_hint {
             ids.sort_by_key(|id| !id.to_string().starts_with(hint));

@@ -24,7 +24,14 @@ impl Repository {
     /// # Errors
     /// When they can't be listed; single damaged ones are in the result.
     pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
-        let ids = self.ids(FileKind::Snapshot)?;
+        self.snapshots_of(&self.ids(FileKind::Snapshot)?)
+    }
+
+    /// These snapshots, oldest first, without those that were forgotten meanwhile.
+    ///
+    /// # Errors
+    /// When nothing can be read; single damaged ones are in the result.
+    pub fn snapshots_of(&self, ids: &[Id]) -> Result<Snapshots, RepoError> {
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Snapshots::default());
         std::thread::scope(|scope| {

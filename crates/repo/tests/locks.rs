@@ -60,6 +60,7 @@ fn request(exclusive: bool) -> LockRequest {
         exclusive,
         retry_for: Duration::ZERO,
         timing: QUICK,
+        early: false,
     }
 }
 

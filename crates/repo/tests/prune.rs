@@ -55,6 +55,7 @@ fn lock(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, Repo
         exclusive,
         retry_for: Duration::ZERO,
         timing,
+        early: false,
     };
     let who = Identity::of_this_process();
     LockGuard::take(repository, &who, request, &Silent, &Cancel::new())

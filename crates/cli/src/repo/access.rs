@@ -177,6 +177,15 @@ impl<'a> Access<'a> {
             .map_err(|error| Failure::from_error(&error))
     }
 
+    /// Whether somebody at a terminal is asked for the password.
+    pub fn asks_for_password(&self) -> bool {
+        !self.password_is_empty
+            && self.password_file.is_none()
+            && self.password_command.is_none()
+            && std::env::var_os(self.words.password_variable).is_none()
+            && std::io::stdin().is_terminal()
+    }
+
     /// The password, or what somebody at a terminal types.
     pub fn password(&self) -> Result<String, Failure> {
         self.password_asked(self.words.prompt)

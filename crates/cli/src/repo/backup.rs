@@ -179,7 +179,7 @@ impl Backup {
             .unwrap_or_else(|| who.hostname.clone());
         // A stream has no time of its own: its entries get that of the snapshot, as restic's do.
         let input = self.input(time, ui)?;
-        let session = Session::open(
+        let session = Session::open_early(
             global,
             ui,
             if self.dry_run {
@@ -202,8 +202,12 @@ impl Backup {
             tags: &tag_lists,
             group_by,
         };
-        let parent = self.find_parent(&session, ui, &query)?;
-        let (index, _) = session.index(ui, PackListing::Compare)?;
+        let (parent, index) = if self.force {
+            (None, session.index(ui, PackListing::Compare)?.0)
+        } else {
+            let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Compare)?;
+            (self.find_parent(snapshots.all, &query)?, index)
+        };
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
@@ -357,14 +361,9 @@ impl Backup {
 
     fn find_parent(
         &self,
-        session: &Session,
-        ui: &Ui,
+        snapshots: Vec<(Id, Snapshot)>,
         query: &ParentQuery<'_>,
     ) -> Result<Option<(Id, Snapshot)>, Failure> {
-        if self.force {
-            return Ok(None);
-        }
-        let snapshots = session.snapshots(ui)?;
         let mut facts = super::select::facts(&snapshots);
         let chosen = match &self.parent {
             None => find_parent(query, &facts).map(|parent| parent.id),

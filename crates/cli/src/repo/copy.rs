@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::access::FromArgs;
 use super::select::{self, FilterArgs};
-use super::session::{Locking, Session};
+use super::session::{Closed, Locking, Session, Start};
 use super::store::StoreArgs;
 use crate::args::Global;
 use crate::exit::Exit;
@@ -46,8 +46,7 @@ pub struct Copy {
 
 impl Copy {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let from = open_source(&self.from, global, ui, Locking::Read)?;
-        let to = self.open_destination(global, ui)?;
+        let (from, to) = self.open(global, ui)?;
         let ingest = self
             .store
             .options(to.repository.backend().as_ref(), self.dry_run)?;
@@ -55,17 +54,19 @@ impl Copy {
         {
             ui.event(Event::Note("the two repositories cut files differently, so what is copied is not shared with what backups store here; a repository that is made with `init --copy-chunker-params` avoids this".into()));
         }
-        // Snapshots before the index: what a snapshot names was indexed before it was written.
-        let snapshots = from.snapshots_and_damage(ui)?;
+        // Far away, each round trip counts: nothing of the one repository waits for the other.
+        let (source, destination) = both(
+            || from.snapshots_and_index(ui, PackListing::Skip),
+            || to.snapshots_and_index(ui, PackListing::Compare),
+        );
+        let (snapshots, from_index, _) = source?;
+        let (there, to_index, report) = destination?;
         let selected = select::among(&snapshots.all, ui, &self.ids, &self.filter.filter())?;
         // One that can't be read might have been asked for; one that was named was found.
         let unread = match self.ids.as_slice() {
             [] => snapshots.damaged.len() as u64,
             _ => 0,
         };
-        let (from_index, _) = from.index(ui, PackListing::Skip)?;
-        let (to_index, report) = to.index(ui, PackListing::Compare)?;
-        let there = to.snapshots(ui)?;
         let to_index = RwLock::new(to_index);
         let to_marked: HashSet<Id> = report.marked_packs.into_iter().collect();
         let copier = Copier {
@@ -80,7 +81,9 @@ impl Copy {
             },
             cancel: &to.cancel,
         };
-        let plan = copier.plan(selected, &there)?;
+        let plan = copier.plan(selected, &there.all)?;
+        from.ensure()?;
+        to.ensure()?;
         show_plan(ui, &plan, self.dry_run);
         let mut tally = Tally {
             skipped: plan.skipped.len() as u64,
@@ -127,17 +130,40 @@ impl Copy {
         tally.end(ui, self.dry_run)
     }
 
-    fn open_destination(&self, global: &Global, ui: &Ui) -> Result<Session, Failure> {
-        if self.dry_run {
-            return Session::open(global, ui, Locking::Read);
-        }
+    /// Both repositories, opened at once: a key takes its time. Questions to the user come one after the other.
+    fn open(&self, global: &Global, ui: &Ui) -> Result<(Session, Session), Failure> {
+        let from = Closed::from(global, &self.from, ui).map_err(of_source)?;
+        let to = Closed::own(global, ui)?;
         // As with restic, --no-lock is for what is read.
-        let global = Global {
-            no_lock: false,
-            ..global.clone()
+        let (to_global, locking) = match self.dry_run {
+            true => (global.clone(), Locking::Read),
+            false => {
+                let global = Global {
+                    no_lock: false,
+                    ..global.clone()
+                };
+                (global, Locking::Shared)
+            }
         };
-        Session::open(&global, ui, Locking::Shared)
+        let (from, to) = both(
+            || from.open(global, ui, Locking::Read, Start::Early),
+            || to.open(&to_global, ui, locking, Start::Early),
+        );
+        Ok((from.map_err(of_source)?, to?))
     }
+}
+
+/// Does two things at once.
+fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join();
+        (
+            one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            other,
+        )
+    })
 }
 
 /// The repository that a command reads from.
@@ -147,18 +173,25 @@ pub fn open_source(
     ui: &Ui,
     locking: Locking,
 ) -> Result<Session, Failure> {
-    Session::open_from(global, from, ui, locking).map_err(|failure| {
-        let hint = match failure.exit {
-            Exit::WrongPassword => Some("every key of that repository was tried; its password comes from --from-password-file, --from-password-command or RESTIC_FROM_PASSWORD"),
-            Exit::NoRepository => Some("check --from-repo and RESTIC_FROM_REPOSITORY"),
-            _ => None,
-        };
-        let failure = failure.while_doing("open the repository to read from");
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    Closed::from(global, from, ui)
+        .and_then(|closed| closed.open(global, ui, locking, Start::Locked))
+        .map_err(of_source)
+}
+
+/// What failed with the repository that a command reads from, in words that say so.
+fn of_source(failure: Failure) -> Failure {
+    let hint = match failure.exit {
+        Exit::WrongPassword => Some(
+            "every key of that repository was tried; its password comes from --from-password-file, --from-password-command or RESTIC_FROM_PASSWORD",
+        ),
+        Exit::NoRepository => Some("check --from-repo and RESTIC_FROM_REPOSITORY"),
+        _ => None,
+    };
+    let failure = failure.while_doing("open the repository to read from");
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn show_plan(ui: &Ui, plan: &CopyPlan, dry_run: bool) {

@@ -181,7 +181,7 @@ impl Prune {
         } else {
             Locking::Shared
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_early(global, ui, locking)?;
         prune(session, global, ui, options, self.dry_run, BTreeSet::new())
     }
 }
@@ -361,6 +361,7 @@ pub fn lock(
         exclusive,
         retry_for: retry_for(global)?,
         timing: LockTiming::default(),
+        early: false,
     };
     let who = Identity::of_this_process();
     Ok(LockGuard::take(

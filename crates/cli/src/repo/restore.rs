@@ -94,7 +94,7 @@ impl Restore {
             &self.iexclude_file,
             "exclude",
         )?;
-        let session = Session::open(global, ui, Locking::Read)?;
+        let session = Session::open_early(global, ui, Locking::Read)?;
         ui.enter("restore");
         let found = select::one(&session, ui, &self.snapshot, &self.filter.filter())?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
@@ -103,6 +103,7 @@ impl Restore {
             found.snapshot.tree,
             &found.subfolder,
         )?;
+        session.ensure()?;
         // A dry run makes nothing: an empty directory stands for the one that would be made.
         let stand_in = if self.dry_run && !self.target.exists() {
             ui.say(format_args!("{} would be made", self.target.display()));

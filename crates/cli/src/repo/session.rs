@@ -7,7 +7,7 @@ use std::time::Duration;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, Snapshot};
 use lifeboat_plan::parse_go_duration;
-use lifeboat_repo::backend::{Backend, BackendError, FileName};
+use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Location};
 use lifeboat_repo::{
     Identity, Index, IndexReport, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
     Repository, Snapshots,
@@ -34,6 +34,24 @@ pub enum Locking {
     None,
 }
 
+/// Whether a command begins when it is certain that its lock holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It does.
+    Locked,
+    /// It reads meanwhile, and asks the lock before it writes.
+    Early,
+}
+
+/// A repository of which everything is known that a user may have to be asked for; nothing is open yet.
+pub struct Closed<'a> {
+    location: Location,
+    backend: Arc<dyn Backend>,
+    password: String,
+    key_hint: Option<&'a str>,
+    caching: Caching,
+}
+
 /// An open repository. The lock is released when this is dropped.
 pub struct Session {
     /// The lock.
@@ -49,87 +67,49 @@ pub struct Session {
 impl Session {
     /// Opens the repository that the options name.
     pub fn open(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
-        Self::open_by(&Access::own(global), global, ui, locking, Caching::Kept)
+        Closed::own(global, ui)?.open(global, ui, locking, Start::Locked)
+    }
+
+    /// As [`open`](Self::open), but the lock is certain only when its `ensure` says so: for a command that reads first
+    /// and asks before it writes anything anywhere.
+    pub fn open_early(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
+        Closed::own(global, ui)?.open(global, ui, locking, Start::Early)
     }
 
     /// As [`open`](Self::open), and believes nothing that an earlier command fetched.
     pub fn open_afresh(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
-        Self::open_by(&Access::own(global), global, ui, locking, Caching::Fresh)
+        let closed = Closed {
+            caching: Caching::Fresh,
+            ..Closed::own(global, ui)?
+        };
+        closed.open(global, ui, locking, Start::Locked)
     }
 
-    /// Opens the repository that a command reads from, beside the one it works on.
-    pub fn open_from(
-        global: &Global,
-        from: &FromArgs,
-        ui: &Ui,
-        locking: Locking,
-    ) -> Result<Self, Failure> {
-        Self::open_by(&Access::from(from), global, ui, locking, Caching::Kept)
-    }
-
-    fn open_by(
-        access: &Access<'_>,
-        global: &Global,
-        ui: &Ui,
-        locking: Locking,
-        caching: Caching,
-    ) -> Result<Self, Failure> {
-        let retry_for = retry_for(global)?;
-        let cancel = ui.wish.clone();
-        cancel_on_signal(&cancel);
-        let location = access.location()?;
-        let backend = connect(&location, global, ui)?;
-        // Where nothing is, a password need not be asked for.
-        match backend.size(FileName::CONFIG) {
-            Err(error) if error.is_missing() => {
-                let what = "the file config".to_owned();
-                return Err(RepoError::from(BackendError::NoRepository {
-                    location: backend.location(),
-                    what,
-                })
-                .into());
-            }
-            other => other.map_err(RepoError::from)?,
-        };
-        let password = access.password()?;
-        let repository = Repository::open(backend, password.as_bytes(), access.key_hint)?;
-        let (repository, fresh_cache) = with_cache(repository, &location, global, ui, caching);
-        let repository = Arc::new(repository);
-        let needs_lock = match locking {
-            Locking::None => false,
-            Locking::Read => !global.no_lock,
-            Locking::Shared | Locking::Exclusive if global.no_lock => {
-                return Err(Failure::new(
-                    "--no-lock is for commands that only read; this one writes",
-                ));
-            }
-            Locking::Shared | Locking::Exclusive => true,
-        };
-        let request = LockRequest {
-            exclusive: locking == Locking::Exclusive,
-            retry_for,
-            timing: LockTiming::default(),
-        };
-        let lock = if needs_lock {
-            Some(LockGuard::take(
-                &repository,
-                &Identity::of_this_process(),
-                request,
-                ui,
-                &cancel,
-            )?)
-        } else {
-            None
-        };
-        if let Some(lock) = &lock {
-            lock.tell(ui.notes());
+    /// Whether the lock, if there is one, is certain and still ours.
+    pub fn ensure(&self) -> Result<(), Failure> {
+        match &self.lock {
+            Some(lock) => Ok(lock.ensure()?),
+            None => Ok(()),
         }
-        Ok(Self {
-            lock,
-            repository,
-            cancel,
-            _fresh_cache: fresh_cache,
-        })
+    }
+
+    /// The snapshots and the index, which are read at the same time.
+    pub fn snapshots_and_index(
+        &self,
+        ui: &Ui,
+        listing: PackListing,
+    ) -> Result<(Snapshots, Index, IndexReport), Failure> {
+        // Snapshots before the index: what a snapshot names was indexed before it was written.
+        let ids = self.repository.ids(FileKind::Snapshot)?;
+        let (snapshots, index) = std::thread::scope(|scope| {
+            let snapshots =
+                scope.spawn(|| self.tell_damage(ui, self.repository.snapshots_of(&ids)));
+            let index = self.index(ui, listing);
+            (snapshots.join(), index)
+        });
+        let snapshots = snapshots.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (index, report) = index?;
+        Ok((snapshots, index, report))
     }
 
     /// The index; what is wrong with it is told.
@@ -155,7 +135,15 @@ impl Session {
 
     /// The same, for a command that must not pass over a damaged one.
     pub fn snapshots_and_damage(&self, ui: &Ui) -> Result<Snapshots, Failure> {
-        let snapshots = self.repository.snapshots()?;
+        self.tell_damage(ui, self.repository.snapshots())
+    }
+
+    fn tell_damage(
+        &self,
+        ui: &Ui,
+        snapshots: Result<Snapshots, RepoError>,
+    ) -> Result<Snapshots, Failure> {
+        let snapshots = snapshots?;
         for (id, error) in &snapshots.damaged {
             ui.warn(format_args!(
                 "snapshot {} can't be read: {}",
@@ -164,6 +152,97 @@ impl Session {
             ));
         }
         Ok(snapshots)
+    }
+}
+
+impl<'a> Closed<'a> {
+    /// The repository that a command works on.
+    pub fn own(global: &'a Global, ui: &Ui) -> Result<Self, Failure> {
+        Self::find(&Access::own(global), global, ui)
+    }
+
+    /// The repository that a command reads from, beside the one it works on.
+    pub fn from(global: &Global, from: &'a FromArgs, ui: &Ui) -> Result<Self, Failure> {
+        Self::find(&Access::from(from), global, ui)
+    }
+
+    fn find(access: &Access<'a>, global: &Global, ui: &Ui) -> Result<Self, Failure> {
+        cancel_on_signal(&ui.wish);
+        let location = access.location()?;
+        let backend = connect(&location, global, ui)?;
+        if access.asks_for_password() {
+            // Where nothing is, nobody should be asked.
+            match backend.size(FileName::CONFIG) {
+                Err(error) if error.is_missing() => {
+                    let what = "the file config".to_owned();
+                    return Err(RepoError::from(BackendError::NoRepository {
+                        location: backend.location(),
+                        what,
+                    })
+                    .into());
+                }
+                other => other.map_err(RepoError::from)?,
+            };
+        }
+        Ok(Self {
+            location,
+            backend,
+            password: access.password()?,
+            key_hint: access.key_hint,
+            caching: Caching::Kept,
+        })
+    }
+
+    /// Opens it and takes the lock.
+    pub fn open(
+        self,
+        global: &Global,
+        ui: &Ui,
+        locking: Locking,
+        start: Start,
+    ) -> Result<Session, Failure> {
+        let retry_for = retry_for(global)?;
+        let cancel = ui.wish.clone();
+        let needs_lock = match locking {
+            Locking::None => false,
+            Locking::Read => !global.no_lock,
+            Locking::Shared | Locking::Exclusive if global.no_lock => {
+                return Err(Failure::new(
+                    "--no-lock is for commands that only read; this one writes",
+                ));
+            }
+            Locking::Shared | Locking::Exclusive => true,
+        };
+        let repository = Repository::open(self.backend, self.password.as_bytes(), self.key_hint)?;
+        let (repository, fresh_cache) =
+            with_cache(repository, &self.location, global, ui, self.caching);
+        let repository = Arc::new(repository);
+        let request = LockRequest {
+            exclusive: locking == Locking::Exclusive,
+            retry_for,
+            timing: LockTiming::default(),
+            early: start == Start::Early,
+        };
+        let lock = if needs_lock {
+            Some(LockGuard::take(
+                &repository,
+                &Identity::of_this_process(),
+                request,
+                ui,
+                &cancel,
+            )?)
+        } else {
+            None
+        };
+        if let Some(lock) = &lock {
+            lock.tell(ui.notes());
+        }
+        Ok(Session {
+            lock,
+            repository,
+            cancel,
+            _fresh_cache: fresh_cache,
+        })
     }
 }
 

@@ -227,6 +227,7 @@ fn what_is_wrong_with_the_source_is_told() {
             exclusive: true,
             retry_for: Duration::ZERO,
             timing: LockTiming::default(),
+            early: false,
         },
     );
     let cancel = Cancel::new();

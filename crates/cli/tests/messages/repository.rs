@@ -211,6 +211,7 @@ fn a_locked_repository() {
         exclusive: true,
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
+        early: false,
     };
     let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     assert_eq!(
@@ -298,6 +299,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_gone() {
         exclusive: true,
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
+        early: false,
     };
     let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     let waiting = world

@@ -71,6 +71,7 @@ pub fn quick_lock(exclusive: bool) -> LockRequest {
         exclusive,
         retry_for: Duration::ZERO,
         timing,
+        early: false,
     }
 }
 

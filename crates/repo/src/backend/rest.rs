@@ -16,7 +16,7 @@ use super::{
     Backend, BackendError, BackendOptions, FileKind, FileName, Location, OptionError, Trouble,
 };
 use listing::{Listed, Listing};
-use server::{Server, VERSION_1, VERSION_2, drain, path};
+use server::{Server, VERSION_1, VERSION_2, drain};
 use settings::Settings;
 
 pub(super) use settings::CONNECTIONS_MAX;
@@ -41,17 +41,14 @@ pub(super) fn open(
     options: &BackendOptions,
 ) -> Result<RestBackend, OptionError> {
     let settings = Settings::read(location, options)?;
-    let server = Server {
-        transport: Box::new(TcpTransport::new(
-            &settings.url,
-            options,
-            settings.connections,
-        )?),
-        url: settings.url,
-        location: location.to_string(),
-        authorization: settings.authorization,
-        is_rclone: AtomicBool::new(false),
-    };
+    let transport = TcpTransport::new(&settings.url, options, settings.connections)?;
+    let server = Server::new(
+        Box::new(transport),
+        settings.url,
+        location.to_string(),
+        settings.authorization,
+        false,
+    );
     Ok(RestBackend::of(server, settings.connections))
 }
 
@@ -63,13 +60,7 @@ impl RestBackend {
         location: String,
         connections: usize,
     ) -> Self {
-        let server = Server {
-            transport,
-            url,
-            location,
-            authorization: None,
-            is_rclone: AtomicBool::new(true),
-        };
+        let server = Server::new(transport, url, location, None, true);
         Self::of(server, connections)
     }
 
@@ -382,7 +373,7 @@ impl Backend for RestBackend {
         self.require_repository_once()?;
         let what = name.to_string();
         let kind = [("Content-Type", "application/octet-stream".to_owned())];
-        let response = match self.server.send("POST", &path(name), &kind, data) {
+        let response = match self.server.change("POST", name, &kind, data) {
             Ok(response) => response,
             // The answer was lost, or a refusal not heard because it came before all was sent.
             Err(error) => {
@@ -417,7 +408,7 @@ impl Backend for RestBackend {
         let what = name.to_string();
         let response = self
             .server
-            .send("DELETE", &path(name), &[], &[])
+            .change("DELETE", name, &[], &[])
             .map_err(|error| self.server.failed("remove", &what, error))?;
         match response.status {
             200..=299 => {

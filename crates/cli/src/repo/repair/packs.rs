@@ -20,6 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::format;
 use crate::progress::{self, Shown, workers};
 use crate::repo::access::FromArgs;
+use crate::repo::copy::open_source;
 use crate::repo::node_view::named;
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
@@ -63,7 +64,7 @@ impl RepairPacks {
         };
         let session = Session::open(global, ui, locking)?;
         let from = match self.from.is_given() {
-            true => Some(Session::open_from(global, &self.from, ui, Locking::Read)?),
+            true => Some(open_source(&self.from, global, ui, Locking::Read)?),
             false => None,
         };
         let from_index = match &from {

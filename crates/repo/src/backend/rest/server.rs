@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use super::answer;
 use super::listing::{self, Listing};
@@ -19,18 +20,58 @@ const DRAIN_MAX_BYTES: u64 = 64 * 1024;
 /// The way to a repository on a REST server.
 pub(in crate::backend) struct Server {
     /// What carries requests.
-    pub(in crate::backend) transport: Box<dyn Transport>,
+    transport: Box<dyn Transport>,
     /// The repository's URL, which ends with a slash and holds no credentials.
-    pub(in crate::backend) url: String,
+    url: String,
     /// For people.
     pub(in crate::backend) location: String,
     /// The header `Authorization`.
-    pub(in crate::backend) authorization: Option<Secret>,
+    pub(super) authorization: Option<Secret>,
     /// The server said that it is rclone, which means less by 404 than others.
-    pub(in crate::backend) is_rclone: AtomicBool,
+    is_rclone: AtomicBool,
+    /// Who lists a folder of rclone and who changes it take turns: rclone remembers what a listing shows, and answers
+    /// from that long after a change that came to pass while it listed.
+    turns: [RwLock<()>; FileKind::NAMED.len()],
 }
 
 impl Server {
+    /// The way to a server that needs these.
+    pub(in crate::backend) fn new(
+        transport: Box<dyn Transport>,
+        url: String,
+        location: String,
+        authorization: Option<Secret>,
+        is_rclone: bool,
+    ) -> Self {
+        Self {
+            transport,
+            url,
+            location,
+            authorization,
+            is_rclone: AtomicBool::new(is_rclone),
+            turns: Default::default(),
+        }
+    }
+
+    /// Sends a request that changes a file.
+    pub(super) fn change(
+        &self,
+        method: &'static str,
+        name: FileName,
+        more: &[(&str, String)],
+        body: &[&[u8]],
+    ) -> Result<Response, TransportError> {
+        let turn = self.turn(name.kind);
+        let _turn = turn.map(|turn| turn.read().unwrap_or_else(PoisonError::into_inner));
+        self.send(method, &path(name), more, body)
+    }
+
+    /// Whose turn it is in a folder, where that matters.
+    fn turn(&self, kind: FileKind) -> Option<&RwLock<()>> {
+        let at = FileKind::NAMED.iter().position(|named| *named == kind)?;
+        self.turns.get(at).filter(|_| self.is_rclone())
+    }
+
     /// Sends a request for something below the repository's URL.
     pub(super) fn send(
         &self,
@@ -104,6 +145,8 @@ impl Server {
     ) -> Result<Option<Listing>, BackendError> {
         let accept = [("Accept", version.to_owned())];
         let folder = kind.folder();
+        let turn = self.turn(kind);
+        let _turn = turn.map(|turn| turn.write().unwrap_or_else(PoisonError::into_inner));
         let mut response = self
             .send("GET", &format!("{folder}/"), &accept, &[])
             .map_err(|error| self.failed("list", folder, error))?;
