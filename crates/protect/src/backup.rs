@@ -235,10 +235,7 @@ impl Backup<'_> {
     fn acknowledge(&self, snapshot: Snapshot) -> Result<Id, ProtectError> {
         self.cancel.check()?;
         self.repository.confirm_relied(self.index)?;
-        if let Some(lock) = self.lock {
-            lock.ensure()?;
-        }
-        Ok(self.repository.save_snapshot(&snapshot)?)
+        Ok(self.repository.save_snapshot_under(self.lock, &snapshot)?)
     }
 
     fn problem(&self, problem: Problem) {

@@ -180,13 +180,11 @@ impl Copier<'_> {
         }
         for (id, mut snapshot) in snapshots {
             self.cancel.check()?;
-            if let Some(lock) = lock {
-                lock.ensure()?;
-            }
             // As restic has it: a parent means nothing elsewhere, and the first ID of all is what a copy is known by.
             snapshot.parent = None;
             snapshot.original.get_or_insert(id);
-            outcome.copied.push((id, self.to.save_snapshot(&snapshot)?));
+            let copy = self.to.save_snapshot_under(lock, &snapshot)?;
+            outcome.copied.push((id, copy));
         }
         Ok(outcome)
     }

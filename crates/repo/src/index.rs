@@ -148,6 +148,19 @@ impl Index {
         }
     }
 
+    /// Takes a pack that was stored now: what is being written relies on it.
+    pub fn insert_stored(&mut self, pack: &IndexPack) {
+        let number = self.packs.len();
+        self.insert(pack, true);
+        self.note_relied(number);
+    }
+
+    fn note_relied(&self, number: usize) {
+        if let Some(word) = self.relied.get(number / 64) {
+            word.fetch_or(1 << (number % 64), Ordering::Relaxed);
+        }
+    }
+
     /// Takes a pack that is marked for deletion. Its blobs are found where nothing else holds them, and not counted.
     pub fn insert_marked(&mut self, pack: &IndexPack, present: bool) {
         self.marked.get_or_insert_default().insert(pack, present);
@@ -210,9 +223,7 @@ impl Index {
             let Some(pack) = self.packs.get(number).filter(|pack| pack.present) else {
                 continue;
             };
-            if let Some(word) = self.relied.get(number / 64) {
-                word.fetch_or(1 << (number % 64), Ordering::Relaxed);
-            }
+            self.note_relied(number);
             return Some(place(entry, pack).plain_bytes());
         }
         None

@@ -567,7 +567,7 @@ impl<'r> Ingest<'r> {
         self.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(&indexed, true);
+            .insert_stored(&indexed);
         let mut claimed = locked(&self.claimed);
         for blob in &indexed.blobs {
             claimed.remove(&(blob.kind, blob.id));

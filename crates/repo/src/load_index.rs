@@ -67,6 +67,8 @@ impl Repository {
         std::thread::scope(|scope| {
             // After the listing of the index: a pack that is indexed was stored before, so this listing must have it.
             scope.spawn(|| {
+                // Others wait for it, whatever happens.
+                let _told = OnPanic(&listed);
                 listed.get_or_init(|| match listing {
                     PackListing::Compare => self.listed_packs(),
                     PackListing::Skip => Ok(HashMap::new()),
@@ -133,6 +135,19 @@ impl Repository {
     pub fn load_index_file(&self, id: Id) -> Result<IndexFile, RepoError> {
         let name = FileName::new(FileKind::Index, id);
         IndexFile::from_json(&self.load_json(name)?).map_err(|cause| self.damaged(name, cause))
+    }
+}
+
+/// Says that there is no listing, if none was made.
+struct OnPanic<'a>(&'a OnceLock<Result<HashMap<Id, u64>, RepoError>>);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.get_or_init(|| {
+            Err(RepoError::WriterFailed(
+                "the listing of packs was broken off".into(),
+            ))
+        });
     }
 }
 

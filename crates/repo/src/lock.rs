@@ -4,14 +4,14 @@
 mod origin;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lifeboat_flow::{Cancel, Event, EventSink};
 use lifeboat_format::{Id, Lock, Timestamp};
 
-use crate::backend::{FileKind, FileName};
+use crate::backend::{Fence, FileKind, FileName, ListingDelay};
 use crate::clock::now;
 use crate::{Identity, RepoError, Repository, chain};
 
@@ -80,6 +80,8 @@ struct Held {
     left: Vec<Id>,
     lost: Option<String>,
     settled: Settled,
+    /// When the lock file was first written, at the latest.
+    written: Instant,
 }
 
 /// What the second look showed.
@@ -178,12 +180,14 @@ impl LockGuard {
             replaced: Vec::new(),
             left: Vec::new(),
             lost: None,
-            // What lists at once shows everything at the first look.
-            settled: if early && !repository.backend().lists_at_once() {
-                Settled::Not
-            } else {
-                Settled::Alone
+            // Without early, `acquire` has looked again. Where listings are prompt, the look after the write shows every
+            // lock; who wants to be alone waits nevertheless, so that a place which does not quite keep its promise is
+            // found out by the one that would do harm.
+            settled: match repository.backend().listing_delay() {
+                ListingDelay::Unknown if early => Settled::Not,
+                _ => Settled::Alone,
             },
+            written: Instant::now(),
         };
         let shared = Arc::new(Shared {
             repository: repository.clone(),
@@ -195,6 +199,8 @@ impl LockGuard {
             wake: Default::default(),
             events: OnceLock::new(),
         });
+        let fence: Weak<Shared> = Arc::downgrade(&shared);
+        repository.backend().fence(fence);
         let refresher = std::thread::spawn({
             let shared = shared.clone();
             move || shared.keep()
@@ -224,6 +230,12 @@ impl LockGuard {
     #[must_use]
     pub fn id(&self) -> Id {
         self.shared.held().id
+    }
+}
+
+impl Fence for LockGuard {
+    fn closed(&self) -> Option<String> {
+        self.shared.closed()
     }
 }
 
@@ -258,33 +270,38 @@ impl Shared {
             .min(Duration::from_secs(5))
             .max(Duration::from_millis(1));
         if matches!(self.held().settled, Settled::Not) {
-            let settled = if self.wait(self.timing.settle) {
-                let own = self.held().id;
-                match check_others(&self.repository, &self.lock, &[own], &NoEvents) {
-                    Ok(()) => Settled::Alone,
-                    Err(error) => Settled::Failed(error),
-                }
-            } else {
+            let mut outcome = Outcome(self, None);
+            let written = self.held().written;
+            let left = self.timing.settle.saturating_sub(written.elapsed());
+            let own = self.held().id;
+            outcome.1 = Some(match self.wait(left) {
+                true => check_others(&self.repository, &self.lock, &[own], &NoEvents),
                 // Nobody asks any more.
-                Settled::Alone
-            };
-            self.held().settled = settled;
-            self.looked.notify_all();
+                false => Ok(()),
+            });
         }
         while self.wait(poll) {
             if self.age() >= self.timing.refresh {
-                let result = self.refresh();
-                let mut held = self.held();
-                match result {
-                    Ok(Refreshed::Lost(why)) => held.lost = Some(why),
-                    Ok(Refreshed::Done) => {}
-                    Err(error) if held.age() >= self.timing.give_up => {
-                        held.lost = Some(chain(&error))
-                    }
-                    Err(_) => {}
-                }
+                let lost = match self.refresh() {
+                    Ok(Refreshed::Lost(why)) => why,
+                    Err(error) if self.age() >= self.timing.give_up => chain(&error),
+                    Ok(Refreshed::Done) | Err(_) => continue,
+                };
+                // It never comes back: another file now would only keep others waiting.
+                self.lose(lost);
+                return;
             }
         }
+    }
+
+    fn lose(&self, why: String) {
+        if let Some(events) = self.events.get() {
+            events.event(Event::Note(format!(
+                "the lock on {} does not hold any more: {why}; nothing more is written, and what is read may be removed by others",
+                self.repository.backend().location()
+            )));
+        }
+        self.held().lost = Some(why);
     }
 
     /// Waits; not for the whole time, and `false`, when the lock is given back.
@@ -420,6 +437,28 @@ impl Shared {
     }
 }
 
+/// The outcome of the second look, which is told whatever happens: somebody may wait for it.
+struct Outcome<'a>(&'a Shared, Option<Result<(), RepoError>>);
+
+impl Drop for Outcome<'_> {
+    fn drop(&mut self) {
+        self.0.held().settled = match self.1.take() {
+            Some(Ok(())) => Settled::Alone,
+            Some(Err(error)) => Settled::Failed(error),
+            None => Settled::Failed(RepoError::WriterFailed(
+                "the look for other locks was broken off".into(),
+            )),
+        };
+        self.0.looked.notify_all();
+    }
+}
+
+impl Fence for Shared {
+    fn closed(&self) -> Option<String> {
+        self.ensure().err().map(|error| chain(&error))
+    }
+}
+
 impl Held {
     fn age(&self) -> Duration {
         age_of(self.refreshed, now(), self.refreshed_at.elapsed())
@@ -478,7 +517,7 @@ fn acquire(
     check_others(repository, lock, &[], events)?;
     let (id, time) = write(repository, lock)?;
     // Who writes before looking needs no time between the two where every look shows every write.
-    if !early && !repository.backend().lists_at_once() {
+    if !early && repository.backend().listing_delay() != ListingDelay::None {
         std::thread::sleep(timing.settle);
     }
     check_others(repository, lock, &[id], events)

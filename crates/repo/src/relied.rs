@@ -2,16 +2,16 @@
 //! It must never take a failed listing for proof that something is there or gone.
 
 use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, Weak};
 
-use lifeboat_format::Id;
+use lifeboat_format::{Id, Snapshot};
 
-use crate::backend::FileKind;
-use crate::{Index, RepoError, Repository};
+use crate::backend::{FileKind, FileName};
+use crate::{Index, LockGuard, RepoError, Repository};
 
 impl Repository {
-    /// Looks once more for every pack that was relied on since the index was loaded: another program may have pruned
-    /// without a lock. To be asked right before a snapshot is written.
+    /// Looks once more for every pack that was relied on or stored since the index was loaded: another program may have
+    /// pruned without a lock. To be asked right before a snapshot is written.
     ///
     /// # Errors
     /// [`RepoError::PacksVanished`] if some are gone; others when the packs can't be listed.
@@ -27,13 +27,46 @@ impl Repository {
         self.backend().list(FileKind::Pack, &mut |id, _| {
             relied.remove(&id);
         })?;
-        match relied.iter().min() {
-            None => Ok(()),
-            Some(first) => Err(RepoError::PacksVanished {
-                count: relied.len(),
-                first: *first,
-                location: self.backend().location(),
-            }),
+        // A listing may be late with what was stored a moment ago; the pack itself is not.
+        let mut relied: Vec<Id> = relied.into_iter().collect();
+        relied.sort();
+        for first in &relied {
+            match self.backend().size(FileName::new(FileKind::Pack, *first)) {
+                Ok(_) => {}
+                Err(error) if error.is_missing() => {
+                    return Err(RepoError::PacksVanished {
+                        count: relied.len(),
+                        first: *first,
+                        location: self.backend().location(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(())
+    }
+
+    /// Writes a snapshot whose packs are there: the lock is asked before and after. One that appeared when the lock did
+    /// not hold any more is removed again, because whoever prunes may not have seen it.
+    ///
+    /// # Errors
+    /// When the snapshot can't be written, or the lock is lost: then nothing was acknowledged.
+    pub fn save_snapshot_under(
+        &self,
+        lock: Option<&LockGuard>,
+        snapshot: &Snapshot,
+    ) -> Result<Id, RepoError> {
+        let Some(lock) = lock else {
+            return self.save_snapshot(snapshot);
+        };
+        lock.ensure()?;
+        let id = self.save_snapshot(snapshot)?;
+        if let Err(lost) = lock.ensure() {
+            // Its own file, of which nobody was told, may go without a lock. If it stays, `check` says whether it is whole.
+            self.backend().fence(Weak::<LockGuard>::new());
+            let _ = self.remove_snapshot(id);
+            return Err(lost);
+        }
+        Ok(id)
     }
 }

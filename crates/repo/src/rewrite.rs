@@ -122,8 +122,10 @@ impl Rewriter<'_> {
         self.repository.confirm_relied(self.index)?;
         for rewritten in &mut outcome.rewritten {
             self.cancel.check()?;
-            self.ensure_lock()?;
-            rewritten.new = Some(self.repository.save_snapshot(&rewritten.snapshot)?);
+            let new = self
+                .repository
+                .save_snapshot_under(self.lock, &rewritten.snapshot)?;
+            rewritten.new = Some(new);
             if self.change.forget {
                 self.ensure_lock()?;
                 self.repository.remove_snapshot(rewritten.old)?;

@@ -23,8 +23,8 @@ impl<B: Backend> Backend for AppendOnlyBackend<B> {
         self.inner.location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.inner.lists_at_once()
+    fn listing_delay(&self) -> lifeboat_repo::backend::ListingDelay {
+        self.inner.listing_delay()
     }
 
     fn create(&self) -> Result<(), BackendError> {

@@ -87,8 +87,8 @@ impl<B: Backend> Backend for GatheringBackend<B> {
         self.inner.location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.inner.lists_at_once()
+    fn listing_delay(&self) -> lifeboat_repo::backend::ListingDelay {
+        self.inner.listing_delay()
     }
 
     fn connections(&self) -> usize {

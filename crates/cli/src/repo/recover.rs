@@ -153,11 +153,8 @@ fn save(
     })?;
     repository.confirm_relied(&index)?;
     session.cancel.check()?;
-    if let Some(lock) = lock {
-        lock.ensure()?;
-    }
     let who = Identity::of_this_process();
-    Ok(repository.save_snapshot(&Snapshot {
+    let snapshot = Snapshot {
         time,
         parent: None,
         tree: id,
@@ -171,5 +168,6 @@ fn save(
         original: None,
         program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).into(),
         summary: None,
-    })?)
+    };
+    Ok(repository.save_snapshot_under(lock, &snapshot)?)
 }

@@ -43,6 +43,7 @@ impl Tag {
         }
         let session = Session::open(global, ui, Locking::Exclusive)?;
         let mut changed = 0;
+        let lock = session.lock.as_ref();
         for (id, mut snapshot) in select::many(&session, ui, &self.ids, &self.filter.filter())? {
             session.cancel.check()?;
             let before = snapshot.tags.clone();
@@ -52,7 +53,8 @@ impl Tag {
             }
             // The first snapshot of such a chain is what others may know it by.
             snapshot.original.get_or_insert(id);
-            let new = session.repository.save_snapshot(&snapshot)?;
+            let new = session.repository.save_snapshot_under(lock, &snapshot)?;
+            session.ensure()?;
             session.repository.remove_snapshot(id)?;
             changed += 1;
             if ui.json {

@@ -10,13 +10,13 @@ mod old;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use lifeboat_flow::{Event, EventSink};
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, FileKind, FileName};
+use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
 use folder::CacheFolder;
 
 pub use old::{CACHE_MAX_AGE, remove_old_caches};
@@ -186,8 +186,12 @@ impl Backend for CachedBackend {
         self.inner.location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.inner.lists_at_once()
+    fn listing_delay(&self) -> ListingDelay {
+        self.inner.listing_delay()
+    }
+
+    fn fence(&self, fence: Weak<dyn Fence>) {
+        self.inner.fence(fence);
     }
 
     fn connections(&self) -> usize {

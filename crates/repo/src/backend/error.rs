@@ -95,6 +95,16 @@ pub enum BackendError {
         #[source]
         cause: Box<BackendError>,
     },
+    /// It was not tried, because a lock does not hold any more.
+    #[error("{name} in {location} was not touched: {why}")]
+    Fenced {
+        /// The file.
+        name: FileName,
+        /// The repository's location.
+        location: String,
+        /// What became of the lock.
+        why: String,
+    },
     /// Somebody wished to stop while it waited.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -135,7 +145,7 @@ impl BackendError {
     pub fn ends_all(&self) -> bool {
         match self {
             Self::GaveUp { place_answers, .. } => !place_answers,
-            Self::Cancelled(_) => true,
+            Self::Cancelled(_) | Self::Fenced { .. } => true,
             _ => false,
         }
     }

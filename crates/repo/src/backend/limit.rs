@@ -5,13 +5,13 @@
 //! server is kept waiting in the middle of a request. All threads share one account per direction: a transfer begins
 //! when those before it are paid for, and ends when its own time is over. The average is the rate, a burst is one file.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, FileKind, FileName};
+use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
 
 /// Bytes a second at most, in each direction; nothing is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,8 +100,12 @@ impl Backend for LimitedBackend {
         self.inner.location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.inner.lists_at_once()
+    fn listing_delay(&self) -> ListingDelay {
+        self.inner.listing_delay()
+    }
+
+    fn fence(&self, fence: Weak<dyn Fence>) {
+        self.inner.fence(fence);
     }
 
     fn connections(&self) -> usize {

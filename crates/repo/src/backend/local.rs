@@ -11,7 +11,7 @@ use lifeboat_format::Id;
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::layout::{Layout, Modes, is_temporary, parse_id, parse_pack_folder};
-use super::{Backend, BackendError, FileKind, FileName};
+use super::{Backend, BackendError, FileKind, FileName, ListingDelay};
 
 /// A repository in a directory.
 #[derive(Debug)]
@@ -308,8 +308,11 @@ impl<D: Disk> Backend for LocalBackend<D> {
         self.layout.root().display().to_string()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.disk.lists_at_once(self.layout.root())
+    fn listing_delay(&self) -> ListingDelay {
+        match self.disk.lists_at_once(self.layout.root()) {
+            true => ListingDelay::None,
+            false => ListingDelay::Unknown,
+        }
     }
 
     fn create(&self) -> Result<(), BackendError> {

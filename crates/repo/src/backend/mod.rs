@@ -20,6 +20,7 @@ mod sftp;
 mod shared;
 
 use std::fmt;
+use std::sync::Weak;
 use std::time::Duration;
 
 use lifeboat_format::Id;
@@ -130,10 +131,16 @@ pub trait Backend: Send + Sync {
     /// For people: the location without secrets, as `/srv/restic`.
     fn location(&self) -> String;
 
-    /// Whether a listing shows every file whose [`save`](Backend::save) has returned, on whatever machine. Where it
-    /// may not, a lock waits before it is believed.
-    fn lists_at_once(&self) -> bool {
-        false
+    /// How soon a listing shows a file whose [`save`](Backend::save) has returned, on whatever machine: whether a lock
+    /// waits before it is believed.
+    fn listing_delay(&self) -> ListingDelay {
+        ListingDelay::Unknown
+    }
+
+    /// Nothing is to be written or removed any more, but locks, when this says so: it is asked before each try, however
+    /// long after the call.
+    fn fence(&self, fence: Weak<dyn Fence>) {
+        let _ = fence;
     }
 
     /// How many requests at once make it faster: what a pool of uploaders or readers should be sized by.
@@ -239,6 +246,23 @@ pub trait Backend: Send + Sync {
             Err(error) => Err(error),
         }
     }
+}
+
+/// How soon a listing shows what was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListingDelay {
+    /// At once: the place is known.
+    None,
+    /// At once, as the service promises; not everybody who offers its interface may keep that.
+    NoneByContract,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Who knows until when writing is safe.
+pub trait Fence: Send + Sync {
+    /// Why nothing may be written any more, if so.
+    fn closed(&self) -> Option<String>;
 }
 
 /// What became of a file that was to be destroyed.

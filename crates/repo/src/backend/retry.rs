@@ -1,14 +1,14 @@
 //! A backend that tries again what may pass by itself: it waits, longer each time, says so, and gives up in the end.
 //! It must never repeat what can't succeed, show a listing's entries twice, or let a lock wait longer than it lasts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use lifeboat_flow::{Cancel, Event, EventSink, chain};
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, FileKind, FileName, Trouble};
+use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay, Trouble};
 
 /// Doublings of the first wait after which it surely is the longest.
 const DOUBLINGS_MAX: u32 = 20;
@@ -67,6 +67,8 @@ struct Shared {
     outage: Option<Outage>,
     /// When the wish to stop was first noticed.
     parting: Option<Instant>,
+    /// Who knows whether writing is still safe.
+    fence: Option<Weak<dyn Fence>>,
 }
 
 /// A backend that tries again what may pass by itself.
@@ -98,6 +100,31 @@ impl RetryingBackend {
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`retry`](Self::retry), for what changes a file: between two tries, and before the first, so much time may pass
+    /// that others call the lock stale.
+    fn change(
+        &self,
+        name: FileName,
+        mut work: impl FnMut() -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        self.retry(Some(name.kind), || match self.closed(name) {
+            Some(why) => Err(BackendError::Fenced {
+                name,
+                location: self.inner.location(),
+                why,
+            }),
+            None => work(),
+        })
+    }
+
+    fn closed(&self, name: FileName) -> Option<String> {
+        if name.kind == FileKind::Lock {
+            return None;
+        }
+        let fence = self.shared().fence.as_ref().and_then(Weak::upgrade);
+        fence?.closed()
     }
 
     fn retry<T>(
@@ -255,8 +282,12 @@ impl Backend for RetryingBackend {
         self.inner.location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        self.inner.lists_at_once()
+    fn listing_delay(&self) -> ListingDelay {
+        self.inner.listing_delay()
+    }
+
+    fn fence(&self, fence: Weak<dyn Fence>) {
+        self.shared().fence = Some(fence);
     }
 
     fn connections(&self) -> usize {
@@ -301,11 +332,11 @@ impl Backend for RetryingBackend {
     }
 
     fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError> {
-        self.retry(Some(name.kind), || self.inner.save(name, data))
+        self.change(name, || self.inner.save(name, data))
     }
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
-        self.retry(Some(name.kind), || self.inner.remove(name))
+        self.change(name, || self.inner.remove(name))
     }
 
     fn load_tree_at(

@@ -17,7 +17,8 @@ use lifeboat_format::Id;
 
 use super::http::{Response, TcpTransport};
 use super::{
-    Backend, BackendError, BackendOptions, Destroyed, FileKind, FileName, OptionError, Trouble,
+    Backend, BackendError, BackendOptions, Destroyed, FileKind, FileName, ListingDelay,
+    OptionError, Trouble,
 };
 use client::{Ask, Client};
 use failure::Failure;
@@ -184,6 +185,11 @@ impl S3Backend {
 impl Backend for S3Backend {
     fn location(&self) -> String {
         self.location.clone()
+    }
+
+    /// Amazon S3 User Guide, "Amazon S3 data consistency model": listings show what was written before.
+    fn listing_delay(&self) -> ListingDelay {
+        ListingDelay::NoneByContract
     }
 
     fn connections(&self) -> usize {

@@ -1,20 +1,24 @@
 //! A backend behind an `Arc` is a backend, so that one can be shared and still be decorated.
 //! It must never do anything but pass on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, FileKind, FileName};
+use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
     fn location(&self) -> String {
         (**self).location()
     }
 
-    fn lists_at_once(&self) -> bool {
-        (**self).lists_at_once()
+    fn listing_delay(&self) -> ListingDelay {
+        (**self).listing_delay()
+    }
+
+    fn fence(&self, fence: Weak<dyn Fence>) {
+        (**self).fence(fence);
     }
 
     fn connections(&self) -> usize {

@@ -262,8 +262,7 @@ impl SnapshotsRepair<'_> {
         if let Some((earlier, _)) = self.all.iter().find(|(_, known)| is_it(known)) {
             return Ok(*earlier);
         }
-        ensure(self.lock)?;
-        self.repository.save_snapshot(&new)
+        self.repository.save_snapshot_under(self.lock, &new)
     }
 }
 
