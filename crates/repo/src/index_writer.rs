@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, IndexFile, IndexPack, MarkedPack};
 
+use crate::at_once::at_once;
 use crate::backend::{FileKind, FileName};
 use crate::{LockGuard, RepoError, Repository};
 
@@ -96,15 +97,14 @@ pub(crate) fn remove_index_files<'a>(
     lock: Option<&LockGuard>,
     cancel: &Cancel,
 ) -> Result<u64, RepoError> {
-    let mut removed = 0;
-    for id in files {
-        cancel.check()?;
+    let files: Vec<&Id> = files.into_iter().collect();
+    let removed = at_once(repository.loaders(), &files, cancel, |id| {
         ensure(lock)?;
-        let name = FileName::new(FileKind::Index, *id);
-        repository.backend().remove(name)?;
-        removed += 1;
-    }
-    Ok(removed)
+        Ok(repository
+            .backend()
+            .remove(FileName::new(FileKind::Index, **id))?)
+    })?;
+    Ok(removed as u64)
 }
 
 /// An index file that is replaced by one without some packs.

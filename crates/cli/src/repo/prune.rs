@@ -261,12 +261,20 @@ pub fn prune(
             stored: false,
             totals_known: true,
         };
-        removed = progress::during(ui, &counters, shown, || engine.remove(&last, &lock))
-            .map_err(not_removed)?;
-        tidy(&engine, ui);
+        // Neither touches what the other does.
+        let (gone, unfinished) = std::thread::scope(|scope| {
+            let unfinished = scope.spawn(|| engine.remove_unfinished());
+            let gone = progress::during(ui, &counters, shown, || engine.remove(&last, &lock));
+            (gone, unfinished.join())
+        });
         drop(lock);
+        removed = gone.map_err(not_removed)?;
+        tidy(
+            unfinished.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            ui,
+        );
     } else {
-        tidy(&engine, ui);
+        tidy(engine.remove_unfinished(), ui);
     }
     if ui.json {
         ui.object(&summary(
@@ -299,8 +307,8 @@ fn finish(removed: &Removed, damaged: u64) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn tidy(engine: &Engine<'_>, ui: &Ui) {
-    match engine.remove_unfinished() {
+fn tidy(unfinished: Result<u64, RepoError>, ui: &Ui) {
+    match unfinished {
         Ok(0) => {}
         Ok(pieces) => ui.say(format_args!(
             "removed {} that writers left unfinished",
