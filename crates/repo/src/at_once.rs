@@ -1,0 +1,71 @@
+//! The same work on many things at once, until one fails.
+//! It must never begin another piece when one has failed or somebody wishes to stop.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use lifeboat_flow::Cancel;
+
+use crate::RepoError;
+
+/// Does the work on each item with so many threads, and gives the number of items.
+///
+/// # Errors
+/// The first failure, or that somebody wishes to stop.
+pub(crate) fn at_once<T: Sync>(
+    threads: usize,
+    items: &[T],
+    cancel: &Cancel,
+    work: impl Fn(&T) -> Result<(), RepoError> + Sync,
+) -> Result<usize, RepoError> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1).min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let done = cancel
+                        .check()
+                        .map_err(RepoError::from)
+                        .and_then(|()| work(item));
+                    if let Err(error) = done {
+                        next.store(items.len(), Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.get_or_insert(error);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => Ok(items.len()),
+        Some(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_done_or_the_first_failure_told() {
+        let items: Vec<usize> = (0..100).collect();
+        let (cancel, sum) = (Cancel::new(), AtomicUsize::new(0));
+        let add = |item: &usize| {
+            sum.fetch_add(*item, Ordering::Relaxed);
+            Ok(())
+        };
+        assert_eq!(at_once(7, &items, &cancel, add).unwrap(), 100);
+        assert_eq!(sum.load(Ordering::Relaxed), 4950);
+        let fails = |item: &usize| match item {
+            3 => Err(RepoError::WriterFailed("three".into())),
+            _ => Ok(()),
+        };
+        let error = at_once(1, &items, &cancel, fails).unwrap_err();
+        assert!(matches!(error, RepoError::WriterFailed(why) if why == "three"));
+        cancel.cancel();
+        assert!(at_once(2, &items, &cancel, add).is_err());
+        assert_eq!(sum.load(Ordering::Relaxed), 4950, "nothing more was begun");
+    }
+}
