@@ -430,6 +430,29 @@ fn histories_with_a_writer_that_takes_no_locks() {
     }
 }
 
+/// Here without the backend that lets each file through once, so that the second guard is seen too.
+#[test]
+fn a_listing_that_names_everything_twice_removes_nothing_that_is_needed() {
+    let (base, needed) = eventful();
+    let backend = FaultyBackend::new(base, FaultPlan::from(0, Fault::ListTwice));
+    let repository = open(backend.clone()).unwrap();
+    let snapshots = repository.snapshots().unwrap().all;
+    let ids: BTreeSet<Id> = snapshots.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), snapshots.len());
+    for kind in FileKind::NAMED {
+        let once: Vec<Id> = repository.ids(kind).unwrap();
+        assert!(once.is_sorted_by(|a, b| a < b), "{kind:?}");
+    }
+    for hour in [30, 60, 90] {
+        let plan = repository.plan_index_repair(false, &Counters::default(), &Cancel::new());
+        assert!(plan.unwrap().repeated.is_empty());
+        prune(&repository, options(), at(hour)).unwrap();
+        assert_readable(&repository);
+        assert_eq!(findings(&repository), []);
+    }
+    assert_end(&open(backend.inner().clone()).unwrap(), &needed, 120);
+}
+
 /// Flips a bit within the first blob of each pack of a kind.
 fn damage(backend: &MemoryBackend, repository: &Repository, chosen: impl Fn(usize) -> bool) {
     for (number, (id, _)) in repository.packs().unwrap().into_iter().enumerate() {

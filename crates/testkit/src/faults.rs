@@ -77,6 +77,9 @@ pub enum Fault {
     /// A listing is that of the moment when this backend was made: without what was saved since, with what was removed.
     /// Others go well.
     StaleListing,
+    /// A listing names every file twice, as Google Drive does, R2 between two pages, or NFS while a folder changes.
+    /// Others go well.
+    ListTwice,
     /// The server is busy, says for how long, and does nothing.
     Busy,
     /// Nobody can be reached, and nothing is done.
@@ -96,7 +99,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether another try of the same operation goes well.
+    /// Whether another try of the same operation goes well, or none is needed.
     #[must_use]
     pub fn passes(self) -> bool {
         matches!(
@@ -108,6 +111,7 @@ impl Fault {
                 | Self::TimeoutBefore
                 | Self::TimeoutAfter
                 | Self::Duplicate
+                | Self::ListTwice
         )
     }
 
@@ -116,7 +120,7 @@ impl Fault {
     pub fn fits(self, verb: Verb) -> bool {
         match self {
             Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
-            Self::HideNewest(_) | Self::StaleListing => verb == Verb::List,
+            Self::HideNewest(_) | Self::StaleListing | Self::ListTwice => verb == Verb::List,
             Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
             _ => true,
         }
@@ -424,9 +428,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
             }
             _ => Vec::new(),
         };
-        for (id, size_bytes) in found {
-            if !hidden.contains(&id) {
-                each(id, size_bytes);
+        let times = 1 + usize::from(fault == Some(Fault::ListTwice));
+        for _ in 0..times {
+            for (id, size_bytes) in &found {
+                if !hidden.contains(id) {
+                    each(*id, *size_bytes);
+                }
             }
         }
         Ok(())
@@ -601,6 +608,16 @@ mod tests {
             .unwrap();
         assert_eq!(found, [(NAME.id, 7)]);
         assert_eq!(backend.faults(), 1);
+    }
+
+    #[test]
+    fn a_listing_names_a_file_twice() {
+        let backend = faulty(Fault::ListTwice);
+        let mut found = Vec::new();
+        backend
+            .list(FileKind::Pack, &mut |id, size| found.push((id, size)))
+            .unwrap();
+        assert_eq!(found, [(NAME.id, 7), (NAME.id, 7)]);
     }
 
     #[test]
