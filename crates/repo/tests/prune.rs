@@ -577,6 +577,37 @@ fn nothing_is_removed_when_anything_is_unknown() {
     }
 }
 
+/// An object store may list what it then can't find. That is no snapshot that was forgotten meanwhile.
+#[test]
+fn a_snapshot_that_is_listed_and_said_to_be_missing_is_damaged() {
+    let (base, _) = eventful();
+    let repository = open(base.clone()).unwrap();
+    let gone = repository.snapshots().unwrap().all[0].0;
+    let backend = FaultyBackend::recording(base);
+    let repository = open(backend.clone()).unwrap();
+    let name = FileName::new(FileKind::Snapshot, gone);
+    let is_it = move |operation: &Operation| operation.name == Some(name);
+    backend.follow(FaultPlan::new(move |operation| {
+        is_it(operation).then_some(Fault::Missing)
+    }));
+    let damaged = repository.snapshots().unwrap().damaged;
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].0, gone);
+    assert!(findings(&repository).contains(&FindingKind::Snapshot));
+    let error = prune(&repository, options(), at(30)).map(drop).unwrap_err();
+    assert!(matches!(error, RepoError::NeedsUnknown { .. }), "{error:?}");
+    // What only one try missed is there.
+    let next = backend.log().len() as u64;
+    backend.follow(FaultPlan::at(next, Fault::Missing));
+    let found = repository.snapshots_of(&[gone]).unwrap();
+    assert_eq!((found.all.len(), found.damaged.len()), (1, 0));
+    // One that is in no listing any more was forgotten.
+    backend.follow(FaultPlan::none());
+    repository.remove_snapshot(gone).unwrap();
+    let found = repository.snapshots_of(&[gone]).unwrap();
+    assert_eq!((found.all.len(), found.damaged.len()), (0, 0));
+}
+
 /// What lies there but for locks.
 fn without_locks(backend: &MemoryBackend) -> Vec<(FileName, u64)> {
     let files = backend.files().into_iter();

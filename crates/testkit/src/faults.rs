@@ -80,6 +80,8 @@ pub enum Fault {
     /// A listing names every file twice, as Google Drive does, R2 between two pages, or NFS while a folder changes.
     /// Others go well.
     ListTwice,
+    /// What is there, and listed, is said to be missing, as by an object store that lost a part of it.
+    Missing,
     /// The server is busy, says for how long, and does nothing.
     Busy,
     /// Nobody can be reached, and nothing is done.
@@ -122,6 +124,7 @@ impl Fault {
             Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
             Self::HideNewest(_) | Self::StaleListing | Self::ListTwice => verb == Verb::List,
             Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
+            Self::Missing => matches!(verb, Verb::Load | Verb::LoadAt | Verb::Size),
             _ => true,
         }
     }
@@ -332,6 +335,12 @@ impl<B: Backend> FaultyBackend<B> {
                 trouble,
                 why: format!("{fault:?} by plan"),
                 retry_after,
+            });
+        }
+        if let (Some(Fault::Missing), Some(name)) = (fault, name) {
+            return Err(BackendError::Missing {
+                name,
+                location: self.location(),
             });
         }
         match fault {

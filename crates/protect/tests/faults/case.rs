@@ -10,7 +10,7 @@ use lifeboat_testkit::random::Random;
 pub(crate) const CASE_VARIABLE: &str = "LIFEBOAT_FAULT";
 
 /// What may go wrong in one operation.
-pub(crate) const FAULTS: [Fault; 16] = [
+pub(crate) const FAULTS: [Fault; 17] = [
     Fault::FailBefore,
     Fault::FailAfter,
     Fault::Truncate,
@@ -19,6 +19,7 @@ pub(crate) const FAULTS: [Fault; 16] = [
     Fault::HideNewest(3),
     Fault::StaleListing,
     Fault::ListTwice,
+    Fault::Missing,
     Fault::Busy,
     Fault::Unreachable,
     Fault::TimeoutBefore,
