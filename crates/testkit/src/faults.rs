@@ -57,6 +57,9 @@ pub struct Operation {
 /// How long a busy server wishes to be left alone.
 const BUSY_FOR: Duration = Duration::from_millis(1);
 
+/// A size of which four have no sum in 64 bits.
+const HUGE_BYTES: u64 = 1 << 62;
+
 /// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -80,6 +83,8 @@ pub enum Fault {
     /// A listing names every file twice, as Google Drive does, R2 between two pages, or NFS while a folder changes.
     /// Others go well.
     ListTwice,
+    /// A listing says of every file that it is larger than anything can be.
+    ListHuge,
     /// What is there, and listed, is said to be missing, as by an object store that lost a part of it.
     Missing,
     /// The server is busy, says for how long, and does nothing.
@@ -122,7 +127,9 @@ impl Fault {
     pub fn fits(self, verb: Verb) -> bool {
         match self {
             Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
-            Self::HideNewest(_) | Self::StaleListing | Self::ListTwice => verb == Verb::List,
+            Self::HideNewest(_) | Self::StaleListing | Self::ListTwice | Self::ListHuge => {
+                verb == Verb::List
+            }
             Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
             Self::Missing => matches!(verb, Verb::Load | Verb::LoadAt | Verb::Size),
             _ => true,
@@ -441,7 +448,11 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         for _ in 0..times {
             for (id, size_bytes) in &found {
                 if !hidden.contains(id) {
-                    each(*id, *size_bytes);
+                    let size_bytes = match fault {
+                        Some(Fault::ListHuge) => HUGE_BYTES,
+                        _ => *size_bytes,
+                    };
+                    each(*id, size_bytes);
                 }
             }
         }
