@@ -72,6 +72,8 @@ pub fn retain<'a>(
 ) -> Result<Retention<'a>, PolicyError> {
     let mut snapshots = group.snapshots.clone();
     snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.age_key()));
+    // One that is named twice must not be kept once and removed once.
+    snapshots.dedup_by_key(|snapshot| snapshot.id);
     let mut rules = Rules::new(policy, newest(&snapshots, now), zone);
     let mut retention = Retention::default();
     let last = snapshots.len().saturating_sub(1);
@@ -319,6 +321,24 @@ mod tests {
             ..RetentionPolicy::default()
         };
         assert_eq!(kept(&policy, &history), [(3, daily.clone()), (2, daily)]);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_named_twice_counts_once() {
+        let mut history = history(&[
+            "2024-01-01T10:00:00Z",
+            "2024-01-02T10:00:00Z",
+            "2024-01-03T10:00:00Z",
+        ]);
+        history.push(history[2].clone());
+        let policy = RetentionPolicy {
+            last: up_to(2),
+            ..RetentionPolicy::default()
+        };
+        let retention = decide(&policy, &history).unwrap();
+        let kept: Vec<u8> = retention.keep.iter().map(|k| k.snapshot.id.0[0]).collect();
+        let gone: Vec<u8> = retention.remove.iter().map(|s| s.id.0[0]).collect();
+        assert_eq!((kept, gone), (vec![3, 2], vec![1]));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Writes index files anew: packs are collected into files of a usual size, and what these replace goes afterwards.
 //! It must never remove an index file before what stands for it is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, IndexFile, IndexPack, MarkedPack};
 
 use crate::at_once::at_once;
 use crate::backend::{FileKind, FileName};
+use crate::repair::PackFacts;
 use crate::{LockGuard, RepoError, Repository};
 
 /// An index file is full with so many blobs, as restic's are.
@@ -112,8 +113,8 @@ pub(crate) fn remove_index_files<'a>(
 pub struct FileRewrite {
     /// The file.
     pub file: Id,
-    /// The packs that it names and should not.
-    pub drop: BTreeSet<Id>,
+    /// The packs that it names and should not, with the digest of what it says of them: it may say two things of one.
+    pub drop: BTreeSet<(Id, Id)>,
 }
 
 /// What became of the index files.
@@ -127,6 +128,7 @@ pub struct IndexRewritten {
 
 /// Writes index files with `add` and with what is to stay of those that are rewritten; when all of them are stored,
 /// removes the rewritten ones and those in `remove`. A kill in between leaves packs named twice, which is harmless.
+/// What is said of a pack is written once, however often it was said.
 ///
 /// # Errors
 /// When something can't be read, written or removed, or somebody wishes to stop.
@@ -139,14 +141,17 @@ pub(crate) fn rewrite_index(
     cancel: &Cancel,
 ) -> Result<IndexRewritten, RepoError> {
     let mut writer = IndexWriter::new(repository, lock, cancel);
+    let mut seen = HashSet::new();
     for pack in add {
+        seen.insert((pack.id, PackFacts::of(pack).digest));
         writer.index(pack.clone())?;
     }
     for rewrite in rewrites {
         cancel.check()?;
         let file = repository.load_index_file(rewrite.file)?;
         for pack in file.packs {
-            if !rewrite.drop.contains(&pack.id) {
+            let said = (pack.id, PackFacts::of(&pack).digest);
+            if !rewrite.drop.contains(&said) && seen.insert(said) {
                 writer.index(pack)?;
             }
         }

@@ -8,6 +8,7 @@ mod snapshots;
 
 use crate::RepoError;
 
+pub(crate) use index::PackFacts;
 pub use index::{IndexFacts, IndexPlan};
 pub use lost::{LostUse, users_of_lost};
 pub use packs::{KeepPack, OtherRepository, PackPlan, PacksPlan, PacksRepaired};

@@ -11,7 +11,7 @@ use lifeboat_format::{
 };
 
 use crate::RepoError;
-use crate::backend::{Backend, FileKind, FileName};
+use crate::backend::{Backend, BackendError, FileKind, FileName};
 use crate::clock::now;
 use crate::random;
 
@@ -131,8 +131,7 @@ impl Repository {
         match backend.size(FileName::CONFIG) {
             Ok(_) => return Err(RepoError::Exists { location }),
             Err(error)
-                if error.is_missing()
-                    || matches!(error, crate::backend::BackendError::NoRepository { .. }) => {}
+                if error.is_missing() || matches!(error, BackendError::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         backend.create()?;
@@ -193,19 +192,18 @@ impl Repository {
     ) -> Result<Self, RepoError> {
         let location = backend.location();
         // A key alone makes no repository: what is missing should be named before a password is tried.
-        let mut ids = Vec::new();
-        let (sealed_config, listed) = std::thread::scope(|scope| {
+        let (sealed_config, ids) = std::thread::scope(|scope| {
             let config = scope.spawn(|| backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES));
-            let listed = backend.list(FileKind::Key, &mut |id, _| ids.push(id));
+            let ids = ids(backend.as_ref(), FileKind::Key);
             let config = config.join();
             (
                 config.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                listed,
+                ids,
             )
         });
         let sealed_config = match sealed_config {
             Err(error) if error.is_missing() => {
-                return Err(crate::backend::BackendError::NoRepository {
+                return Err(BackendError::NoRepository {
                     location,
                     what: "the file config".into(),
                 }
@@ -213,8 +211,7 @@ impl Repository {
             }
             other => other?,
         };
-        listed?;
-        ids.sort();
+        let mut ids = ids?;
         if let Some(hint) = key_hint {
             ids.sort_by_key(|id| !id.to_string().starts_with(hint));
         }
@@ -341,11 +338,8 @@ impl Repository {
     /// # Errors
     /// When they can't be listed or one can't be read.
     pub fn keys(&self) -> Result<Vec<(Id, KeyFile)>, RepoError> {
-        let mut ids = Vec::new();
-        self.backend
-            .list(FileKind::Key, &mut |id, _| ids.push(id))?;
-        ids.sort();
-        ids.into_iter()
+        self.ids(FileKind::Key)?
+            .into_iter()
             .map(|id| Ok((id, load_key(self.backend.as_ref(), id)?)))
             .collect()
     }
@@ -469,15 +463,12 @@ impl Repository {
         Ok(sealed)
     }
 
-    /// IDs of all files of a kind, sorted.
+    /// IDs of all files of a kind, sorted, each once.
     ///
     /// # Errors
     /// When the listing is not complete.
     pub fn ids(&self, kind: FileKind) -> Result<Vec<Id>, RepoError> {
-        let mut ids = Vec::new();
-        self.backend.list(kind, &mut |id, _| ids.push(id))?;
-        ids.sort();
-        Ok(ids)
+        Ok(ids(self.backend.as_ref(), kind)?)
     }
 
     /// The only file of a kind whose ID begins like this.
@@ -524,15 +515,10 @@ fn interrupted_init(
     backend: &dyn Backend,
     password: &[u8],
 ) -> Result<Option<(Id, MasterKey)>, RepoError> {
-    let ids = |kind| {
-        let mut ids = Vec::new();
-        backend.list(kind, &mut |id, _| ids.push(id))?;
-        Ok::<_, RepoError>(ids)
-    };
-    let keys = ids(FileKind::Key)?;
+    let keys = ids(backend, FileKind::Key)?;
     let location = backend.location();
     for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
-        if !ids(kind)?.is_empty() {
+        if !ids(backend, kind)?.is_empty() {
             return Err(RepoError::Refused(format!(
                 "{location} holds files in the folder {} but no config: a damaged repository, which a new one would lock out; restore its config or choose another place",
                 kind.folder()
@@ -550,6 +536,16 @@ fn interrupted_init(
     Err(RepoError::Refused(format!(
         "{location} holds a key of another password but no config, as an interrupted init leaves it; give that password, or remove the folder keys if nobody needs it"
     )))
+}
+
+/// IDs of all files of a kind, sorted, and each once however often a place names it: who counts or removes twice what
+/// is there once would give up the only one.
+fn ids(backend: &dyn Backend, kind: FileKind) -> Result<Vec<Id>, BackendError> {
+    let mut ids = Vec::new();
+    backend.list(kind, &mut |id, _| ids.push(id))?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }
 
 fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {

@@ -1,8 +1,8 @@
 //! The snapshots of a repository: listed, read, written, removed.
 //! It must never write a snapshot through here before what it names is stored: that is for its caller to have done.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use lifeboat_format::{Id, Snapshot};
 
@@ -30,10 +30,33 @@ impl Repository {
     /// These snapshots, oldest first, without those that were forgotten meanwhile.
     ///
     /// # Errors
-    /// When nothing can be read; single damaged ones are in the result.
+    /// When nothing can be read or, after one was missing, listed; single damaged ones are in the result.
     pub fn snapshots_of(&self, ids: &[Id]) -> Result<Snapshots, RepoError> {
+        let (mut found, missing) = self.load_snapshots(ids)?;
+        if !missing.is_empty() {
+            // Forgotten since the listing; or listed and not to be found, as an object store does that lost a part. To
+            // take the latter for forgotten would let a prune delete its data.
+            let listed = self.ids(FileKind::Snapshot)?;
+            let missing = missing.into_iter().map(|(id, _)| id);
+            let still: Vec<Id> = missing
+                .filter(|id| listed.binary_search(id).is_ok())
+                .collect();
+            let (again, missing) = self.load_snapshots(&still)?;
+            found.all.extend(again.all);
+            found.damaged.extend(again.damaged);
+            found.damaged.extend(missing);
+        }
+        found
+            .all
+            .sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));
+        found.damaged.sort_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    /// These snapshots in no particular order, and apart those that are said to be missing.
+    fn load_snapshots(&self, ids: &[Id]) -> Result<(Snapshots, Vec<(Id, RepoError)>), RepoError> {
         let next = AtomicUsize::new(0);
-        let found = Mutex::new(Snapshots::default());
+        let found = Mutex::new((Snapshots::default(), Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
@@ -43,31 +66,23 @@ impl Repository {
                             // The others end too.
                             next.store(ids.len(), Ordering::Relaxed);
                         }
-                        let mut found = found
-                            .lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        let (found, missing) = &mut *found;
                         match loaded {
                             Ok(snapshot) => found.all.push((*id, snapshot)),
-                            // Forgotten between the listing and now.
-                            Err(error) if error.is_missing() => {}
+                            Err(error) if error.is_missing() => missing.push((*id, error)),
                             Err(error) => found.damaged.push((*id, error)),
                         }
                     }
                 });
             }
         });
-        let mut found = found
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mut found, missing) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let ended = found.damaged.iter().position(|(_, error)| error.ends_all());
-        if let Some(at) = ended {
-            return Err(found.damaged.swap_remove(at).1);
+        match ended {
+            Some(at) => Err(found.damaged.swap_remove(at).1),
+            None => Ok((found, missing)),
         }
-        found
-            .all
-            .sort_by(|a, b| a.1.time.cmp(&b.1.time).then(a.0.cmp(&b.0)));
-        found.damaged.sort_by_key(|(id, _)| *id);
-        Ok(found)
     }
 
     /// One snapshot.

@@ -53,6 +53,15 @@ fn a_recording_changes_nothing() {
     check_backend(&|| Box::new(FaultyBackend::recording(MemoryBackend::new())));
 }
 
+/// What real places do, and what the contract leaves to the one backend that lies around all of them.
+#[test]
+fn a_place_that_names_files_twice() {
+    check_backend(&|| {
+        let plan = FaultPlan::from(0, Fault::ListTwice);
+        Box::new(retrying(FaultyBackend::new(MemoryBackend::new(), plan)))
+    });
+}
+
 #[test]
 fn limited() {
     // So fast that it makes no difference.

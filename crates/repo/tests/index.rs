@@ -1,11 +1,11 @@
-//! Index files: written while a long run lasts, and once more when one of them failed.
+//! Index files: written while a long run lasts, once more when one of them failed, and repaired when one names a pack twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
-use lifeboat_flow::Cancel;
-use lifeboat_format::{BlobKind, CompressionMode, Id};
-use lifeboat_repo::backend::{FileKind, MemoryBackend};
+use lifeboat_flow::{Cancel, Counters};
+use lifeboat_format::{BlobKind, CompressionMode, Id, IndexFile, IndexPack};
+use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
     Identity, Index, Ingest, IngestOptions, KeyCost, PackListing, RepoError, Repository,
 };
@@ -95,5 +95,63 @@ fn what_an_index_file_should_have_named_is_named_by_the_last_one() {
         assert!(report.listed_packs.len() > 5);
         assert!(report.listed_packs.keys().all(|id| indexed.contains(id)));
         assert!(report.missing_packs.is_empty());
+    }
+}
+
+/// The packs that the index files name, in order.
+fn named(repository: &Repository) -> Vec<IndexPack> {
+    let files = repository.ids(FileKind::Index).unwrap();
+    let packs = files
+        .iter()
+        .flat_map(|file| repository.load_index_file(*file).unwrap().packs);
+    let mut packs: Vec<IndexPack> = packs.collect();
+    packs.sort_by_key(|pack| pack.id);
+    packs
+}
+
+fn json(packs: Vec<IndexPack>) -> Vec<u8> {
+    let file = IndexFile {
+        packs,
+        ..IndexFile::default()
+    };
+    file.to_json()
+}
+
+#[test]
+fn a_pack_that_one_file_names_twice_stays_indexed_once() {
+    let (memory, _, repository) = repository(FaultPlan::none());
+    let options = IngestOptions::default();
+    let index = RwLock::new(Index::new());
+    Ingest::run(&repository, &index, None, options, |ingest| {
+        let mut sealer = ingest.sealer()?;
+        for plain in [&b"one"[..], b"two"] {
+            ingest.add(BlobKind::Data, Id::of(plain), plain, &mut sealer)?;
+        }
+        Ok::<(), RepoError>(())
+    })
+    .unwrap();
+    let right = named(&repository).remove(0);
+    let mut wrong = right.clone();
+    wrong.blobs.swap(0, 1);
+    let offset = wrong.blobs[0].offset_bytes;
+    wrong.blobs[0].offset_bytes = wrong.blobs[1].offset_bytes;
+    wrong.blobs[1].offset_bytes = offset;
+    for packs in [
+        vec![right.clone(), right.clone()],
+        vec![wrong.clone(), right.clone()],
+        vec![right.clone(), wrong.clone()],
+        vec![right.clone(), wrong, right.clone()],
+    ] {
+        for file in repository.ids(FileKind::Index).unwrap() {
+            memory.remove(FileName::new(FileKind::Index, file)).unwrap();
+        }
+        repository.save_json(FileKind::Index, &json(packs)).unwrap();
+        let cancel = Cancel::new();
+        let plan = || repository.plan_index_repair(false, &Counters::default(), &cancel);
+        let first = plan().unwrap();
+        assert!(!first.is_empty());
+        repository.repair_index(&first, None, &cancel).unwrap();
+        assert_eq!(json(named(&repository)), json(vec![right.clone()]));
+        assert!(plan().unwrap().is_empty());
     }
 }

@@ -430,6 +430,29 @@ fn histories_with_a_writer_that_takes_no_locks() {
     }
 }
 
+/// Here without the backend that lets each file through once, so that the second guard is seen too.
+#[test]
+fn a_listing_that_names_everything_twice_removes_nothing_that_is_needed() {
+    let (base, needed) = eventful();
+    let backend = FaultyBackend::new(base, FaultPlan::from(0, Fault::ListTwice));
+    let repository = open(backend.clone()).unwrap();
+    let snapshots = repository.snapshots().unwrap().all;
+    let ids: BTreeSet<Id> = snapshots.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), snapshots.len());
+    for kind in FileKind::NAMED {
+        let once: Vec<Id> = repository.ids(kind).unwrap();
+        assert!(once.is_sorted_by(|a, b| a < b), "{kind:?}");
+    }
+    for hour in [30, 60, 90] {
+        let plan = repository.plan_index_repair(false, &Counters::default(), &Cancel::new());
+        assert!(plan.unwrap().repeated.is_empty());
+        prune(&repository, options(), at(hour)).unwrap();
+        assert_readable(&repository);
+        assert_eq!(findings(&repository), []);
+    }
+    assert_end(&open(backend.inner().clone()).unwrap(), &needed, 120);
+}
+
 /// Flips a bit within the first blob of each pack of a kind.
 fn damage(backend: &MemoryBackend, repository: &Repository, chosen: impl Fn(usize) -> bool) {
     for (number, (id, _)) in repository.packs().unwrap().into_iter().enumerate() {
@@ -552,6 +575,37 @@ fn nothing_is_removed_when_anything_is_unknown() {
             "{error}"
         );
     }
+}
+
+/// An object store may list what it then can't find. That is no snapshot that was forgotten meanwhile.
+#[test]
+fn a_snapshot_that_is_listed_and_said_to_be_missing_is_damaged() {
+    let (base, _) = eventful();
+    let repository = open(base.clone()).unwrap();
+    let gone = repository.snapshots().unwrap().all[0].0;
+    let backend = FaultyBackend::recording(base);
+    let repository = open(backend.clone()).unwrap();
+    let name = FileName::new(FileKind::Snapshot, gone);
+    let is_it = move |operation: &Operation| operation.name == Some(name);
+    backend.follow(FaultPlan::new(move |operation| {
+        is_it(operation).then_some(Fault::Missing)
+    }));
+    let damaged = repository.snapshots().unwrap().damaged;
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].0, gone);
+    assert!(findings(&repository).contains(&FindingKind::Snapshot));
+    let error = prune(&repository, options(), at(30)).map(drop).unwrap_err();
+    assert!(matches!(error, RepoError::NeedsUnknown { .. }), "{error:?}");
+    // What only one try missed is there.
+    let next = backend.log().len() as u64;
+    backend.follow(FaultPlan::at(next, Fault::Missing));
+    let found = repository.snapshots_of(&[gone]).unwrap();
+    assert_eq!((found.all.len(), found.damaged.len()), (1, 0));
+    // One that is in no listing any more was forgotten.
+    backend.follow(FaultPlan::none());
+    repository.remove_snapshot(gone).unwrap();
+    let found = repository.snapshots_of(&[gone]).unwrap();
+    assert_eq!((found.all.len(), found.damaged.len()), (0, 0));
 }
 
 /// What lies there but for locks.

@@ -57,6 +57,9 @@ pub struct Operation {
 /// How long a busy server wishes to be left alone.
 const BUSY_FOR: Duration = Duration::from_millis(1);
 
+/// A size of which four have no sum in 64 bits.
+const HUGE_BYTES: u64 = 1 << 62;
+
 /// How an operation goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -77,6 +80,13 @@ pub enum Fault {
     /// A listing is that of the moment when this backend was made: without what was saved since, with what was removed.
     /// Others go well.
     StaleListing,
+    /// A listing names every file twice, as Google Drive does, R2 between two pages, or NFS while a folder changes.
+    /// Others go well.
+    ListTwice,
+    /// A listing says of every file that it is larger than anything can be.
+    ListHuge,
+    /// What is there, and listed, is said to be missing, as by an object store that lost a part of it.
+    Missing,
     /// The server is busy, says for how long, and does nothing.
     Busy,
     /// Nobody can be reached, and nothing is done.
@@ -96,7 +106,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether another try of the same operation goes well.
+    /// Whether another try of the same operation goes well, or none is needed.
     #[must_use]
     pub fn passes(self) -> bool {
         matches!(
@@ -108,6 +118,7 @@ impl Fault {
                 | Self::TimeoutBefore
                 | Self::TimeoutAfter
                 | Self::Duplicate
+                | Self::ListTwice
         )
     }
 
@@ -116,8 +127,11 @@ impl Fault {
     pub fn fits(self, verb: Verb) -> bool {
         match self {
             Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
-            Self::HideNewest(_) | Self::StaleListing => verb == Verb::List,
+            Self::HideNewest(_) | Self::StaleListing | Self::ListTwice | Self::ListHuge => {
+                verb == Verb::List
+            }
             Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
+            Self::Missing => matches!(verb, Verb::Load | Verb::LoadAt | Verb::Size),
             _ => true,
         }
     }
@@ -330,6 +344,12 @@ impl<B: Backend> FaultyBackend<B> {
                 retry_after,
             });
         }
+        if let (Some(Fault::Missing), Some(name)) = (fault, name) {
+            return Err(BackendError::Missing {
+                name,
+                location: self.location(),
+            });
+        }
         match fault {
             Some(Fault::Duplicate) => {
                 work()?;
@@ -424,9 +444,16 @@ impl<B: Backend> Backend for FaultyBackend<B> {
             }
             _ => Vec::new(),
         };
-        for (id, size_bytes) in found {
-            if !hidden.contains(&id) {
-                each(id, size_bytes);
+        let times = 1 + usize::from(fault == Some(Fault::ListTwice));
+        for _ in 0..times {
+            for (id, size_bytes) in &found {
+                if !hidden.contains(id) {
+                    let size_bytes = match fault {
+                        Some(Fault::ListHuge) => HUGE_BYTES,
+                        _ => *size_bytes,
+                    };
+                    each(*id, size_bytes);
+                }
             }
         }
         Ok(())
@@ -601,6 +628,16 @@ mod tests {
             .unwrap();
         assert_eq!(found, [(NAME.id, 7)]);
         assert_eq!(backend.faults(), 1);
+    }
+
+    #[test]
+    fn a_listing_names_a_file_twice() {
+        let backend = faulty(Fault::ListTwice);
+        let mut found = Vec::new();
+        backend
+            .list(FileKind::Pack, &mut |id, size| found.push((id, size)))
+            .unwrap();
+        assert_eq!(found, [(NAME.id, 7), (NAME.id, 7)]);
     }
 
     #[test]

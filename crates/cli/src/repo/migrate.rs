@@ -1,5 +1,5 @@
 //! `lifeboat repo migrate`: changes the whole repository to a newer form.
-//! It must never begin on a repository that a check finds damaged, and never lose the only copy of the old config.
+//! It must never begin on a repository that a check, which believes no cache, finds damaged, and never lose the only copy of the old config.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ impl Migrate {
             true => Locking::Read,
             false => Locking::Exclusive,
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_afresh(global, ui, locking)?;
         if migrations.is_empty() {
             return list(&session, ui);
         }

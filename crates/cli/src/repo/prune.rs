@@ -529,7 +529,7 @@ fn tell_done(ui: &Ui, look: &Look, removed: &Removed, stored_bytes: u64) {
     }
     if removed.marked > 0 {
         let stats = &look.plan.stats;
-        let marked = stats.unneeded.bytes + stats.unindexed.bytes;
+        let marked = stats.unneeded.bytes.saturating_add(stats.unindexed.bytes);
         ui.say(format_args!(
             "marked {} ({}): a prune after {} deletes what is not needed until then",
             count(removed.marked, "pack"),

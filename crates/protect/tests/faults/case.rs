@@ -10,7 +10,7 @@ use lifeboat_testkit::random::Random;
 pub(crate) const CASE_VARIABLE: &str = "LIFEBOAT_FAULT";
 
 /// What may go wrong in one operation.
-pub(crate) const FAULTS: [Fault; 15] = [
+pub(crate) const FAULTS: [Fault; 17] = [
     Fault::FailBefore,
     Fault::FailAfter,
     Fault::Truncate,
@@ -18,6 +18,8 @@ pub(crate) const FAULTS: [Fault; 15] = [
     Fault::HideNewest(1),
     Fault::HideNewest(3),
     Fault::StaleListing,
+    Fault::ListTwice,
+    Fault::Missing,
     Fault::Busy,
     Fault::Unreachable,
     Fault::TimeoutBefore,
@@ -28,8 +30,9 @@ pub(crate) const FAULTS: [Fault; 15] = [
     Fault::Clock,
 ];
 /// What may go wrong in every operation from one on.
-pub(crate) const LASTING: [Fault; 6] = [
+pub(crate) const LASTING: [Fault; 7] = [
     Fault::FailBefore,
+    Fault::ListTwice,
     Fault::Busy,
     Fault::Unreachable,
     Fault::TimeoutAfter,
@@ -37,7 +40,7 @@ pub(crate) const LASTING: [Fault; 6] = [
     Fault::Clock,
 ];
 /// What may go wrong in any operation of a storm.
-const STORM: [Fault; 7] = [
+const STORM: [Fault; 8] = [
     Fault::Busy,
     Fault::Unreachable,
     Fault::TimeoutBefore,
@@ -45,6 +48,7 @@ const STORM: [Fault; 7] = [
     Fault::Duplicate,
     Fault::FlipBit,
     Fault::Truncate,
+    Fault::ListTwice,
 ];
 /// How many operations of a storm go wrong, in a hundred.
 const STORM_PERCENT: u64 = 15;
@@ -101,9 +105,13 @@ impl Case {
         }
     }
 
-    /// Whether the command must succeed all the same, because another try goes well.
+    /// Whether the command must succeed all the same, because another try goes well or none is needed.
     pub(crate) fn must_succeed(&self) -> bool {
-        matches!(self.when, When::Once(_)) && self.fault.passes()
+        match self.when {
+            When::Once(_) => self.fault.passes(),
+            When::From(_) => self.fault == Fault::ListTwice,
+            When::Storm(_) => false,
+        }
     }
 
     /// Whether what is listed may be what once was, so that no result can be called wrong.

@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod fixture;
 mod gone;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -157,6 +157,10 @@ pub trait Backend: Send + Sync {
     /// Calls `each` with ID and size in bytes of every file of a kind, in no particular order. Files whose name is
     /// no ID (left over by other tools) are not shown.
     ///
+    /// A file that the place itself names once is shown once. Some name one twice: Google Drive keeps two files of one
+    /// name, R2 may repeat one on the next page, NFS while a folder changes. [`RetryingBackend`], which lies around
+    /// every place, shows such a file once; whoever counts or removes takes care of it nevertheless.
+    ///
     /// # Errors
     /// When the listing is not complete: what was shown until then must not be used. A folder that is missing altogether
     /// is an error too, except `locks` beside a config: tools that copy objects leave empty folders out.

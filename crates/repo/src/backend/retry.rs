@@ -1,5 +1,5 @@
 //! A backend that tries again what may pass by itself: it waits, longer each time, says so, and gives up in the end.
-//! It must never repeat what can't succeed, show a listing's entries twice, or let a lock wait longer than it lasts.
+//! It must never repeat what can't succeed, show a file of a listing twice, or let a lock wait longer than it lasts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -300,12 +300,15 @@ impl Backend for RetryingBackend {
 
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64)) -> Result<(), BackendError> {
         // A listing that failed may have shown a part, so nothing is passed on before one is complete.
-        let found = self.retry(Some(kind), || {
+        let mut found = self.retry(Some(kind), || {
             let mut found = Vec::new();
             self.inner
                 .list(kind, &mut |id, size_bytes| found.push((id, size_bytes)))?;
             Ok(found)
         })?;
+        // Some places name a file twice. Of two sizes the smaller one counts: what is too short is not relied upon.
+        found.sort_unstable();
+        found.dedup_by_key(|(id, _)| *id);
         for (id, size_bytes) in found {
             each(id, size_bytes);
         }

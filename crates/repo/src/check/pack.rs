@@ -9,7 +9,14 @@ use lifeboat_format::{BlobKind, BlobRef, FormatError, Id, decode_header};
 
 use super::Findings;
 use crate::backend::{FileKind, FileName};
+use crate::by_pack::pack_bytes;
 use crate::{ByPack, Opener, RepoError, Repository, chain, open_blob};
+
+/// A pack that is larger than the index expects is read nevertheless up to this size in bytes, above that of all packs
+/// that a program writes today: beyond, its header must first say that it is one.
+const UNEXPECTED_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes that a pack can have: blobs have places of 32 bits, and then comes the header.
+const PACK_MAX_BYTES: u64 = u32::MAX as u64 + lifeboat_format::HEADER_MAX_BYTES as u64 + 4;
 
 /// What is wrong with one pack.
 #[derive(Default)]
@@ -36,7 +43,9 @@ impl Repository {
         findings: &Findings,
         cancel: &Cancel,
     ) -> Result<u64, RepoError> {
-        let total: u64 = wanted.iter().filter_map(|id| listed.get(id)).sum();
+        // A listing may say anything.
+        let sizes = wanted.iter().filter_map(|id| listed.get(id));
+        let total = sizes.fold(0u64, |sum, size| sum.saturating_add(*size));
         counters.bytes_total.store(total, Ordering::Relaxed);
         counters
             .files_total
@@ -77,11 +86,28 @@ impl Repository {
         (opener, pack, plain): &mut (Opener, Vec<u8>, Vec<u8>),
     ) -> Result<Wrong, RepoError> {
         let mut wrong = Wrong::default();
-        let Ok(len) = usize::try_from(size) else {
+        let Some(len) = usize::try_from(size)
+            .ok()
+            .filter(|_| size <= PACK_MAX_BYTES)
+        else {
             let why = format!("it has {size} bytes, more than a pack can have");
             wrong.what.push(why);
             return Ok(wrong);
         };
+        // A size is only what a listing says, until something that is authenticated agrees: the index, or the header.
+        if size > pack_bytes(indexed).max(UNEXPECTED_MAX_BYTES)
+            && let Err(error) = self.pack_header(id, size)
+        {
+            if !error.is_damage() {
+                return Err(error);
+            }
+            let why = format!(
+                "it has {size} bytes and no header of such a pack: {}",
+                chain(&error)
+            );
+            wrong.what.push(why);
+            return Ok(wrong);
+        }
         // Not cleared before: every byte is read over, or an error.
         pack.resize(len, 0);
         self.backend()

@@ -147,7 +147,8 @@ fn delete_packs(
         .filter(|(_, fate, _)| *fate == Fate::Delete);
     let mut packs: Vec<(Id, u64)> = deleted.map(|(id, _, bytes)| (id, bytes)).collect();
     packs.sort();
-    let bytes = packs.iter().map(|(_, bytes)| bytes).sum();
+    let sizes = packs.iter().map(|(_, bytes)| *bytes);
+    let bytes = sizes.fold(0, u64::saturating_add);
     counters.bytes_done.store(0, Ordering::Relaxed);
     counters.files_done.store(0, Ordering::Relaxed);
     counters.bytes_total.store(bytes, Ordering::Relaxed);
@@ -187,7 +188,7 @@ fn delete_packs(
                         }
                     } else {
                         removed.deleted += 1;
-                        removed.deleted_bytes += bytes;
+                        removed.deleted_bytes = removed.deleted_bytes.saturating_add(*bytes);
                         counters.files_done.fetch_add(1, Ordering::Relaxed);
                         counters.bytes_done.fetch_add(*bytes, Ordering::Relaxed);
                     }

@@ -101,7 +101,7 @@ pub struct IndexPlan {
     pub missing: BTreeSet<Id>,
     /// Packs whose headers say something else than the index; they are in `add`.
     pub corrected: BTreeSet<Id>,
-    /// Packs that several index files name, of which one is left.
+    /// Packs that index files name more than once, of which one is left.
     pub repeated: BTreeSet<Id>,
     /// Packs whose headers can't be read, and why: they are left as they are, also in the index.
     pub unreadable: Vec<(Id, String)>,
@@ -144,26 +144,35 @@ impl IndexPlan {
             .filter_map(|(id, header)| Some((*id, PackFacts::of(header.as_ref().ok()?).digest)))
             .collect();
         // What stays in the index, with what is said of it: two files may say different things of a pack whose header
-        // nobody can read, and then both may be of use.
-        let mut kept: BTreeSet<(Id, Id)> = BTreeSet::new();
+        // nobody can read, and then both may be of use. The file is the one that goes on to say it.
+        let mut kept: BTreeMap<(Id, Id), Id> = BTreeMap::new();
         for file in &facts.files {
             let mut drop = BTreeSet::new();
+            let mut repeats_itself = false;
             for pack in &file.packs {
+                let said = (pack.id, pack.digest);
                 if !facts.listed.contains_key(&pack.id) {
                     plan.missing.insert(pack.id);
-                    drop.insert(pack.id);
+                    drop.insert(said);
                 } else if headers
                     .get(&pack.id)
                     .is_some_and(|digest| *digest != pack.digest)
                 {
                     plan.corrected.insert(pack.id);
-                    drop.insert(pack.id);
-                } else if !kept.insert((pack.id, pack.digest)) {
+                    drop.insert(said);
+                } else if let Some(home) = kept.get(&said) {
                     plan.repeated.insert(pack.id);
-                    drop.insert(pack.id);
+                    if *home == file.id {
+                        // To drop it would drop both.
+                        repeats_itself = true;
+                    } else {
+                        drop.insert(said);
+                    }
+                } else {
+                    kept.insert(said, file.id);
                 }
             }
-            if !drop.is_empty() {
+            if !drop.is_empty() || repeats_itself {
                 let file = file.id;
                 plan.rewrites.push(FileRewrite { file, drop });
             }
@@ -171,7 +180,7 @@ impl IndexPlan {
         for (id, header) in &facts.headers {
             match header {
                 Ok(pack)
-                    if !kept.contains(&(*id, headers.get(id).copied().unwrap_or_default())) =>
+                    if !kept.contains_key(&(*id, headers.get(id).copied().unwrap_or_default())) =>
                 {
                     plan.add.push(pack.clone());
                 }
@@ -347,6 +356,10 @@ mod tests {
         }
     }
 
+    fn said_of(pack: &IndexPack) -> (Id, Id) {
+        (pack.id, PackFacts::of(pack).digest)
+    }
+
     fn listed(packs: &[&IndexPack]) -> BTreeMap<Id, u64> {
         packs
             .iter()
@@ -409,8 +422,8 @@ mod tests {
         assert_eq!(
             rewrites,
             [
-                (Id::of(b"x"), BTreeSet::from([gone.id])),
-                (Id::of(b"y"), BTreeSet::from([a.id]))
+                (Id::of(b"x"), BTreeSet::from([said_of(&gone)])),
+                (Id::of(b"y"), BTreeSet::from([said_of(&a)]))
             ]
         );
         assert!(plan.corrected.is_empty());
@@ -429,6 +442,26 @@ mod tests {
         let plan = IndexPlan::decide(&facts);
         assert_eq!(plan.corrected, BTreeSet::from([is.id]));
         assert_eq!(plan.add[0].blobs.len(), 2);
-        assert_eq!(plan.rewrites[0].drop, BTreeSet::from([is.id]));
+        assert_eq!(plan.rewrites[0].drop, BTreeSet::from([said_of(&said)]));
+    }
+
+    #[test]
+    fn of_what_one_file_says_twice_one_stays() {
+        let (right, wrong) = (pack("a", &["1", "2"]), pack("a", &["2", "1"]));
+        let mut facts = IndexFacts {
+            listed: listed(&[&right]),
+            files: vec![file("x", &[&right, &right])],
+            ..IndexFacts::default()
+        };
+        let plan = IndexPlan::decide(&facts);
+        assert_eq!(plan.repeated, BTreeSet::from([right.id]));
+        assert_eq!((plan.rewrites.len(), plan.add.len()), (1, 0));
+        assert_eq!(plan.rewrites[0].drop, BTreeSet::new());
+        facts.files = vec![file("x", &[&wrong, &right])];
+        facts.headers = [(right.id, Ok(right.clone()))].into();
+        let plan = IndexPlan::decide(&facts);
+        assert_eq!(plan.corrected, BTreeSet::from([right.id]));
+        assert_eq!((plan.rewrites.len(), plan.add.len()), (1, 0));
+        assert_eq!(plan.rewrites[0].drop, BTreeSet::from([said_of(&wrong)]));
     }
 }

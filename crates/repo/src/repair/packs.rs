@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, Id, NodeKind, PackEntry, Tree};
 
-use super::sure;
+use super::{PackFacts, sure};
 use crate::backend::{FileKind, FileName};
 use crate::check::split_header;
 use crate::index_writer::{FileRewrite, IndexRewritten, ensure, rewrite_index};
@@ -274,10 +274,10 @@ impl Repository {
         for file in self.ids(FileKind::Index)? {
             cancel.check()?;
             let named = self.load_index_file(file)?.packs;
-            let drop: BTreeSet<Id> = named
+            let drop: BTreeSet<(Id, Id)> = named
                 .iter()
-                .map(|pack| pack.id)
-                .filter(|id| packs.contains(id))
+                .filter(|pack| packs.contains(&pack.id))
+                .map(|pack| (pack.id, PackFacts::of(pack).digest))
                 .collect();
             if !drop.is_empty() {
                 rewrites.push(FileRewrite { file, drop });

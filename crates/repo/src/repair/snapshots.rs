@@ -130,6 +130,7 @@ impl SnapshotsRepair<'_> {
             changed: HashMap::new(),
             new: Vec::new(),
             new_bytes: 0,
+            there: HashSet::new(),
             lost: Vec::new(),
             cancel: self.cancel,
         };
@@ -282,6 +283,8 @@ struct Rewriter<'w, 'r> {
     /// New trees that are not stored yet.
     new: Vec<(Id, Vec<u8>)>,
     new_bytes: usize,
+    /// Trees that stand for others and are stored, or will be.
+    there: HashSet<Id>,
     /// Blobs that were found to be lost since this was last looked at.
     lost: Vec<(BlobKind, Id)>,
     cancel: &'w Cancel,
@@ -344,6 +347,13 @@ impl Rewriter<'_, '_> {
             }))),
             Err(error) if error.is_damage() => {
                 self.lost.push((BlobKind::Tree, tree));
+                // Of an empty directory it is known what it was.
+                let empty = Tree::default();
+                if tree == encoded(&empty)?.0 {
+                    self.add(&empty)?;
+                    self.whole.insert(BlobKind::Tree, &tree);
+                    return Ok(Known::Whole);
+                }
                 Ok(Known::Unreadable)
             }
             Err(error) => Err(error),
@@ -466,19 +476,35 @@ impl Rewriter<'_, '_> {
         Ok((new, frame.losses))
     }
 
+    /// Takes care that a tree is stored.
     fn add(&mut self, tree: &Tree) -> Result<Id, RepoError> {
-        let json = tree
-            .to_json()
-            .map_err(|error| RepoError::Refused(format!("a tree can't be repaired: {error}")))?;
-        let id = Id::of(&json);
-        let is_new = !self.reader.index().has(BlobKind::Tree, &id)
-            && self.new.iter().all(|(known, _)| *known != id);
-        if is_new {
+        let (id, json) = encoded(tree)?;
+        if self.there.insert(id) && !self.can_be_read(id)? {
             self.new_bytes += json.len();
             self.new.push((id, json));
         }
         Ok(id)
     }
+
+    /// Whether a tree is stored and whole: that the index names it says nothing in a damaged repository.
+    fn can_be_read(&self, tree: Id) -> Result<bool, RepoError> {
+        if !self.reader.index().has(BlobKind::Tree, &tree) {
+            return Ok(false);
+        }
+        match sure(|| self.reader.tree(tree)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A tree's ID and what is stored of it.
+fn encoded(tree: &Tree) -> Result<(Id, Vec<u8>), RepoError> {
+    let json = tree
+        .to_json()
+        .map_err(|error| RepoError::Refused(format!("a tree can't be repaired: {error}")))?;
+    Ok((Id::of(&json), json))
 }
 
 impl Frame {

@@ -1,5 +1,5 @@
 //! `lifeboat repo repair index`: makes the index say what is really there.
-//! It must never read a pack as empty that it could not read, and prints with `--dry-run` exactly what it would do.
+//! It must never read a pack as empty that it could not read, nor believe a cache, and prints with `--dry-run` exactly what it would do.
 
 use clap::Args;
 use lifeboat_flow::Counters;
@@ -33,7 +33,7 @@ impl RepairIndex {
             true => Locking::Read,
             false => Locking::Exclusive,
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_afresh(global, ui, locking)?;
         let counters = Counters::default();
         let shown = Shown {
             noun: "pack headers",

@@ -1,5 +1,5 @@
 //! `lifeboat repo repair packs`: saves what is good in damaged packs, and fetches what is lost from another repository.
-//! It must never remove a damaged pack of which no copy was kept, nor stay silent about a blob that is lost.
+//! It must never remove a damaged pack of which no copy was kept, believe a cache that another is good, nor stay silent about a blob that is lost.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -62,7 +62,7 @@ impl RepairPacks {
             true => Locking::Read,
             false => Locking::Exclusive,
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_afresh(global, ui, locking)?;
         let from = match self.from.is_given() {
             true => Some(open_source(&self.from, global, ui, Locking::Read)?),
             false => None,

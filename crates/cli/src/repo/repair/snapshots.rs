@@ -49,7 +49,7 @@ impl RepairSnapshots {
             true => Locking::Read,
             false => Locking::Exclusive,
         };
-        let session = Session::open(global, ui, locking)?;
+        let session = Session::open_afresh(global, ui, locking)?;
         let repository = &session.repository;
         let filter = self.filter.filter();
         // Snapshots before the index: what a snapshot names was indexed before it was written.
