@@ -114,6 +114,12 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
                 "`lifeboat repo check` names all damaged packs, and `lifeboat repo repair packs` saves what is good in them; nothing was changed",
             ),
         ),
+        RepoError::NoPacks { .. } => (
+            Exit::Failed,
+            Some(
+                "check the location, and that everything of it is mounted; nothing was changed. If all data really is gone, `lifeboat repo forget` removes what is left of snapshots",
+            ),
+        ),
         RepoError::PacksVanished { .. } => (
             Exit::Failed,
             Some(

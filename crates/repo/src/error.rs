@@ -152,6 +152,14 @@ pub enum RepoError {
         /// The first of them.
         first: Id,
     },
+    /// No pack at all is there, and some are needed: likely the place is not the right one.
+    #[error("{location} holds no pack at all, and {needed}: that looks like a place that is not mounted, and not like damage")]
+    NoPacks {
+        /// The repository's location.
+        location: String,
+        /// What needs packs.
+        needed: String,
+    },
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(String),

@@ -195,6 +195,25 @@ fn damage_is_named() {
     world3.compare("damaged_packs");
 }
 
+#[test]
+fn a_place_without_any_pack() {
+    let world = World::with_snapshot();
+    for pack in world.files("repo/data") {
+        std::fs::remove_file(pack).unwrap();
+    }
+    let before = world.files("repo");
+    for arguments in [
+        &["repair", "index"][..],
+        &["repair", "snapshots"],
+        &["repair", "snapshots", "--forget"],
+    ] {
+        let said = world.tell("repairing where no pack is", arguments);
+        assert_eq!(said.code, 1);
+    }
+    assert_eq!(world.files("repo"), before);
+    world.compare("no_packs");
+}
+
 /// Whoever runs the tests, the lock's holder has this name.
 fn robin() -> Identity {
     Identity {
