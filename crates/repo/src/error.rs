@@ -153,7 +153,9 @@ pub enum RepoError {
         first: Id,
     },
     /// No pack at all is there, and some are needed: likely the place is not the right one.
-    #[error("{location} holds no pack at all, and {needed}: that looks like a place that is not mounted, and not like damage")]
+    #[error(
+        "{location} holds no pack at all, and {needed}: that looks like a place that is not mounted, and not like damage"
+    )]
     NoPacks {
         /// The repository's location.
         location: String,

@@ -222,19 +222,17 @@ impl Repository {
         for id in ids.into_iter().take(KEYS_TRIED_MAX) {
             match unlock(backend.as_ref(), id, password) {
                 Ok(master) => {
-                    let mut sealed = sealed_config;
-                    let damaged = |cause| RepoError::Damaged {
-                        name: FileName::CONFIG,
-                        location: location.clone(),
-                        cause,
-                    };
-                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?);
-                    let config = config.map_err(|cause| match cause {
+                    let json = open_config(backend.as_ref(), &master, sealed_config)?;
+                    let config = Config::from_json(&json).map_err(|cause| match cause {
                         FormatError::Version { .. } => RepoError::Version {
                             location: location.clone(),
                             cause,
                         },
-                        cause => damaged(cause),
+                        cause => RepoError::Damaged {
+                            name: FileName::CONFIG,
+                            location: location.clone(),
+                            cause,
+                        },
                     })?;
                     let chunker = chunker(&config, &location)?;
                     return Ok(Self {
@@ -369,7 +367,8 @@ impl Repository {
         self.key_id = id;
     }
 
-    /// The content of a file as it lies in the backend, compared with its name.
+    /// The content of a file as it lies in the backend, compared with its name. What does not have the hash that it is
+    /// named by is fetched once more: it may have been garbled on the way.
     ///
     /// # Errors
     /// When it is not there or its hash is not its name.
@@ -379,20 +378,10 @@ impl Repository {
             FileKind::Pack => u64::from(u32::MAX),
             _ => SMALL_FILE_MAX_BYTES,
         };
-        let raw = self.backend.load(name, limit)?;
-        if name.kind != FileKind::Config {
-            let got = Id::of(&raw);
-            if got != name.id {
-                return Err(self.damaged(
-                    name,
-                    FormatError::Hash {
-                        expected: name.id,
-                        got,
-                    },
-                ));
-            }
+        match name.kind {
+            FileKind::Config => Ok(self.backend.load(name, limit)?),
+            _ => load_named(self.backend.as_ref(), name, limit),
         }
-        Ok(raw)
     }
 
     /// The JSON in an encrypted file: config, index file, snapshot or lock.
@@ -401,14 +390,14 @@ impl Repository {
     /// When it is not there or damaged.
     pub fn load_json(&self, name: FileName) -> Result<Vec<u8>, RepoError> {
         let mut sealed = self.load_raw(name)?;
+        if name.kind == FileKind::Config {
+            return open_config(self.backend.as_ref(), &self.master, sealed);
+        }
         let plain = self
             .master
             .open(&mut sealed)
             .map_err(|cause| self.damaged(name, cause))?
             .to_vec();
-        if name.kind == FileKind::Config {
-            return Ok(plain);
-        }
         decode_unpacked(plain, name.kind.noun()).map_err(|cause| self.damaged(name, cause))
     }
 
@@ -552,19 +541,56 @@ fn interrupted_init(
     )))
 }
 
+/// The content of a file that is named by its hash. Only what comes twice with another hash is damaged.
+fn load_named(
+    backend: &dyn Backend,
+    name: FileName,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, RepoError> {
+    let first = backend.load(name, limit_bytes)?;
+    if Id::of(&first) == name.id {
+        return Ok(first);
+    }
+    let second = backend.load(name, limit_bytes)?;
+    let (expected, got) = (name.id, Id::of(&second));
+    if got == expected {
+        return Ok(second);
+    }
+    Err(RepoError::Damaged {
+        name,
+        location: backend.location(),
+        cause: FormatError::Hash { expected, got },
+    })
+}
+
+/// The JSON of a config that was fetched. No hash names it, so what can't be opened is fetched once more.
+fn open_config(
+    backend: &dyn Backend,
+    master: &MasterKey,
+    mut sealed: Vec<u8>,
+) -> Result<Vec<u8>, RepoError> {
+    if let Ok(json) = master.open(&mut sealed) {
+        return Ok(json.to_vec());
+    }
+    let mut sealed = backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES)?;
+    let json = master
+        .open(&mut sealed)
+        .map_err(|cause| RepoError::Damaged {
+            name: FileName::CONFIG,
+            location: backend.location(),
+            cause,
+        })?;
+    Ok(json.to_vec())
+}
+
 fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {
     let name = FileName::new(FileKind::Key, id);
-    let damaged = |cause| RepoError::Damaged {
+    let json = load_named(backend, name, SMALL_FILE_MAX_BYTES)?;
+    KeyFile::from_json(&json).map_err(|cause| RepoError::Damaged {
         name,
         location: backend.location(),
         cause,
-    };
-    let json = backend.load(name, SMALL_FILE_MAX_BYTES)?;
-    let got = Id::of(&json);
-    if got != id {
-        return Err(damaged(FormatError::Hash { expected: id, got }));
-    }
-    KeyFile::from_json(&json).map_err(damaged)
+    })
 }
 
 fn unlock(backend: &dyn Backend, id: Id, password: &[u8]) -> Result<MasterKey, RepoError> {
