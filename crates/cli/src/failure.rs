@@ -104,6 +104,12 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("to use it, give its password; to make another one, choose another place"),
         ),
+        RepoError::ConfigInTheWay { .. } => (
+            Exit::Failed,
+            Some(
+                "remove the file `config` there by other means and run init again with the same password; nothing else of the place needs to go",
+            ),
+        ),
         RepoError::IndexFirst(_) => (
             Exit::Failed,
             Some("`lifeboat repo repair index` first; nothing was changed"),
@@ -130,16 +136,18 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("a newer program wrote it; update this one"),
         ),
-        RepoError::Damaged { name, .. }
-            if matches!(name.kind, FileKind::Config | FileKind::Key) =>
-        {
-            (
-                Exit::Failed,
-                Some(
-                    "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same",
-                ),
-            )
-        }
+        RepoError::Damaged { name, .. } if name.kind == FileKind::Config => (
+            Exit::Failed,
+            Some(
+                "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same, or run `lifeboat repo init` again if that was interrupted",
+            ),
+        ),
+        RepoError::Damaged { name, .. } if name.kind == FileKind::Key => (
+            Exit::Failed,
+            Some(
+                "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same",
+            ),
+        ),
         RepoError::Damaged { .. }
         | RepoError::BlobDamaged { .. }
         | RepoError::BlobUnknown { .. } => (

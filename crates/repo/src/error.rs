@@ -138,6 +138,19 @@ pub enum RepoError {
         #[source]
         cause: Box<RepoError>,
     },
+    /// What an interrupted init left of its config can't be removed.
+    #[error(
+        "an interrupted init left {size_bytes} bytes of the config of {location}, which are in the way of the whole one"
+    )]
+    ConfigInTheWay {
+        /// The repository's location.
+        location: String,
+        /// How much of the config is there.
+        size_bytes: u64,
+        /// Why it can't be removed.
+        #[source]
+        cause: Box<RepoError>,
+    },
     /// The operation makes no sense here.
     #[error("{0}")]
     Refused(String),
@@ -194,6 +207,7 @@ impl RepoError {
             Self::BlobDamaged { cause, .. }
             | Self::LockUnreadable { cause, .. }
             | Self::NeedsUnknown { cause, .. }
+            | Self::ConfigInTheWay { cause, .. }
             | Self::ConfigNotReplaced { cause, .. } => cause.ends_all(),
             _ => false,
         }

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 use lifeboat_format::chunker::Chunker;
 use lifeboat_format::{
     CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyMaking, KeyParams, MasterKey,
-    NONCE_BYTES, Polynomial, compress_unpacked, decode_unpacked,
+    NONCE_BYTES, OVERHEAD_BYTES, Polynomial, compress_unpacked, decode_unpacked,
 };
+
+mod interrupted;
+
+use interrupted::interrupted_init;
 
 use crate::RepoError;
 use crate::backend::{Backend, FileKind, FileName};
@@ -117,8 +121,9 @@ impl Repository {
     /// Makes a new repository where none is. An init that was interrupted is finished, if its password is known.
     ///
     /// # Errors
-    /// [`RepoError::Exists`] if there is one, [`RepoError::Refused`] if there is a part of one; others when the backend
-    /// can't be written.
+    /// [`RepoError::Exists`] if there is one, [`RepoError::Refused`] if there is a part of one,
+    /// [`RepoError::ConfigInTheWay`] if what is left of its config can't be removed; others when the backend can't be
+    /// written.
     pub fn init(
         backend: Arc<dyn Backend>,
         password: &[u8],
@@ -127,16 +132,6 @@ impl Repository {
         who: &Identity,
         cost: KeyCost,
     ) -> Result<Self, RepoError> {
-        let location = backend.location();
-        match backend.size(FileName::CONFIG) {
-            Ok(_) => return Err(RepoError::Exists { location }),
-            Err(error)
-                if error.is_missing()
-                    || matches!(error, crate::backend::BackendError::NoRepository { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        backend.create()?;
-        let interrupted = interrupted_init(backend.as_ref(), password)?;
         let draw = || {
             let mut failed = None;
             let drawn = Polynomial::draw(|| {
@@ -160,7 +155,24 @@ impl Repository {
             id: Id(random::bytes()?).to_string(),
             chunker_polynomial: polynomial,
         };
-        let (key_id, master) = match interrupted {
+        let whole_bytes = (config.to_json().len() + OVERHEAD_BYTES) as u64;
+        let location = backend.location();
+        let broken_off_bytes = match backend.size(FileName::CONFIG) {
+            Ok(size_bytes) if size_bytes >= whole_bytes => {
+                return Err(RepoError::Exists { location });
+            }
+            Ok(size_bytes) => Some(size_bytes),
+            Err(error)
+                if error.is_missing()
+                    || matches!(error, crate::backend::BackendError::NoRepository { .. }) =>
+            {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        backend.create()?;
+        let (key_id, master) = match interrupted_init(backend.as_ref(), password, broken_off_bytes)?
+        {
             Some((id, master)) => (Some(id), master),
             None => (None, MasterKey::from_bytes(&random::bytes()?)),
         };
@@ -505,40 +517,6 @@ fn chunker(config: &Config, location: &str) -> Result<Chunker, RepoError> {
             "the chunker polynomial of {location} makes no chunker"
         ))
     })
-}
-
-/// The key that an init left which ended before its config was written, with the keys of the repository in it.
-/// A repository with a key and no config is only that if it holds nothing else.
-fn interrupted_init(
-    backend: &dyn Backend,
-    password: &[u8],
-) -> Result<Option<(Id, MasterKey)>, RepoError> {
-    let ids = |kind| {
-        let mut ids = Vec::new();
-        backend.list(kind, &mut |id, _| ids.push(id))?;
-        Ok::<_, RepoError>(ids)
-    };
-    let keys = ids(FileKind::Key)?;
-    let location = backend.location();
-    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
-        if !ids(kind)?.is_empty() {
-            return Err(RepoError::Refused(format!(
-                "{location} holds files in the folder {} but no config: a damaged repository, which a new one would lock out; restore its config or choose another place",
-                kind.folder()
-            )));
-        }
-    }
-    if keys.is_empty() {
-        return Ok(None);
-    }
-    for id in keys.into_iter().take(KEYS_TRIED_MAX) {
-        if let Ok(master) = unlock(backend, id, password) {
-            return Ok(Some((id, master)));
-        }
-    }
-    Err(RepoError::Refused(format!(
-        "{location} holds a key of another password but no config, as an interrupted init leaves it; give that password, or remove the folder keys if nobody needs it"
-    )))
 }
 
 /// The content of a file that is named by its hash. Only what comes twice with another hash is damaged.

@@ -58,6 +58,24 @@ fn a_repository_that_is_there_already() {
 }
 
 #[test]
+fn an_init_that_broke_off() {
+    let world = World::new();
+    world.repository("repo");
+    let config = std::fs::read(world.path("repo/config")).unwrap();
+    world.replace("repo/config", &config[..100]);
+    assert_eq!(world.tell("reading", &["snapshots"]).code, 1);
+    let said = world.tell_command(
+        "init with another password",
+        world.command(["init"]).env("RESTIC_PASSWORD", "another"),
+    );
+    assert_eq!(said.code, 1);
+    let said = world.lifeboat(["init"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(world.tell("after init", &["-q", "snapshots"]).code, 0);
+    world.compare("init_broken_off");
+}
+
+#[test]
 fn a_wrong_password() {
     let world = World::with_snapshot();
     for command in ["snapshots", "check", "unlock"] {
