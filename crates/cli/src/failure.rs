@@ -62,7 +62,11 @@ impl From<RepoError> for Failure {
             hint: hint.map(str::to_owned),
             exit,
         };
-        match &error {
+        let root = match &error {
+            RepoError::OldSnapshotStays { cause, .. } => &**cause,
+            other => other,
+        };
+        match root {
             RepoError::Backend(error) if advice::is_append_only(error) => {
                 failure.while_doing("the repository is append-only for these credentials")
             }
@@ -77,6 +81,15 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
         // Why a blob or lock can't be read decides what to do: a place that failed is no damage.
         RepoError::BlobDamaged { cause, .. } | RepoError::LockUnreadable { cause, .. } if matches!(&**cause, RepoError::Backend(error) if !error.is_missing()) => {
             repo_advice(cause)
+        }
+        RepoError::OldSnapshotStays { cause, .. } => {
+            let is_refusal = matches!(&**cause, RepoError::Backend(cause) if cause.is_refusal());
+            let hint = if is_refusal {
+                "nothing is lost; remove the old one with `lifeboat repo forget ID` from a machine whose credentials may remove. Others that should change stay as they were"
+            } else {
+                "nothing is lost; run the command again, it removes the old one and makes no second copy"
+            };
+            (repo_advice(cause).0, Some(hint))
         }
         RepoError::WrongPassword { .. } => (
             Exit::WrongPassword,

@@ -138,6 +138,17 @@ pub enum RepoError {
         #[source]
         cause: Box<RepoError>,
     },
+    /// A snapshot is there in whose place another is stored.
+    #[error("snapshot {} is stored in the place of {}, which could not be removed, so that both exist now", new.short(), old.short())]
+    OldSnapshotStays {
+        /// The old one.
+        old: Id,
+        /// The new one.
+        new: Id,
+        /// Why it could not be removed.
+        #[source]
+        cause: Box<RepoError>,
+    },
     /// What an interrupted init left of its config can't be removed.
     #[error(
         "an interrupted init left {size_bytes} bytes of the config of {location}, which are in the way of the whole one"
@@ -207,6 +218,7 @@ impl RepoError {
             Self::BlobDamaged { cause, .. }
             | Self::LockUnreadable { cause, .. }
             | Self::NeedsUnknown { cause, .. }
+            | Self::OldSnapshotStays { cause, .. }
             | Self::ConfigInTheWay { cause, .. }
             | Self::ConfigNotReplaced { cause, .. } => cause.ends_all(),
             _ => false,

@@ -129,13 +129,14 @@ impl Rewriter<'_> {
         for rewritten in &mut outcome.rewritten {
             self.cancel.check()?;
             self.ensure_lock()?;
-            rewritten.new = Some(match rewritten.earlier {
+            let new = match rewritten.earlier {
                 Some(earlier) => earlier,
                 None => self.repository.save_snapshot(&rewritten.snapshot)?,
-            });
+            };
+            rewritten.new = Some(new);
             if self.change.forget {
                 self.ensure_lock()?;
-                self.repository.remove_snapshot(rewritten.old)?;
+                self.repository.remove_replaced(rewritten.old, new)?;
             }
         }
         Ok(outcome)

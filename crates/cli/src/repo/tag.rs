@@ -41,9 +41,13 @@ impl Tag {
                 Failure::new("nothing says what to change").hint("give --set, --add or --remove")
             );
         }
+        // A name that is none is told before anything is fetched.
+        let is_name = |name: &String| select::parse(name).map(drop);
+        self.ids.iter().try_for_each(is_name)?;
         let session = Session::open(global, ui, Locking::Exclusive)?;
+        let all = session.snapshots(ui)?;
         let mut changed = 0;
-        for (id, mut snapshot) in select::many(&session, ui, &self.ids, &self.filter.filter())? {
+        for (id, mut snapshot) in select::among(&all, ui, &self.ids, &self.filter.filter())? {
             session.cancel.check()?;
             let before = snapshot.tags.clone();
             self.apply(&mut snapshot.tags);
@@ -52,8 +56,13 @@ impl Tag {
             }
             // The first snapshot of such a chain is what others may know it by.
             snapshot.original.get_or_insert(id);
-            let new = session.repository.save_snapshot(&snapshot)?;
-            session.repository.remove_snapshot(id)?;
+            // A run that was interrupted, or not allowed to remove, has stored it already.
+            let earlier = all.iter().find(|(_, known)| *known == snapshot);
+            let new = match earlier {
+                Some((earlier, _)) => *earlier,
+                None => session.repository.save_snapshot(&snapshot)?,
+            };
+            session.repository.remove_replaced(id, new)?;
             changed += 1;
             if ui.json {
                 ui.object(&json!({"message_type": "changed", "old_snapshot_id": id.to_string(), "new_snapshot_id": new.to_string()}));

@@ -250,7 +250,10 @@ impl SnapshotsRepair<'_> {
             let removed = self.forget && !self.dry_run && plan.verdict != SnapshotVerdict::Whole;
             if removed {
                 ensure(self.lock)?;
-                self.repository.remove_snapshot(id)?;
+                match new {
+                    Some(new) => self.repository.remove_replaced(id, new)?,
+                    None => self.repository.remove_snapshot(id)?,
+                }
             }
             each(RepairedSnapshot { plan, new, removed });
         }
