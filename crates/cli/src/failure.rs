@@ -62,7 +62,11 @@ impl From<RepoError> for Failure {
             hint: hint.map(str::to_owned),
             exit,
         };
-        match &error {
+        let root = match &error {
+            RepoError::OldSnapshotStays { cause, .. } => &**cause,
+            other => other,
+        };
+        match root {
             RepoError::Backend(error) if advice::is_append_only(error) => {
                 failure.while_doing("the repository is append-only for these credentials")
             }
@@ -77,6 +81,15 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
         // Why a blob or lock can't be read decides what to do: a place that failed is no damage.
         RepoError::BlobDamaged { cause, .. } | RepoError::LockUnreadable { cause, .. } if matches!(&**cause, RepoError::Backend(error) if !error.is_missing()) => {
             repo_advice(cause)
+        }
+        RepoError::OldSnapshotStays { cause, .. } => {
+            let is_refusal = matches!(&**cause, RepoError::Backend(cause) if cause.is_refusal());
+            let hint = if is_refusal {
+                "nothing is lost; remove the old one with `lifeboat repo forget ID` from a machine whose credentials may remove. Others that should change stay as they were"
+            } else {
+                "nothing is lost; run the command again, it removes the old one and makes no second copy"
+            };
+            (repo_advice(cause).0, Some(hint))
         }
         RepoError::WrongPassword { .. } => (
             Exit::WrongPassword,
@@ -104,6 +117,12 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("to use it, give its password; to make another one, choose another place"),
         ),
+        RepoError::ConfigInTheWay { .. } => (
+            Exit::Failed,
+            Some(
+                "remove the file `config` there by other means and run init again with the same password; nothing else of the place needs to go",
+            ),
+        ),
         RepoError::IndexFirst(_) => (
             Exit::Failed,
             Some("`lifeboat repo repair index` first; nothing was changed"),
@@ -112,6 +131,12 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some(
                 "`lifeboat repo check` names all damaged packs, and `lifeboat repo repair packs` saves what is good in them; nothing was changed",
+            ),
+        ),
+        RepoError::NoPacks { .. } => (
+            Exit::Failed,
+            Some(
+                "check the location, and that everything of it is mounted; nothing was changed. If all data really is gone, `lifeboat repo forget` removes what is left of snapshots",
             ),
         ),
         RepoError::PacksVanished { .. } => (
@@ -124,16 +149,18 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
             Exit::Failed,
             Some("a newer program wrote it; update this one"),
         ),
-        RepoError::Damaged { name, .. }
-            if matches!(name.kind, FileKind::Config | FileKind::Key) =>
-        {
-            (
-                Exit::Failed,
-                Some(
-                    "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same",
-                ),
-            )
-        }
+        RepoError::Damaged { name, .. } if name.kind == FileKind::Config => (
+            Exit::Failed,
+            Some(
+                "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same, or run `lifeboat repo init` again if that was interrupted",
+            ),
+        ),
+        RepoError::Damaged { name, .. } if name.kind == FileKind::Key => (
+            Exit::Failed,
+            Some(
+                "without this file the repository can't be opened; put it back from a copy of the repository, where it is the same",
+            ),
+        ),
         RepoError::Damaged { .. }
         | RepoError::BlobDamaged { .. }
         | RepoError::BlobUnknown { .. } => (

@@ -389,10 +389,12 @@ fn rewrite(backend: impl Backend + 'static, forget: bool) -> Result<RewriteOutco
     let held = lock(&repository, forget)?;
     let cancel = Cancel::new();
     let (index, _) = repository.load_index(PackListing::Compare, &cancel)?;
-    let mut selected = repository.snapshots()?.all;
+    let all = repository.snapshots()?.all;
+    let mut selected = all.clone();
     selected.retain(|(_, snapshot)| snapshot.tags.is_empty());
     let rewriter = Rewriter {
         repository: &repository,
+        all: &all,
         index: &RwLock::new(index),
         lock: Some(&held),
         select: Some(&Without(b"/large")),
@@ -457,6 +459,8 @@ fn rewriting_is_stopped_and_goes_on() {
                 let next = rewrite(left.clone(), forget).unwrap();
                 assert!(next.refused.is_empty());
                 let all = assert_all();
+                // What was made before is not made a second time.
+                assert_eq!(all.len(), if forget { 2 } else { 4 });
                 if forget {
                     assert!(all.iter().all(|(id, _)| !source.snapshots.contains(id)));
                 }

@@ -138,6 +138,30 @@ pub enum RepoError {
         #[source]
         cause: Box<RepoError>,
     },
+    /// A snapshot is there in whose place another is stored.
+    #[error("snapshot {} is stored in the place of {}, which could not be removed, so that both exist now", new.short(), old.short())]
+    OldSnapshotStays {
+        /// The old one.
+        old: Id,
+        /// The new one.
+        new: Id,
+        /// Why it could not be removed.
+        #[source]
+        cause: Box<RepoError>,
+    },
+    /// What an interrupted init left of its config can't be removed.
+    #[error(
+        "an interrupted init left {size_bytes} bytes of the config of {location}, which are in the way of the whole one"
+    )]
+    ConfigInTheWay {
+        /// The repository's location.
+        location: String,
+        /// How much of the config is there.
+        size_bytes: u64,
+        /// Why it can't be removed.
+        #[source]
+        cause: Box<RepoError>,
+    },
     /// The operation makes no sense here.
     #[error("{0}")]
     Refused(String),
@@ -151,6 +175,16 @@ pub enum RepoError {
     PacksFirst {
         /// The first of them.
         first: Id,
+    },
+    /// No pack at all is there, and some are needed: likely the place is not the right one.
+    #[error(
+        "{location} holds no pack at all, and {needed}: that looks like a place that is not mounted, and not like damage"
+    )]
+    NoPacks {
+        /// The repository's location.
+        location: String,
+        /// What needs packs.
+        needed: String,
     },
     /// The system gives no randomness.
     #[error("the system gives no random numbers: {0}")]
@@ -184,6 +218,8 @@ impl RepoError {
             Self::BlobDamaged { cause, .. }
             | Self::LockUnreadable { cause, .. }
             | Self::NeedsUnknown { cause, .. }
+            | Self::OldSnapshotStays { cause, .. }
+            | Self::ConfigInTheWay { cause, .. }
             | Self::ConfigNotReplaced { cause, .. } => cause.ends_all(),
             _ => false,
         }

@@ -43,7 +43,8 @@ pub use ingest::{
 pub use lifeboat_flow::chain;
 pub use load_index::{IndexReport, PackListing};
 pub use lock::{
-    FoundLock, LockGuard, LockRequest, LockTiming, Staleness, all_locks, remove_locks, staleness,
+    FoundLock, LockGuard, LockRequest, LockTiming, RemovedLocks, Staleness, all_locks,
+    remove_locks, staleness,
 };
 pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};

@@ -614,32 +614,49 @@ fn locks_but(repository: &Repository, own: &[Id]) -> Result<Vec<FoundLock>, Repo
     }
 }
 
-/// Removes locks: the stale ones, or all. Gives how many were removed.
+/// What became of the locks.
+#[derive(Debug, Default)]
+pub struct RemovedLocks {
+    /// Locks that were removed.
+    pub removed: usize,
+    /// Those that stay because their holders may still work.
+    pub live: Vec<(Id, Lock)>,
+    /// Those that stay because nobody can read them, and why: everybody waits for them.
+    pub unreadable: Vec<(Id, RepoError)>,
+}
+
+/// Removes locks: the stale ones, or all.
 ///
 /// # Errors
-/// When they can't be listed or removed.
-pub fn remove_locks(repository: &Repository, all: bool) -> Result<usize, RepoError> {
-    let mut removed = 0;
+/// When they can't be listed or removed, or nothing can be read at all.
+pub fn remove_locks(repository: &Repository, all: bool) -> Result<RemovedLocks, RepoError> {
+    let mut done = RemovedLocks::default();
+    let remove = |id| {
+        let name = FileName::new(FileKind::Lock, id);
+        repository.backend().remove(name)
+    };
     if all {
         for id in repository.ids(FileKind::Lock)? {
-            repository
-                .backend()
-                .remove(FileName::new(FileKind::Lock, id))?;
-            removed += 1;
+            remove(id)?;
+            done.removed += 1;
         }
-        return Ok(removed);
+        return Ok(done);
     }
     for (id, found) in all_locks(repository)? {
-        if let Ok(lock) = found
-            && matches!(staleness(&lock, now()), Staleness::Stale(_))
-        {
-            repository
-                .backend()
-                .remove(FileName::new(FileKind::Lock, id))?;
-            removed += 1;
+        match found {
+            Ok(lock) if matches!(staleness(&lock, now()), Staleness::Stale(_)) => {
+                remove(id)?;
+                done.removed += 1;
+            }
+            Ok(lock) => done.live.push((id, lock)),
+            // That nothing can be read now says nothing about this lock.
+            Err(error) if error.ends_all() => return Err(error),
+            // Its holder let go of it meanwhile.
+            Err(error) if error.is_missing() => {}
+            Err(error) => done.unreadable.push((id, error)),
         }
     }
-    Ok(removed)
+    Ok(done)
 }
 
 fn describe(lock: &Lock) -> String {

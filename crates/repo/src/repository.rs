@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 use lifeboat_format::chunker::Chunker;
 use lifeboat_format::{
     CompressionMode, Compressor, Config, FormatError, Id, KeyFile, KeyMaking, KeyParams, MasterKey,
-    NONCE_BYTES, Polynomial, compress_unpacked, decode_unpacked,
+    NONCE_BYTES, OVERHEAD_BYTES, Polynomial, compress_unpacked, decode_unpacked,
 };
+
+mod interrupted;
+
+use interrupted::interrupted_init;
 
 use crate::RepoError;
 use crate::backend::{Backend, BackendError, FileKind, FileName};
@@ -117,8 +121,9 @@ impl Repository {
     /// Makes a new repository where none is. An init that was interrupted is finished, if its password is known.
     ///
     /// # Errors
-    /// [`RepoError::Exists`] if there is one, [`RepoError::Refused`] if there is a part of one; others when the backend
-    /// can't be written.
+    /// [`RepoError::Exists`] if there is one, [`RepoError::Refused`] if there is a part of one,
+    /// [`RepoError::ConfigInTheWay`] if what is left of its config can't be removed; others when the backend can't be
+    /// written.
     pub fn init(
         backend: Arc<dyn Backend>,
         password: &[u8],
@@ -127,15 +132,6 @@ impl Repository {
         who: &Identity,
         cost: KeyCost,
     ) -> Result<Self, RepoError> {
-        let location = backend.location();
-        match backend.size(FileName::CONFIG) {
-            Ok(_) => return Err(RepoError::Exists { location }),
-            Err(error)
-                if error.is_missing() || matches!(error, BackendError::NoRepository { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        backend.create()?;
-        let interrupted = interrupted_init(backend.as_ref(), password)?;
         let draw = || {
             let mut failed = None;
             let drawn = Polynomial::draw(|| {
@@ -159,7 +155,24 @@ impl Repository {
             id: Id(random::bytes()?).to_string(),
             chunker_polynomial: polynomial,
         };
-        let (key_id, master) = match interrupted {
+        let whole_bytes = (config.to_json().len() + OVERHEAD_BYTES) as u64;
+        let location = backend.location();
+        let broken_off_bytes = match backend.size(FileName::CONFIG) {
+            Ok(size_bytes) if size_bytes >= whole_bytes => {
+                return Err(RepoError::Exists { location });
+            }
+            Ok(size_bytes) => Some(size_bytes),
+            Err(error)
+                if error.is_missing()
+                    || matches!(error, crate::backend::BackendError::NoRepository { .. }) =>
+            {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        backend.create()?;
+        let (key_id, master) = match interrupted_init(backend.as_ref(), password, broken_off_bytes)?
+        {
             Some((id, master)) => (Some(id), master),
             None => (None, MasterKey::from_bytes(&random::bytes()?)),
         };
@@ -219,19 +232,17 @@ impl Repository {
         for id in ids.into_iter().take(KEYS_TRIED_MAX) {
             match unlock(backend.as_ref(), id, password) {
                 Ok(master) => {
-                    let mut sealed = sealed_config;
-                    let damaged = |cause| RepoError::Damaged {
-                        name: FileName::CONFIG,
-                        location: location.clone(),
-                        cause,
-                    };
-                    let config = Config::from_json(master.open(&mut sealed).map_err(damaged)?);
-                    let config = config.map_err(|cause| match cause {
+                    let json = open_config(backend.as_ref(), &master, sealed_config)?;
+                    let config = Config::from_json(&json).map_err(|cause| match cause {
                         FormatError::Version { .. } => RepoError::Version {
                             location: location.clone(),
                             cause,
                         },
-                        cause => damaged(cause),
+                        cause => RepoError::Damaged {
+                            name: FileName::CONFIG,
+                            location: location.clone(),
+                            cause,
+                        },
                     })?;
                     let chunker = chunker(&config, &location)?;
                     return Ok(Self {
@@ -363,7 +374,8 @@ impl Repository {
         self.key_id = id;
     }
 
-    /// The content of a file as it lies in the backend, compared with its name.
+    /// The content of a file as it lies in the backend, compared with its name. What does not have the hash that it is
+    /// named by is fetched once more: it may have been garbled on the way.
     ///
     /// # Errors
     /// When it is not there or its hash is not its name.
@@ -373,20 +385,10 @@ impl Repository {
             FileKind::Pack => u64::from(u32::MAX),
             _ => SMALL_FILE_MAX_BYTES,
         };
-        let raw = self.backend.load(name, limit)?;
-        if name.kind != FileKind::Config {
-            let got = Id::of(&raw);
-            if got != name.id {
-                return Err(self.damaged(
-                    name,
-                    FormatError::Hash {
-                        expected: name.id,
-                        got,
-                    },
-                ));
-            }
+        match name.kind {
+            FileKind::Config => Ok(self.backend.load(name, limit)?),
+            _ => load_named(self.backend.as_ref(), name, limit),
         }
-        Ok(raw)
     }
 
     /// The JSON in an encrypted file: config, index file, snapshot or lock.
@@ -395,14 +397,14 @@ impl Repository {
     /// When it is not there or damaged.
     pub fn load_json(&self, name: FileName) -> Result<Vec<u8>, RepoError> {
         let mut sealed = self.load_raw(name)?;
+        if name.kind == FileKind::Config {
+            return open_config(self.backend.as_ref(), &self.master, sealed);
+        }
         let plain = self
             .master
             .open(&mut sealed)
             .map_err(|cause| self.damaged(name, cause))?
             .to_vec();
-        if name.kind == FileKind::Config {
-            return Ok(plain);
-        }
         decode_unpacked(plain, name.kind.noun()).map_err(|cause| self.damaged(name, cause))
     }
 
@@ -509,33 +511,46 @@ fn chunker(config: &Config, location: &str) -> Result<Chunker, RepoError> {
     })
 }
 
-/// The key that an init left which ended before its config was written, with the keys of the repository in it.
-/// A repository with a key and no config is only that if it holds nothing else.
-fn interrupted_init(
+/// The content of a file that is named by its hash. Only what comes twice with another hash is damaged.
+fn load_named(
     backend: &dyn Backend,
-    password: &[u8],
-) -> Result<Option<(Id, MasterKey)>, RepoError> {
-    let keys = ids(backend, FileKind::Key)?;
-    let location = backend.location();
-    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
-        if !ids(backend, kind)?.is_empty() {
-            return Err(RepoError::Refused(format!(
-                "{location} holds files in the folder {} but no config: a damaged repository, which a new one would lock out; restore its config or choose another place",
-                kind.folder()
-            )));
-        }
+    name: FileName,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, RepoError> {
+    let first = backend.load(name, limit_bytes)?;
+    if Id::of(&first) == name.id {
+        return Ok(first);
     }
-    if keys.is_empty() {
-        return Ok(None);
+    let second = backend.load(name, limit_bytes)?;
+    let (expected, got) = (name.id, Id::of(&second));
+    if got == expected {
+        return Ok(second);
     }
-    for id in keys.into_iter().take(KEYS_TRIED_MAX) {
-        if let Ok(master) = unlock(backend, id, password) {
-            return Ok(Some((id, master)));
-        }
+    Err(RepoError::Damaged {
+        name,
+        location: backend.location(),
+        cause: FormatError::Hash { expected, got },
+    })
+}
+
+/// The JSON of a config that was fetched. No hash names it, so what can't be opened is fetched once more.
+fn open_config(
+    backend: &dyn Backend,
+    master: &MasterKey,
+    mut sealed: Vec<u8>,
+) -> Result<Vec<u8>, RepoError> {
+    if let Ok(json) = master.open(&mut sealed) {
+        return Ok(json.to_vec());
     }
-    Err(RepoError::Refused(format!(
-        "{location} holds a key of another password but no config, as an interrupted init leaves it; give that password, or remove the folder keys if nobody needs it"
-    )))
+    let mut sealed = backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES)?;
+    let json = master
+        .open(&mut sealed)
+        .map_err(|cause| RepoError::Damaged {
+            name: FileName::CONFIG,
+            location: backend.location(),
+            cause,
+        })?;
+    Ok(json.to_vec())
 }
 
 /// IDs of all files of a kind, sorted, and each once however often a place names it: who counts or removes twice what
@@ -550,17 +565,12 @@ fn ids(backend: &dyn Backend, kind: FileKind) -> Result<Vec<Id>, BackendError> {
 
 fn load_key(backend: &dyn Backend, id: Id) -> Result<KeyFile, RepoError> {
     let name = FileName::new(FileKind::Key, id);
-    let damaged = |cause| RepoError::Damaged {
+    let json = load_named(backend, name, SMALL_FILE_MAX_BYTES)?;
+    KeyFile::from_json(&json).map_err(|cause| RepoError::Damaged {
         name,
         location: backend.location(),
         cause,
-    };
-    let json = backend.load(name, SMALL_FILE_MAX_BYTES)?;
-    let got = Id::of(&json);
-    if got != id {
-        return Err(damaged(FormatError::Hash { expected: id, got }));
-    }
-    KeyFile::from_json(&json).map_err(damaged)
+    })
 }
 
 fn unlock(backend: &dyn Backend, id: Id, password: &[u8]) -> Result<MasterKey, RepoError> {

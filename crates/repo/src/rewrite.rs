@@ -3,6 +3,7 @@
 
 mod filter;
 
+use std::collections::HashSet;
 use std::sync::RwLock;
 
 use lifeboat_flow::{Cancel, EventSink};
@@ -62,6 +63,8 @@ pub struct Rewriter<'a> {
     pub repository: &'a Repository,
     /// Its index, compared with the listing of packs.
     pub index: &'a RwLock<Index>,
+    /// All snapshots that can be read: one of them may be the result of an earlier run.
+    pub all: &'a [(Id, Snapshot)],
     /// The lock, exclusive if snapshots are to go; a dry run has none.
     pub lock: Option<&'a LockGuard>,
     /// Which entries stay; without it no tree is looked at.
@@ -83,6 +86,8 @@ pub struct Rewritten {
     pub old: Id,
     /// The new one's ID; `None` for a dry run.
     pub new: Option<Id>,
+    /// The new one, if a run that was interrupted has stored it already.
+    pub earlier: Option<Id>,
     /// The new one.
     pub snapshot: Snapshot,
     /// Whether its tree is another one.
@@ -103,7 +108,8 @@ pub struct RewriteOutcome {
 }
 
 impl Rewriter<'_> {
-    /// Rewrites snapshots: the new trees of all, then the new snapshots, each before its old one goes.
+    /// Rewrites snapshots: the new trees of all, then the new snapshots, each before its old one goes. What an earlier run
+    /// has done already is not done again.
     ///
     /// # Errors
     /// When the repository fails; a damaged tree refuses the snapshots that have it.
@@ -122,13 +128,16 @@ impl Rewriter<'_> {
         self.repository.confirm_relied(self.index)?;
         for rewritten in &mut outcome.rewritten {
             self.cancel.check()?;
-            let new = self
-                .repository
-                .save_snapshot_under(self.lock, &rewritten.snapshot)?;
+            let new = match rewritten.earlier {
+                Some(earlier) => earlier,
+                None => self
+                    .repository
+                    .save_snapshot_under(self.lock, &rewritten.snapshot)?,
+            };
             rewritten.new = Some(new);
             if self.change.forget {
                 self.ensure_lock()?;
-                self.repository.remove_snapshot(rewritten.old)?;
+                self.repository.remove_replaced(rewritten.old, new)?;
             }
         }
         Ok(outcome)
@@ -166,12 +175,37 @@ impl Rewriter<'_> {
                 Some(new) => outcome.rewritten.push(Rewritten {
                     old,
                     new: None,
+                    earlier: None,
                     is_new_tree: new.tree != snapshot.tree,
                     snapshot: new,
                 }),
             }
         }
+        self.find_earlier(&mut outcome);
         Ok(outcome)
+    }
+
+    /// Finds the new snapshots that an earlier run has stored. One that is rewritten itself stands for none.
+    fn find_earlier(&self, outcome: &mut RewriteOutcome) {
+        let olds: HashSet<Id> = outcome.rewritten.iter().map(|one| one.old).collect();
+        for one in &mut outcome.rewritten {
+            let is_it =
+                |(id, known): &&(Id, Snapshot)| *known == one.snapshot && !olds.contains(id);
+            one.earlier = self.all.iter().find(is_it).map(|(id, _)| *id);
+        }
+        if !self.change.forget {
+            // Both are there, as they should be.
+            let RewriteOutcome {
+                rewritten,
+                unchanged,
+                ..
+            } = outcome;
+            rewritten.retain(|one| {
+                let is_done = one.earlier.is_some();
+                unchanged.extend(is_done.then_some(one.old));
+                !is_done
+            });
+        }
     }
 
     fn ensure_lock(&self) -> Result<(), RepoError> {
@@ -204,19 +238,19 @@ impl RewriteChange {
             summary.total_files_processed = counts.files;
             summary.total_bytes_processed = counts.bytes;
         }
-        if new == *snapshot && self.host.is_none() && self.time.is_none() {
+        if let Some(host) = &self.host {
+            new.hostname.clone_from(host);
+        }
+        if let Some(time) = self.time {
+            new.time = time;
+        }
+        if new == *snapshot {
             return None;
         }
         // Not the first of a chain, as with copies: what has other content is another snapshot.
         new.original = Some(old);
         if !self.forget && !new.tags.iter().any(|tag| tag == TAG) {
             new.tags.push(TAG.to_owned());
-        }
-        if let Some(host) = &self.host {
-            new.hostname.clone_from(host);
-        }
-        if let Some(time) = self.time {
-            new.time = time;
         }
         Some(new)
     }
@@ -252,6 +286,13 @@ mod tests {
             change.apply(Id::of(b"new"), &new, new.tree, Some(counts)),
             None
         );
+        // Nor does a host or time that it has already.
+        let change = RewriteChange {
+            host: Some(old.hostname.clone()),
+            time: Some(old.time),
+            forget: false,
+        };
+        assert_eq!(change.apply(Id::of(b"old"), &old, old.tree, None), None);
     }
 
     #[test]

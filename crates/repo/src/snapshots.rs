@@ -111,4 +111,19 @@ impl Repository {
             .backend()
             .remove(FileName::new(FileKind::Snapshot, id))?)
     }
+
+    /// Removes a snapshot in whose place another is stored.
+    ///
+    /// # Errors
+    /// [`RepoError::OldSnapshotStays`] when it is still there afterwards.
+    pub fn remove_replaced(&self, old: Id, new: Id) -> Result<(), RepoError> {
+        self.remove_snapshot(old).map_err(|cause| match cause {
+            cancelled @ RepoError::Cancelled(_) => cancelled,
+            cause => RepoError::OldSnapshotStays {
+                old,
+                new,
+                cause: Box::new(cause),
+            },
+        })
+    }
 }

@@ -237,6 +237,44 @@ fn append_only_keeps_what_is_there_and_takes_what_is_new() {
 }
 
 #[test]
+fn an_init_whose_config_broke_off_is_finished() {
+    use lifeboat_repo::{Identity, KeyCost, RepoError, Repository};
+    for append_only in [false, true] {
+        let server = RestServer::start(Options {
+            append_only,
+            ..Options::default()
+        });
+        let place = server.repository("a");
+        let init = || {
+            let backend = backend(&place, &server.options());
+            let (password, who) = (PASSWORD.as_bytes(), Identity::default());
+            Repository::init(backend, password, 2, None, &who, KeyCost::Test)
+        };
+        init().unwrap();
+        // As rest-server leaves it when it is killed in the middle of an upload.
+        let config = server.directory("a").join("config");
+        let left = std::fs::read(&config).unwrap();
+        std::fs::remove_file(&config).unwrap();
+        std::fs::write(&config, &left[..100]).unwrap();
+        let open = || {
+            let backend = backend(&place, &server.options());
+            Repository::open(backend, PASSWORD.as_bytes(), None).map(drop)
+        };
+        assert!(matches!(open(), Err(RepoError::Damaged { .. })));
+        match (append_only, init().map(drop)) {
+            (false, Ok(())) => open().unwrap(),
+            (true, Err(RepoError::ConfigInTheWay { .. })) => {
+                assert_eq!(std::fs::read(&config).unwrap(), left[..100]);
+                std::fs::remove_file(&config).unwrap();
+                init().unwrap();
+                open().unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_server_that_comes_back_is_used_again() {
     let mut server = RestServer::start(Options::default());
     let backend = backend(&server.repository("a"), &server.options());

@@ -13,6 +13,7 @@ use lifeboat_repo::{
 };
 use lifeboat_testkit::append_only::AppendOnlyBackend;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
+use lifeboat_testkit::retrying::{IMPATIENT, retrying_by};
 
 /// Times as short as a busy machine allows; waits in these tests are longer by an order of magnitude.
 const QUICK: LockTiming = LockTiming {
@@ -437,7 +438,11 @@ fn stale_locks_are_ignored_noted_and_removed_alone() {
     }
     assert_eq!(ids(&repository).len(), 3, "ignored is not removed");
     let live = plant(&repository, old(29 * 60));
-    assert_eq!(remove_locks(&repository, false).unwrap(), 2);
+    let done = remove_locks(&repository, false).unwrap();
+    assert_eq!(
+        (done.removed, done.live.len(), done.unreadable.len()),
+        (2, 2, 0)
+    );
     let mut left = [live, guard.id()];
     left.sort();
     let found = ids(&repository);
@@ -450,8 +455,8 @@ fn stale_locks_are_ignored_noted_and_removed_alone() {
         take(&repository, false),
         Err(RepoError::Locked { .. })
     ));
-    assert_eq!(remove_locks(&repository, false).unwrap(), 0);
-    assert_eq!(remove_locks(&repository, true).unwrap(), 1);
+    assert_eq!(remove_locks(&repository, false).unwrap().removed, 0);
+    assert_eq!(remove_locks(&repository, true).unwrap().removed, 1);
     drop(take(&repository, true).unwrap());
 }
 
@@ -472,14 +477,30 @@ fn empty_files_are_no_locks_and_unreadable_ones_stop_everybody() {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(
-            remove_locks(&repository, false).unwrap(),
-            0,
-            "not known to be stale"
-        );
+        let done = remove_locks(&repository, false).unwrap();
+        assert_eq!(done.removed, 0, "not known to be stale");
+        let told: Vec<Id> = done.unreadable.iter().map(|(id, _)| *id).collect();
+        assert_eq!(told, [id]);
         memory.remove(name).unwrap();
     }
     drop(take(&repository, true).unwrap());
+}
+
+#[test]
+fn a_place_that_is_gone_makes_no_lock_unreadable() {
+    let memory = memory();
+    let stale = plant(&repository_on(memory.clone()), |lock| {
+        lock.time.seconds -= 31 * 60;
+    });
+    let gone = FaultPlan::new(|operation| {
+        let is_read = operation.verb == Verb::Load && operation.kind == Some(FileKind::Lock);
+        is_read.then_some(Fault::Unreachable)
+    });
+    let faulty = FaultyBackend::new(memory.clone(), gone);
+    let repository = repository_on(retrying_by(IMPATIENT, faulty));
+    let done = remove_locks(&repository, false);
+    assert!(done.is_err_and(|error| error.ends_all()));
+    assert_eq!(ids(&repository_on(memory)), [stale]);
 }
 
 #[test]

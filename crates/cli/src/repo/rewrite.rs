@@ -181,6 +181,7 @@ impl Rewrite {
         let rewriter = Rewriter {
             repository: &session.repository,
             index: &index,
+            all: &snapshots.all,
             lock: session.lock.as_ref(),
             select,
             change,
@@ -235,6 +236,17 @@ impl Rewrite {
             return;
         }
         let old = rewritten.old.short();
+        if let Some(earlier) = rewritten.earlier {
+            let removed = match self.dry_run {
+                true => "would be removed",
+                false => "removed",
+            };
+            ui.say(format_args!(
+                "snapshot {old} {removed}: {} was made from it before",
+                earlier.short()
+            ));
+            return;
+        }
         let mut details = Vec::new();
         if rewritten.is_new_tree {
             let tree = snapshot.tree.short();

@@ -41,10 +41,20 @@ impl Tag {
                 Failure::new("nothing says what to change").hint("give --set, --add or --remove")
             );
         }
+        // A name that is none is told before anything is fetched.
+        let is_name = |name: &String| select::parse(name).map(drop);
+        self.ids.iter().try_for_each(is_name)?;
         let session = Session::open(global, ui, Locking::Exclusive)?;
+        let snapshots = session.snapshots_and_damage(ui)?;
+        // One that can't be read might have been meant; one that was named was found.
+        let unread = match self.ids.as_slice() {
+            [] => snapshots.damaged.len() as u64,
+            _ => 0,
+        };
+        let all = snapshots.all;
         let mut changed = 0;
         let lock = session.lock.as_ref();
-        for (id, mut snapshot) in select::many(&session, ui, &self.ids, &self.filter.filter())? {
+        for (id, mut snapshot) in select::among(&all, ui, &self.ids, &self.filter.filter())? {
             session.cancel.check()?;
             let before = snapshot.tags.clone();
             self.apply(&mut snapshot.tags);
@@ -53,9 +63,14 @@ impl Tag {
             }
             // The first snapshot of such a chain is what others may know it by.
             snapshot.original.get_or_insert(id);
-            let new = session.repository.save_snapshot_under(lock, &snapshot)?;
+            // A run that was interrupted, or not allowed to remove, has stored it already.
+            let earlier = all.iter().find(|(_, known)| *known == snapshot);
+            let new = match earlier {
+                Some((earlier, _)) => *earlier,
+                None => session.repository.save_snapshot_under(lock, &snapshot)?,
+            };
             session.ensure()?;
-            session.repository.remove_snapshot(id)?;
+            session.repository.remove_replaced(id, new)?;
             changed += 1;
             if ui.json {
                 ui.object(&json!({"message_type": "changed", "old_snapshot_id": id.to_string(), "new_snapshot_id": new.to_string()}));
@@ -74,6 +89,13 @@ impl Tag {
             "changed the tags of {}",
             format::count(changed, "snapshot")
         ));
+        if unread > 0 {
+            let unread = format::count(unread, "snapshot");
+            return Err(Failure::new(format!(
+                "{unread} could not be read, so not all tags are changed"
+            ))
+            .hint("`lifeboat repo check` names what is damaged and says what repairs it"));
+        }
         Ok(Exit::Done)
     }
 

@@ -22,28 +22,35 @@ pub struct Unlock {
 impl Unlock {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let session = Session::open(global, ui, Locking::None)?;
-        let removed = lifeboat_repo::remove_locks(&session.repository, self.remove_all)?;
+        let done = lifeboat_repo::remove_locks(&session.repository, self.remove_all)?;
         if ui.json {
-            ui.object(&json!({"message_type": "summary", "locks_removed": removed}));
+            ui.object(&json!({
+                "message_type": "summary", "locks_removed": done.removed,
+                "locks_live": done.live.len(), "locks_unreadable": done.unreadable.len(),
+            }));
         }
         ui.say(format_args!(
             "removed {}",
-            format::count(removed as u64, "lock")
+            format::count(done.removed as u64, "lock")
         ));
-        for (id, lock) in lifeboat_repo::all_locks(&session.repository)? {
-            match lock {
-                Ok(lock) => ui.say(format_args!(
-                    "lock {} of PID {} on {} stays: its holder may still work",
-                    id.short(),
-                    lock.pid,
-                    lock.hostname
-                )),
-                Err(error) => ui.warn(format_args!(
-                    "lock {} can't be read and stays: {}",
-                    id.short(),
-                    lifeboat_repo::chain(&error)
-                )),
-            }
+        for (id, lock) in &done.live {
+            ui.say(format_args!(
+                "lock {} of PID {} on {} stays: its holder may still work",
+                id.short(),
+                lock.pid,
+                lock.hostname
+            ));
+        }
+        for (id, error) in &done.unreadable {
+            ui.warn(format_args!(
+                "lock {} can't be read and stays: {}",
+                id.short(),
+                lifeboat_repo::chain(error)
+            ));
+        }
+        if !done.unreadable.is_empty() {
+            let stay = format::count(done.unreadable.len() as u64, "lock");
+            ui.advise(format_args!("{stay} can't be read, and other commands are refused because of that; when nothing else works on the repository: lifeboat repo unlock --remove-all"));
         }
         Ok(Exit::Done)
     }

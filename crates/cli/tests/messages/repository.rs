@@ -58,6 +58,24 @@ fn a_repository_that_is_there_already() {
 }
 
 #[test]
+fn an_init_that_broke_off() {
+    let world = World::new();
+    world.repository("repo");
+    let config = std::fs::read(world.path("repo/config")).unwrap();
+    world.replace("repo/config", &config[..100]);
+    assert_eq!(world.tell("reading", &["snapshots"]).code, 1);
+    let said = world.tell_command(
+        "init with another password",
+        world.command(["init"]).env("RESTIC_PASSWORD", "another"),
+    );
+    assert_eq!(said.code, 1);
+    let said = world.lifeboat(["init"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(world.tell("after init", &["-q", "snapshots"]).code, 0);
+    world.compare("init_broken_off");
+}
+
+#[test]
 fn a_wrong_password() {
     let world = World::with_snapshot();
     for command in ["snapshots", "check", "unlock"] {
@@ -132,6 +150,12 @@ fn damage_is_named() {
         1
     );
     assert_eq!(
+        world
+            .tell("a damaged snapshot, tagged", &["tag", "--add", "keep"])
+            .code,
+        1
+    );
+    assert_eq!(
         world.tell("a damaged snapshot, checked", &["check"]).code,
         1
     );
@@ -193,6 +217,25 @@ fn damage_is_named() {
     world.compare("damaged_snapshot");
     world2.compare("damaged_index");
     world3.compare("damaged_packs");
+}
+
+#[test]
+fn a_place_without_any_pack() {
+    let world = World::with_snapshot();
+    for pack in world.files("repo/data") {
+        std::fs::remove_file(pack).unwrap();
+    }
+    let before = world.files("repo");
+    for arguments in [
+        &["repair", "index"][..],
+        &["repair", "snapshots"],
+        &["repair", "snapshots", "--forget"],
+    ] {
+        let said = world.tell("repairing where no pack is", arguments);
+        assert_eq!(said.code, 1);
+    }
+    assert_eq!(world.files("repo"), before);
+    world.compare("no_packs");
 }
 
 /// Whoever runs the tests, the lock's holder has this name.

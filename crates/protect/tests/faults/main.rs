@@ -172,11 +172,6 @@ impl<'w> Matrix<'w> {
         if has_config && !may_wait {
             world.assert_valid(left, &trees, number);
         }
-        if command.name == "repair-snapshots" {
-            // What it stored and could not index is indexed first, as it asks for.
-            let backend: Arc<dyn Backend> = Arc::new(left.clone());
-            repairs::run_repair_index(world, &backend).unwrap();
-        }
         let again = (command.run)(world, &(Arc::new(left.clone()) as Arc<dyn Backend>));
         assert_eq!(
             again.as_deref(),

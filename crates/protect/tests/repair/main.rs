@@ -82,11 +82,23 @@ fn a_sound_repository_needs_no_repair() {
 #[test]
 fn a_place_without_any_pack_is_not_taken_for_damage() {
     let fixture = Fixture::new(3);
-    let damaged = fixture.without(&fixture.names(FileKind::Pack));
+    let packs = fixture.names(FileKind::Pack);
+    let damaged = fixture.without(&packs);
+    let no_index = fixture.without(&[packs, fixture.names(FileKind::Index)].concat());
+    let before = (damaged.files(), no_index.files());
     assert!(matches!(
-        repair_index(damaged, false),
-        Err(RepoError::Refused(_))
+        repair_index(damaged.clone(), false),
+        Err(RepoError::NoPacks { .. })
     ));
+    for forget in [false, true] {
+        for damaged in [&damaged, &no_index] {
+            assert!(matches!(
+                repair_snapshots(damaged.clone(), forget),
+                Err(RepoError::NoPacks { .. })
+            ));
+        }
+    }
+    assert_eq!((damaged.files(), no_index.files()), before);
 }
 
 /// The ways in which a pack is damaged; `None` is a pack that is gone.

@@ -227,11 +227,10 @@ impl Repository {
         .collect();
         let plan = IndexPlan::decide(&facts);
         if facts.listed.is_empty() && !plan.missing.is_empty() {
-            return Err(RepoError::Refused(format!(
-                "{} holds no pack at all, and the index names {}: that looks like a place that is not mounted, and not like damage",
-                self.backend().location(),
-                plan.missing.len()
-            )));
+            return Err(RepoError::NoPacks {
+                location: self.backend().location(),
+                needed: format!("the index names {}", plan.missing.len()),
+            });
         }
         Ok(plan)
     }

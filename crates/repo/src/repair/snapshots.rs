@@ -116,8 +116,8 @@ impl SnapshotsRepair<'_> {
     /// Repairs these snapshots and tells `each` what became of one, when that is stored.
     ///
     /// # Errors
-    /// [`RepoError::IndexFirst`] or [`RepoError::PacksFirst`] before the snapshot is changed if something is lost that another
-    /// repair may bring back; others when something is out of reach or can't be written.
+    /// [`RepoError::NoPacks`], [`RepoError::IndexFirst`] or [`RepoError::PacksFirst`] before the snapshot is changed if
+    /// something seems lost that is elsewhere, or that another repair may bring back; others when something is out of reach or can't be written.
     pub fn run(
         &self,
         snapshots: &[(Id, Snapshot)],
@@ -138,6 +138,7 @@ impl SnapshotsRepair<'_> {
         let mut hidden = None;
         for (id, snapshot) in snapshots {
             let plan = rewriter.plan(*id, snapshot.tree)?;
+            self.refuse_if_empty(*id, &rewriter.lost)?;
             self.refuse_if_early(&rewriter.lost, &mut hidden)?;
             rewriter.lost.clear();
             planned.push((snapshot, plan));
@@ -146,6 +147,17 @@ impl SnapshotsRepair<'_> {
             }
         }
         self.store(&mut rewriter, &mut planned, each)
+    }
+
+    /// Where there is no pack at all nothing is lost: something is in the way of all of them.
+    fn refuse_if_empty(&self, id: Id, lost: &[(BlobKind, Id)]) -> Result<(), RepoError> {
+        if lost.is_empty() || !self.report.listed_packs.is_empty() {
+            return Ok(());
+        }
+        Err(RepoError::NoPacks {
+            location: self.repository.backend().location(),
+            needed: format!("snapshot {} needs some", id.short()),
+        })
     }
 
     /// What only seems lost must not be given up: nothing is, while another repair may bring it back.
@@ -239,7 +251,10 @@ impl SnapshotsRepair<'_> {
             let removed = self.forget && !self.dry_run && plan.verdict != SnapshotVerdict::Whole;
             if removed {
                 ensure(self.lock)?;
-                self.repository.remove_snapshot(id)?;
+                match new {
+                    Some(new) => self.repository.remove_replaced(id, new)?,
+                    None => self.repository.remove_snapshot(id)?,
+                }
             }
             each(RepairedSnapshot { plan, new, removed });
         }
