@@ -1,6 +1,5 @@
 //! The same over real protocols: commands over S3 and REST, with a proxy between that fails by plan.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -18,7 +18,7 @@ mod upkeep;
 mod watch;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +86,10 @@ struct Matrix<'w> {
     base: MemoryBackend,
     expected: String,
     operations: Vec<Operation>,
+    /// What a listing may not show yet, oldest first.
+    newest: Vec<FileName>,
+    /// What a repair must not lose.
+    readable: BTreeSet<(BlobKind, Id)>,
 }
 
 impl<'w> Matrix<'w> {
@@ -95,12 +99,27 @@ impl<'w> Matrix<'w> {
         let recording = FaultyBackend::recording(base.fork());
         let expected = (command.run)(world, &decorated(&recording, PASSING_FOR)).unwrap();
         (command.holds)(world, recording.inner());
+        let mut newest = world.newest.clone();
+        newest.retain(|name| base.size(*name).is_ok());
+        if command.heals && command.name.starts_with("repair-packs") {
+            // The pack that is to be repaired is hidden first.
+            let (pack, _) = repairs::fullest_pack(world);
+            let name = FileName::new(FileKind::Pack, pack);
+            newest.retain(|known| *known != name);
+            newest.push(name);
+        }
+        let readable = match command.heals {
+            true => repairs::readable(&base),
+            false => BTreeSet::new(),
+        };
         Self {
+            readable,
             world,
             command,
             base,
             expected,
             operations: recording.log(),
+            newest,
         }
     }
 
@@ -111,7 +130,7 @@ impl<'w> Matrix<'w> {
         ));
         let _watch = Watch::new(case);
         let faulty = FaultyBackend::recording(self.base.fork());
-        faulty.remember(&self.world.newest);
+        faulty.remember(&self.newest);
         faulty.follow(case.plan());
         let try_for = match case.when {
             When::From(_) => LASTING_FOR,
@@ -128,6 +147,16 @@ impl<'w> Matrix<'w> {
         let acknowledged = done.is_ok() && !case.hides();
         self.assert_left(faulty.inner(), acknowledged, number);
         true
+    }
+
+    /// Whether a case concerns a listing of packs, index files or snapshots.
+    fn lists_content(&self, case: &Case) -> bool {
+        let of_case = |operation: &&Operation| case.when == When::Once(operation.number);
+        let kind = self.operations.iter().find(of_case).and_then(|it| it.kind);
+        matches!(
+            kind,
+            Some(FileKind::Pack | FileKind::Index | FileKind::Snapshot)
+        )
     }
 
     fn judge(&self, done: &Done, must_succeed: bool, hides: bool) {
@@ -160,6 +189,14 @@ impl<'w> Matrix<'w> {
         assert!(has_config || command.name == "init");
         if has_config && !command.heals {
             world.assert_valid(left, &trees, number);
+        }
+        if command.heals {
+            let now = repairs::readable(left);
+            let lost: Vec<_> = self.readable.difference(&now).collect();
+            assert!(
+                lost.is_empty(),
+                "what could be read before is lost: {lost:?}"
+            );
         }
         if command.name == "repair-snapshots" {
             // What it stored and could not index is indexed first, as it asks for.
@@ -206,12 +243,25 @@ fn meets_faults(name: &str) {
         let case = Case::storm(name, &mut random);
         injected += usize::from(matrix.run(&case, number as u64));
     }
+    // Few cases, and the worst that a command can meet: what is not listed seems to be gone.
+    let mut hiding = Vec::new();
+    cases.retain(|case| {
+        let is_hiding = case.hides() && matrix.lists_content(case);
+        if is_hiding {
+            hiding.push(case.clone());
+        }
+        !is_hiding
+    });
     let mut number = 0;
     while soak() || injected < CASES {
-        if cases.is_empty() {
+        let from = match hiding.is_empty() {
+            true => &mut cases,
+            false => &mut hiding,
+        };
+        if from.is_empty() {
             break;
         }
-        let case = cases.swap_remove(random.index(cases.len()));
+        let case = from.swap_remove(random.index(from.len()));
         injected += usize::from(matrix.run(&case, number));
         number += 1;
     }

@@ -1,6 +1,5 @@
 //! The commands of the matrix that heal, each with the damage that it is for.
 
-use std::collections::BTreeSet;
 use std::sync::RwLock;
 
 use lifeboat_format::BlobRef;
@@ -77,7 +76,22 @@ pub(crate) fn run_repair_snapshots(_: &World, backend: &Arc<dyn Backend>) -> Don
         cancel: &Cancel::new(),
     };
     told(repair.run(&all, &mut |_| {}))?;
-    Ok("repaired".into())
+    // No more is given up than was lost.
+    commands::trees(&repository)
+}
+
+/// The blobs that the index knows and that can be read.
+pub(crate) fn readable(left: &MemoryBackend) -> BTreeSet<(BlobKind, Id)> {
+    let repository = open(left.clone()).unwrap();
+    let index = index(&repository).unwrap();
+    let reader = BlobReader::new(&repository, &index);
+    let mut blobs = BTreeSet::new();
+    index.each(|kind, id, _| {
+        blobs.insert((kind, id));
+    });
+    let mut plain = Vec::new();
+    blobs.retain(|(kind, id)| reader.read(*kind, *id, &mut plain).is_ok());
+    blobs
 }
 
 /// Nothing serious is wrong any more.
@@ -87,7 +101,7 @@ pub(crate) fn check_holds(_: &World, left: &MemoryBackend) {
 }
 
 /// The pack of data that holds most blobs, with these in the order of their places: the first is the one that breaks.
-fn fullest_pack(world: &World) -> (Id, Vec<(Id, BlobRef)>) {
+pub(crate) fn fullest_pack(world: &World) -> (Id, Vec<(Id, BlobRef)>) {
     let index = index(&open(world.backend.clone()).unwrap()).unwrap();
     let mut packs: BTreeMap<Id, Vec<(Id, BlobRef)>> = BTreeMap::new();
     index.each(|kind, id, place| {
@@ -180,9 +194,10 @@ fn repair_packs(
         done.removed, kept,
         "a pack is removed of which nothing was kept"
     );
-    match done.lost.first() {
-        Some(blob) => Err(format!("{blob:?} is lost")),
-        None => Ok("repaired".into()),
+    match (done.lost.first(), plan.unread.first()) {
+        (Some(blob), _) => Err(format!("{blob:?} is lost")),
+        (_, Some(id)) if other.is_some() => Err(format!("snapshot {id} can't be read")),
+        _ => Ok("repaired".into()),
     }
 }
 

@@ -76,6 +76,8 @@ pub struct PacksPlan {
     pub lost: Vec<Blob>,
     /// Packs that the index names and that are not there.
     pub missing: BTreeSet<Id>,
+    /// Snapshots that are damaged, so that what they need was not looked for in the other repository.
+    pub unread: Vec<Id>,
 }
 
 impl PacksPlan {
@@ -123,12 +125,14 @@ impl Repository {
     ) -> Result<PacksPlan, RepoError> {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let mut snapshots = self.snapshots()?;
+        let mut plan = PacksPlan::default();
         for (id, _) in std::mem::take(&mut snapshots.damaged) {
             // Once more: what such a snapshot needs would not be looked for.
             match self.snapshot(id) {
                 Ok(snapshot) => snapshots.all.push((id, snapshot)),
-                // What it needs nobody can say any more.
-                Err(error) if error.is_damage() => {}
+                // Forgotten meanwhile.
+                Err(error) if error.is_missing() => {}
+                Err(error) if error.is_damage() => plan.unread.push(id),
                 Err(error) => return Err(error),
             }
         }
@@ -147,7 +151,6 @@ impl Repository {
         counters
             .files_total
             .store(packs.len() as u64, Ordering::Relaxed);
-        let mut plan = PacksPlan::default();
         let mut saved = HashSet::new();
         for id in packs {
             cancel.check()?;
@@ -263,7 +266,7 @@ impl Repository {
     }
 
     /// The size of a pack in bytes, whatever listings say.
-    fn size_if_there(&self, pack: Id) -> Result<Option<u64>, RepoError> {
+    pub(super) fn size_if_there(&self, pack: Id) -> Result<Option<u64>, RepoError> {
         match self.backend().size(FileName::new(FileKind::Pack, pack)) {
             Ok(size_bytes) => Ok(Some(size_bytes)),
             Err(error) if error.is_missing() => Ok(None),
