@@ -99,7 +99,7 @@ pub fn mount(
     }
     config.n_threads = Some(THREADS);
     config.clone_fd = false;
-    let view = View::open(repository, options, cancel.clone())?;
+    let view = View::open(repository, options, Arc::clone(&events), cancel.clone())?;
     let failed = |cause| MountError::Mount {
         place: place.clone(),
         cause,

@@ -34,6 +34,11 @@ pub struct LockTiming {
     pub give_up: Duration,
     /// Without a refresh for so long, others may call it stale; longer than `give_up` by what clocks may differ.
     pub lease: Duration,
+    /// For how long a lock of another machine that looks stale is watched before that is believed: longer than the time
+    /// between two refreshes, which would show that its machine's clock is behind.
+    pub watch: Duration,
+    /// The same for a lock of restic, which refreshes every five minutes.
+    pub watch_restic: Duration,
     /// First wait of `--retry-lock`; it doubles.
     pub retry_first: Duration,
     /// Longest wait of `--retry-lock`.
@@ -47,6 +52,8 @@ impl Default for LockTiming {
             refresh: Duration::from_secs(2 * 60),
             give_up: Duration::from_secs(8 * 60),
             lease: Duration::from_secs(12 * 60),
+            watch: Duration::from_secs(150),
+            watch_restic: Duration::from_secs(330),
             retry_first: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
         }
@@ -66,6 +73,8 @@ pub struct LockRequest {
     /// [`ensure`](LockGuard::ensure) then waits for that look, and what was read until then must not be relied on
     /// without it.
     pub early: bool,
+    /// Nothing is written: then a lock that looks stale is believed to be, because a wrong clock can do no harm.
+    pub reads: bool,
 }
 
 struct Held {
@@ -100,16 +109,12 @@ enum Refreshed {
     Lost(String),
 }
 
-struct NoEvents;
-
-impl EventSink for NoEvents {
-    fn event(&self, _: Event) {}
-}
-
 struct Shared {
     repository: Arc<Repository>,
     lock: Lock,
     timing: LockTiming,
+    /// Locks that were watched and are stale.
+    watched: Vec<Id>,
     held: Mutex<Held>,
     /// Tells of the second look.
     looked: Condvar,
@@ -151,10 +156,18 @@ impl LockGuard {
         let mut wait = request.timing.retry_first;
         let mut told = false;
         let early = request.early && !request.exclusive && request.retry_for.is_zero();
+        let mut watched = Vec::new();
         let (id, refreshed, began) = loop {
-            let began = Instant::now();
-            match acquire(repository, &lock, request.timing, early, events) {
-                Ok((id, refreshed)) => break (id, refreshed, began),
+            match acquire(
+                repository,
+                &lock,
+                request,
+                early,
+                &mut watched,
+                events,
+                cancel,
+            ) {
+                Ok(acquired) => break acquired,
                 Err(error @ RepoError::Locked { .. }) => {
                     let left = request.retry_for.saturating_sub(asked.elapsed());
                     if left.is_zero() {
@@ -193,6 +206,7 @@ impl LockGuard {
             repository: repository.clone(),
             lock,
             timing: request.timing,
+            watched,
             held: Mutex::new(held),
             looked: Condvar::new(),
             released: AtomicBool::new(false),
@@ -275,7 +289,7 @@ impl Shared {
             let left = self.timing.settle.saturating_sub(written.elapsed());
             let own = self.held().id;
             outcome.1 = Some(match self.wait(left) {
-                true => check_others(&self.repository, &self.lock, &[own], &NoEvents),
+                true => self.check_others(&[own]),
                 // Nobody asks any more.
                 false => Ok(()),
             });
@@ -366,11 +380,15 @@ impl Shared {
         }
         let mut own = vec![old, new];
         own.extend(&self.held().left);
-        match check_others(&self.repository, &self.lock, &own, &NoEvents) {
+        match self.check_others(&own) {
             Ok(()) => Ok(None),
             Err(error @ RepoError::Locked { .. }) => Ok(Some(error.to_string())),
             Err(error) => Err(error),
         }
+    }
+
+    fn check_others(&self, own: &[Id]) -> Result<(), RepoError> {
+        check_others(&self.repository, &self.lock, own, &self.watched)
     }
 
     /// Removes earlier lock files; what can't be removed is tried again with the next refresh, unless it is not allowed.
@@ -510,30 +528,40 @@ fn remove_quietly(repository: &Repository, id: Id) {
 fn acquire(
     repository: &Repository,
     lock: &Lock,
-    timing: LockTiming,
+    request: LockRequest,
     early: bool,
+    watched: &mut Vec<Id>,
     events: &dyn EventSink,
-) -> Result<(Id, Timestamp), RepoError> {
-    check_others(repository, lock, &[], events)?;
+    cancel: &Cancel,
+) -> Result<(Id, Timestamp, Instant), RepoError> {
+    let mut found = others(repository, lock, &[])?;
+    if watch(&found, request, watched, events, cancel)? {
+        found = others(repository, lock, &[])?;
+    }
+    tell_of_stale(&judge(found, watched)?, events);
+    let began = Instant::now();
     let (id, time) = write(repository, lock)?;
     // Who writes before looking needs no time between the two where every look shows every write.
     if !early && repository.backend().listing_delay() != ListingDelay::None {
-        std::thread::sleep(timing.settle);
+        std::thread::sleep(request.timing.settle);
     }
-    check_others(repository, lock, &[id], events)
+    check_others(repository, lock, &[id], watched)
         .inspect_err(|_| remove_quietly(repository, id))?;
-    Ok((id, time))
+    Ok((id, time, began))
 }
 
-fn check_others(
-    repository: &Repository,
-    ours: &Lock,
-    own: &[Id],
-    events: &dyn EventSink,
-) -> Result<(), RepoError> {
-    let mut stale = Vec::new();
+/// A lock of somebody else that is in the way, if it counts.
+struct Other {
+    id: Id,
+    lock: Lock,
+    staleness: Staleness,
+}
+
+/// The locks of others that this one can't be held beside.
+fn others(repository: &Repository, ours: &Lock, own: &[Id]) -> Result<Vec<Other>, RepoError> {
+    let mut others = Vec::new();
     for (id, found) in locks_but(repository, own)? {
-        let other = found.map_err(|cause| match cause {
+        let lock = found.map_err(|cause| match cause {
             // That nothing can be read now says nothing about this lock.
             cause if cause.ends_all() => cause,
             cause => RepoError::LockUnreadable {
@@ -541,25 +569,85 @@ fn check_others(
                 cause: Box::new(cause),
             },
         })?;
-        if !ours.exclusive && !other.exclusive {
-            continue;
+        if ours.exclusive || lock.exclusive {
+            let staleness = staleness(&lock, now());
+            others.push(Other {
+                id,
+                lock,
+                staleness,
+            });
         }
-        match staleness(&other, now()) {
-            Staleness::Stale(why) => {
-                stale.push(format!("{} of {}: {why}", id.short(), describe(&other)));
-            }
-            Staleness::Live => {
+    }
+    Ok(others)
+}
+
+/// Waits for as long as shows whether locks are refreshed that only look stale, and adds those that are not known yet to
+/// `watched`; says whether it did. Nothing is waited for where a living lock is in the way anyhow, or who asks only reads.
+fn watch(
+    others: &[Other],
+    request: LockRequest,
+    watched: &mut Vec<Id>,
+    events: &dyn EventSink,
+    cancel: &Cancel,
+) -> Result<bool, RepoError> {
+    let is_new = |other: &&Other| {
+        matches!(other.staleness, Staleness::Silent(_)) && !watched.contains(&other.id)
+    };
+    let silent: Vec<&Other> = others.iter().filter(is_new).collect();
+    let is_live = |other: &Other| matches!(other.staleness, Staleness::Live);
+    let Some(first) = silent.first().filter(|_| !others.iter().any(is_live)) else {
+        return Ok(false);
+    };
+    let length = match silent.iter().any(|other| other.lock.origin.is_none()) {
+        true => request.timing.watch_restic,
+        false => request.timing.watch,
+    };
+    if request.reads {
+        watched.extend(silent.iter().map(|other| other.id));
+        return Ok(false);
+    }
+    events.event(Event::Note(format!(
+        "the lock of {} looks stale, unless the clock of its machine is behind: watching for {} s whether it is refreshed; if nothing runs there, `unlock` removes it at once",
+        describe(&first.lock),
+        length.as_secs()
+    )));
+    watched.extend(silent.iter().map(|other| other.id));
+    cancel.sleep(length)?;
+    Ok(true)
+}
+
+/// The stale ones among these locks; an error if another is among them. One that only looks stale and was not there when
+/// others were watched was written since, so its holder lives, whatever its clock says.
+fn judge(others: Vec<Other>, watched: &[Id]) -> Result<Vec<String>, RepoError> {
+    let mut stale = Vec::new();
+    for other in others {
+        let why = match other.staleness {
+            Staleness::Stale(why) => why,
+            Staleness::Silent(why) if watched.contains(&other.id) => why,
+            Staleness::Silent(_) | Staleness::Live => {
                 return Err(RepoError::Locked {
-                    holder: describe(&other),
-                    exclusive: other.exclusive,
+                    holder: describe(&other.lock),
+                    exclusive: other.lock.exclusive,
                 });
             }
-        }
+        };
+        stale.push(format!(
+            "{} of {}: {why}",
+            other.id.short(),
+            describe(&other.lock)
+        ));
     }
-    if own.is_empty() {
-        tell_of_stale(&stale, events);
-    }
-    Ok(())
+    Ok(stale)
+}
+
+/// Looks once more, when ours is written.
+fn check_others(
+    repository: &Repository,
+    ours: &Lock,
+    own: &[Id],
+    watched: &[Id],
+) -> Result<(), RepoError> {
+    judge(others(repository, ours, own)?, watched).map(drop)
 }
 
 /// Names the first ones and counts the others: where nobody may remove files, each run leaves some.
@@ -625,7 +713,7 @@ pub struct RemovedLocks {
     pub unreadable: Vec<(Id, RepoError)>,
 }
 
-/// Removes locks: the stale ones, or all.
+/// Removes locks: those that look stale, or all. Who wishes that knows whether a clock is wrong.
 ///
 /// # Errors
 /// When they can't be listed or removed, or nothing can be read at all.
@@ -644,7 +732,7 @@ pub fn remove_locks(repository: &Repository, all: bool) -> Result<RemovedLocks, 
     }
     for (id, found) in all_locks(repository)? {
         match found {
-            Ok(lock) if matches!(staleness(&lock, now()), Staleness::Stale(_)) => {
+            Ok(lock) if !matches!(staleness(&lock, now()), Staleness::Live) => {
                 remove(id)?;
                 done.removed += 1;
             }

@@ -18,6 +18,8 @@ use std::time::Duration;
 use lifeboat_flow::{Cancel, Counters, EventSink};
 use lifeboat_format::{Id, Timestamp};
 
+use crate::backend::{FileKind, FileName};
+
 pub use apply::Removed;
 pub use facts::Facts;
 pub use options::{KEEP_DELETE_DEFAULT, MAX_UNUSED_DEFAULT_PERCENT, MaxUnused, PruneOptions};
@@ -104,6 +106,7 @@ impl Prune<'_> {
         now: Timestamp,
     ) -> Result<Look, RepoError> {
         let mut facts = self.facts(Some(&before.facts))?;
+        self.refuse_hidden(&before.facts, &facts, &repacked)?;
         facts.proof = repacked.proof;
         facts.proof.is_wanted = true;
         let plan = plan::decide(&facts, &self.options, plan::Phase::Removal, now)?;
@@ -139,6 +142,38 @@ impl Prune<'_> {
             .repository
             .backend()
             .remove_unfinished(UNFINISHED_MIN_AGE)?)
+    }
+
+    /// Refuses what two listings of one run contradict: what the first one had, or this run has written, and the second
+    /// lacks must be gone. If it is there, the listing is not whole, and what only it needs would be removed.
+    fn refuse_hidden(
+        &self,
+        before: &Facts,
+        now: &Facts,
+        repacked: &Repacked,
+    ) -> Result<(), RepoError> {
+        let known: BTreeSet<Id> = now.files.iter().map(|file| file.id).collect();
+        let files = before.files.iter().map(|file| file.id);
+        let files = files.filter(|id| !known.contains(id));
+        let snapshots = before.snapshots.difference(&now.snapshots).copied();
+        let named = |kind| move |id| FileName::new(kind, id);
+        let gone = snapshots.map(named(FileKind::Snapshot));
+        for name in gone.chain(files.map(named(FileKind::Index))) {
+            self.repository.refuse_if_there(name)?;
+        }
+        let indexed: BTreeSet<Id> = now.packs.iter().map(|pack| pack.id).collect();
+        match repacked
+            .proof
+            .written
+            .iter()
+            .find(|id| !indexed.contains(id))
+        {
+            None => Ok(()),
+            Some(pack) => Err(RepoError::Refused(format!(
+                "no index file that {} lists names pack {pack}, which this run wrote and indexed: nothing is removed by a listing that is not whole",
+                self.repository.backend().location()
+            ))),
+        }
     }
 
     fn facts(&self, before: Option<&Facts>) -> Result<Facts, RepoError> {

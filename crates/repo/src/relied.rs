@@ -10,6 +10,18 @@ use crate::backend::{FileKind, FileName};
 use crate::{Index, LockGuard, RepoError, Repository};
 
 impl Repository {
+    /// Fails if a file is there that a listing lacks: then that listing is not whole, and nothing may be given up by it.
+    pub(crate) fn refuse_if_there(&self, name: FileName) -> Result<(), RepoError> {
+        match self.backend().size(name) {
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(RepoError::Refused(format!(
+                "{name} is there, and a listing of {} lacks it: nothing is removed by a listing that is not whole",
+                self.backend().location()
+            ))),
+        }
+    }
+
     /// Looks once more for every pack that was relied on or stored since the index was loaded: another program may have
     /// pruned without a lock. To be asked right before a snapshot is written.
     ///

@@ -22,6 +22,8 @@ const QUICK: LockTiming = LockTiming {
     refresh: Duration::from_millis(20),
     give_up: Duration::from_secs(20),
     lease: Duration::from_secs(60),
+    watch: Duration::from_secs(60),
+    watch_restic: Duration::from_secs(60),
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
@@ -50,6 +52,7 @@ fn take(repository: &Arc<Repository>, timing: LockTiming, early: bool) -> LockGu
         retry_for: Duration::ZERO,
         timing,
         early,
+        reads: false,
     };
     let who = Identity::of_this_process();
     LockGuard::take(repository, &who, request, &Silent, &Cancel::new()).unwrap()

@@ -21,6 +21,8 @@ const QUICK: LockTiming = LockTiming {
     refresh: Duration::from_millis(20),
     give_up: Duration::from_secs(2),
     lease: Duration::from_secs(60),
+    watch: Duration::from_millis(300),
+    watch_restic: Duration::from_millis(300),
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
@@ -62,6 +64,7 @@ fn request(exclusive: bool) -> LockRequest {
         retry_for: Duration::ZERO,
         timing: QUICK,
         early: false,
+        reads: false,
     }
 }
 
@@ -429,7 +432,11 @@ fn stale_locks_are_ignored_noted_and_removed_alone() {
     let seen = Seen::default();
     let guard = take_with(&repository, request(true), &seen).unwrap();
     let notes = seen.0.into_inner().unwrap();
-    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert!(
+        notes[0].contains("looks stale, unless the clock"),
+        "{notes:?}"
+    );
     for id in stale {
         assert!(
             notes.iter().any(|note| note.contains(&id.short())),

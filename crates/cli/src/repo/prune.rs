@@ -370,6 +370,7 @@ pub fn lock(
         retry_for: retry_for(global)?,
         timing: LockTiming::default(),
         early: false,
+        reads: false,
     };
     let who = Identity::of_this_process();
     Ok(LockGuard::take(

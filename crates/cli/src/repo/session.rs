@@ -222,6 +222,7 @@ impl<'a> Closed<'a> {
             retry_for,
             timing: LockTiming::default(),
             early: start == Start::Early,
+            reads: locking == Locking::Read,
         };
         let lock = if needs_lock {
             Some(LockGuard::take(

@@ -228,6 +228,7 @@ fn what_is_wrong_with_the_source_is_told() {
             retry_for: Duration::ZERO,
             timing: LockTiming::default(),
             early: false,
+            reads: false,
         },
     );
     let cancel = Cancel::new();

@@ -255,6 +255,7 @@ fn a_locked_repository() {
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
         early: false,
+        reads: false,
     };
     let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     assert_eq!(
@@ -343,6 +344,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_gone() {
         retry_for: std::time::Duration::ZERO,
         timing: LockTiming::default(),
         early: false,
+        reads: false,
     };
     let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
     let waiting = world

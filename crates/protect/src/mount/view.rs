@@ -1,14 +1,14 @@
 //! What a mounted repository holds at the moment: its snapshots by name, its index, trees that were read.
 //! It must never show a snapshot before the index that it needs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lifeboat_flow::Cancel;
+use lifeboat_flow::{Cancel, Event, EventSink, Problem};
 use lifeboat_format::{BlobKind, Id, Snapshot, Tree};
 use lifeboat_plan::{NamedSnapshot, SnapshotDir, SnapshotDirs, SnapshotFacts};
-use lifeboat_repo::{BlobReader, Index, PackListing, RepoError, Repository};
+use lifeboat_repo::{BlobReader, Index, PackListing, RepoError, Repository, Snapshots};
 
 use super::inode::Entry;
 use super::{MountError, MountOptions};
@@ -22,6 +22,7 @@ const TREE_NODES_MAX: usize = 200_000;
 pub(super) struct View {
     pub(super) repository: Arc<Repository>,
     pub(super) options: MountOptions,
+    events: Arc<dyn EventSink>,
     cancel: Cancel,
     state: Mutex<State>,
     trees: Mutex<Trees>,
@@ -31,6 +32,8 @@ pub(super) struct View {
 pub(super) struct Look {
     dirs: SnapshotDirs,
     snapshots: HashMap<Id, Snapshot>,
+    /// Snapshots that can't be read, so that they are not shown.
+    damaged: HashSet<Id>,
     pub(super) index: Index,
 }
 
@@ -50,13 +53,16 @@ impl View {
     pub(super) fn open(
         repository: Arc<Repository>,
         options: MountOptions,
+        events: Arc<dyn EventSink>,
         cancel: Cancel,
     ) -> Result<Self, MountError> {
         let snapshots = selected(&repository, &options)?;
-        let look = look(&repository, &options, snapshots, &cancel)?;
+        tell_of_damaged(&snapshots, &HashSet::new(), &*events);
+        let look = look(&repository, &options, snapshots, &*events, &cancel)?;
         Ok(Self {
             repository,
             options,
+            events,
             cancel,
             state: Mutex::new(State {
                 look: Arc::new(look),
@@ -84,14 +90,16 @@ impl View {
         let renewed = selected(&self.repository, &self.options)
             .map_err(MountError::from)
             .and_then(|snapshots| {
-                let same = snapshots.len() == old.snapshots.len()
-                    && snapshots
-                        .iter()
-                        .all(|(id, _)| old.snapshots.contains_key(id));
+                tell_of_damaged(&snapshots, &old.damaged, &*self.events);
+                let all = &snapshots.all;
+                let same = all.len() == old.snapshots.len()
+                    && all.iter().all(|(id, _)| old.snapshots.contains_key(id))
+                    && snapshots.damaged.len() == old.damaged.len();
                 if same {
                     return Ok(None);
                 }
-                look(&self.repository, &self.options, snapshots, &self.cancel).map(Some)
+                let (options, events) = (&self.options, &*self.events);
+                look(&self.repository, options, snapshots, events, &self.cancel).map(Some)
             });
         match renewed {
             Ok(None) => (old, None),
@@ -194,23 +202,41 @@ impl Look {
     }
 }
 
-fn selected(
-    repository: &Repository,
-    options: &MountOptions,
-) -> Result<Vec<(Id, Snapshot)>, RepoError> {
-    let mut snapshots = repository.snapshots()?.all;
-    snapshots.retain(|(id, snapshot)| (options.select)(&SnapshotFacts::of(*id, snapshot)));
+fn selected(repository: &Repository, options: &MountOptions) -> Result<Snapshots, RepoError> {
+    let mut snapshots = repository.snapshots()?;
+    snapshots
+        .all
+        .retain(|(id, snapshot)| (options.select)(&SnapshotFacts::of(*id, snapshot)));
     Ok(snapshots)
+}
+
+/// Says which snapshots are not shown because they can't be read, each once.
+fn tell_of_damaged(snapshots: &Snapshots, told: &HashSet<Id>, events: &dyn EventSink) {
+    for (id, error) in &snapshots.damaged {
+        if !told.contains(id) {
+            problem(&format!("snapshot {}", id.short()), error, events);
+        }
+    }
+}
+
+fn problem(what: &str, error: &RepoError, events: &dyn EventSink) {
+    events.event(Event::Problem(Problem::from_error(what, "read", error)));
 }
 
 /// Snapshots come first: what they name was indexed before.
 fn look(
     repository: &Repository,
     options: &MountOptions,
-    snapshots: Vec<(Id, Snapshot)>,
+    snapshots: Snapshots,
+    events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<Look, MountError> {
-    let (index, _) = repository.load_index(PackListing::Skip, cancel)?;
+    let (index, report) = repository.load_index(PackListing::Skip, cancel)?;
+    for (id, error) in &report.damaged {
+        problem(&format!("index file {}", id.short()), error, events);
+    }
+    let damaged = snapshots.damaged.iter().map(|(id, _)| *id).collect();
+    let snapshots = snapshots.all;
     let named: Vec<NamedSnapshot<'_>> = snapshots
         .iter()
         .map(|(id, snapshot)| NamedSnapshot {
@@ -226,6 +252,7 @@ fn look(
     Ok(Look {
         dirs,
         snapshots: snapshots.into_iter().collect(),
+        damaged,
         index,
     })
 }

@@ -65,6 +65,8 @@ pub fn open(backend: impl Backend + 'static) -> Result<Arc<Repository>, RepoErro
 pub fn quick_lock(exclusive: bool) -> LockRequest {
     let timing = LockTiming {
         settle: Duration::from_millis(1),
+        watch: Duration::from_millis(1),
+        watch_restic: Duration::from_millis(1),
         ..LockTiming::default()
     };
     LockRequest {
@@ -72,6 +74,7 @@ pub fn quick_lock(exclusive: bool) -> LockRequest {
         retry_for: Duration::ZERO,
         timing,
         early: false,
+        reads: false,
     }
 }
 

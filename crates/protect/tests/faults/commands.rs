@@ -1,7 +1,10 @@
 //! What the commands do with a repository, each as a function that says what came out of it.
 
+use super::mounted::run_mount;
 use super::repairs::{
-    check_holds, run_repair_index, run_repair_snapshots, without_a_pack, without_an_index_file,
+    check_holds, run_repair_index, run_repair_packs, run_repair_packs_by, run_repair_packs_from,
+    run_repair_snapshots, with_a_damaged_pack, with_lost_data, without_a_pack,
+    without_an_index_file,
 };
 use super::upkeep::{
     copy_holds, migrate_holds, of_version_1, prune_holds, recover_holds, rewrite_holds, run_copy,
@@ -30,8 +33,6 @@ pub(crate) struct Command {
     pub(crate) base: Base,
     /// Whether that is damaged, and this is to heal it.
     pub(crate) heals: bool,
-    /// Whether it gives up for good what a listing does not show.
-    pub(crate) trusts_listings: bool,
 }
 
 const BOTH: &[usize] = &[0, 1];
@@ -49,20 +50,12 @@ const fn writer(name: &'static str, run: Run, holds: Holds, keeps: &'static [usi
         keeps,
         base: |world| world.backend.fork(),
         heals: false,
-        trusts_listings: false,
     }
 }
 
 impl Command {
     const fn beginning_with(self, base: Base) -> Self {
         Self { base, ..self }
-    }
-
-    const fn trusting_listings(self) -> Self {
-        Self {
-            trusts_listings: true,
-            ..self
-        }
     }
 
     const fn healing(self, base: Base) -> Self {
@@ -85,6 +78,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     writer("tag", run_tag, tag_holds, BOTH),
     writer("key-add", run_key_add, key_holds, BOTH),
     writer("key-passwd", run_key_passwd, key_holds, BOTH),
+    writer("key-remove", run_key_remove, key_remove_holds, BOTH).beginning_with(with_another_key),
+    reader("key-list", run_key_list),
     writer("unlock", run_unlock, unlock_holds, BOTH),
     reader("cat", run_cat),
     reader("dump", run_dump),
@@ -92,18 +87,25 @@ pub(crate) const COMMANDS: &[Command] = &[
     reader("find", run_find),
     reader("stats", run_stats),
     writer("prune", run_prune, prune_holds, &[1]).beginning_with(with_waste),
-    writer("prune-at-once", run_prune_at_once, prune_holds, &[1])
-        .beginning_with(with_waste)
-        .trusting_listings(),
+    writer("prune-at-once", run_prune_at_once, prune_holds, &[1]).beginning_with(with_waste),
     writer("copy", run_copy, copy_holds, &[]).beginning_with(|world| world.empty.fork()),
     reader("copy-from", run_copy_from),
     writer("rewrite", run_rewrite, rewrite_holds, &[]),
     writer("recover", run_recover, recover_holds, &[1]).beginning_with(with_waste),
     writer("migrate", run_migrate, migrate_holds, &[]).beginning_with(of_version_1),
     writer("repair-index", run_repair_index, check_holds, BOTH).healing(without_an_index_file),
-    writer("repair-snapshots", run_repair_snapshots, check_holds, &[])
-        .healing(without_a_pack)
-        .trusting_listings(),
+    writer("repair-snapshots", run_repair_snapshots, check_holds, &[]).healing(without_a_pack),
+    writer("repair-packs", run_repair_packs, check_holds, BOTH).healing(with_a_damaged_pack),
+    writer(
+        "repair-packs-from",
+        run_repair_packs_from,
+        check_holds,
+        BOTH,
+    )
+    .healing(with_lost_data),
+    reader("repair-packs-by", run_repair_packs_by),
+    reader("mount", run_mount),
+    writer("try-delete", run_try_delete, |_, _| {}, BOTH),
 ];
 
 pub(crate) fn told<T>(result: Result<T, RepoError>) -> Result<T, String> {
@@ -391,6 +393,49 @@ fn run_key_passwd(_: &World, backend: &Arc<dyn Backend>) -> Done {
 
 fn key_holds(_: &World, left: &MemoryBackend) {
     Repository::open(Arc::new(left.clone()), NEW_PASSWORD, None).unwrap();
+}
+
+/// A repository with a second key.
+fn with_another_key(world: &World) -> MemoryBackend {
+    let left = world.backend.fork();
+    let repository = open(left.clone()).unwrap();
+    let added = repository.add_key(NEW_PASSWORD, &Identity::default(), KeyCost::Test);
+    added.unwrap();
+    left
+}
+
+fn run_key_remove(_: &World, backend: &Arc<dyn Backend>) -> Done {
+    // Not by the key that goes.
+    let opened = told(Repository::open(Arc::clone(backend), PASSWORD, None))?;
+    let repository = Arc::new(opened);
+    let lock = told(lock(&repository, true))?;
+    for id in told(repository.ids(FileKind::Key))? {
+        if id != repository.key_id() {
+            told(lock.ensure())?;
+            told(repository.remove_key(id))?;
+        }
+    }
+    Ok("removed".into())
+}
+
+fn key_remove_holds(_: &World, left: &MemoryBackend) {
+    open(left.clone()).unwrap();
+    assert!(Repository::open(Arc::new(left.clone()), NEW_PASSWORD, None).is_err());
+}
+
+fn run_key_list(_: &World, backend: &Arc<dyn Backend>) -> Done {
+    let (repository, _lock) = locked(backend, false)?;
+    let keys = told(repository.ids(FileKind::Key))?;
+    Ok(format!("{keys:?}"))
+}
+
+fn run_try_delete(_: &World, backend: &Arc<dyn Backend>) -> Done {
+    let (repository, _lock) = locked(backend, false)?;
+    match told(repository.try_delete())? {
+        Destroyed::Gone => Ok("gone".into()),
+        // The backend does not say so for good, but who asked is told what it said.
+        other => Err(format!("{other:?}")),
+    }
 }
 
 fn run_unlock(_: &World, backend: &Arc<dyn Backend>) -> Done {

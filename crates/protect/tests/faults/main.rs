@@ -12,12 +12,13 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
+mod mounted;
 mod repairs;
 mod upkeep;
 mod watch;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use common::{PASSWORD, Seen, back_up, check_all, copy, init, lock, open, restore
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id, Lock, Node, NodeKind, Snapshot};
 use lifeboat_repo::backend::{
-    Backend, FileKind, FileName, MemoryBackend, RetryPolicy, RetryingBackend,
+    Backend, Destroyed, FileKind, FileName, MemoryBackend, RetryPolicy, RetryingBackend,
 };
 use lifeboat_repo::{
     BlobReader, CheckOptions, Identity, Index, KeyCost, LockGuard, PackListing, RepoError,
@@ -41,7 +42,7 @@ use watch::Watch;
 use world::{NEW_PASSWORD, World};
 
 /// Cases of a command in which something goes wrong, in a normal run.
-const CASES: usize = 84;
+const CASES: usize = 66;
 /// What a normal run injects at least, over all commands.
 const CASES_OF_ALL: usize = 2_000;
 const _: () = assert!(COMMANDS.len() * CASES >= CASES_OF_ALL);
@@ -85,6 +86,10 @@ struct Matrix<'w> {
     base: MemoryBackend,
     expected: String,
     operations: Vec<Operation>,
+    /// What a listing may not show yet, oldest first.
+    newest: Vec<FileName>,
+    /// What a repair must not lose.
+    readable: BTreeSet<(BlobKind, Id)>,
 }
 
 impl<'w> Matrix<'w> {
@@ -94,12 +99,27 @@ impl<'w> Matrix<'w> {
         let recording = FaultyBackend::recording(base.fork());
         let expected = (command.run)(world, &decorated(&recording, PASSING_FOR)).unwrap();
         (command.holds)(world, recording.inner());
+        let mut newest = world.newest.clone();
+        newest.retain(|name| base.size(*name).is_ok());
+        if command.heals && command.name.starts_with("repair-packs") {
+            // The pack that is to be repaired is hidden first.
+            let (pack, _) = repairs::fullest_pack(world);
+            let name = FileName::new(FileKind::Pack, pack);
+            newest.retain(|known| *known != name);
+            newest.push(name);
+        }
+        let readable = match command.heals {
+            true => repairs::readable(&base),
+            false => BTreeSet::new(),
+        };
         Self {
+            readable,
             world,
             command,
             base,
             expected,
             operations: recording.log(),
+            newest,
         }
     }
 
@@ -110,7 +130,7 @@ impl<'w> Matrix<'w> {
         ));
         let _watch = Watch::new(case);
         let faulty = FaultyBackend::recording(self.base.fork());
-        faulty.remember(&self.world.newest);
+        faulty.remember(&self.newest);
         faulty.follow(case.plan());
         let try_for = match case.when {
             When::From(_) => LASTING_FOR,
@@ -124,13 +144,19 @@ impl<'w> Matrix<'w> {
         let bound = self.operations.len() * 4 + TRIES_MAX;
         let operations = faulty.log().len();
         assert!(operations <= bound, "{operations} operations");
-        self.assert_left(
-            faulty.inner(),
-            done.is_ok() && !case.hides(),
-            case.hides(),
-            number,
-        );
+        let acknowledged = done.is_ok() && !case.hides();
+        self.assert_left(faulty.inner(), acknowledged, number);
         true
+    }
+
+    /// Whether a case concerns a listing of packs, index files or snapshots.
+    fn lists_content(&self, case: &Case) -> bool {
+        let of_case = |operation: &&Operation| case.when == When::Once(operation.number);
+        let kind = self.operations.iter().find(of_case).and_then(|it| it.kind);
+        matches!(
+            kind,
+            Some(FileKind::Pack | FileKind::Index | FileKind::Snapshot)
+        )
     }
 
     fn judge(&self, done: &Done, must_succeed: bool, hides: bool) {
@@ -145,13 +171,7 @@ impl<'w> Matrix<'w> {
     }
 
     /// What a case left is valid, and the command goes well on it.
-    fn assert_left(
-        &self,
-        left: &MemoryBackend,
-        acknowledged: bool,
-        may_be_marked: bool,
-        number: u64,
-    ) {
+    fn assert_left(&self, left: &MemoryBackend, acknowledged: bool, number: u64) {
         let (world, command) = (self.world, self.command);
         if acknowledged {
             (command.holds)(world, left);
@@ -167,10 +187,16 @@ impl<'w> Matrix<'w> {
             remove_locks(&world::open_any(left), true).unwrap();
         }
         assert!(has_config || command.name == "init");
-        // What a prune marked because a listing lacked a snapshot is indexed again by the next one, and not deleted.
-        let may_wait = command.heals || (may_be_marked && command.name == "prune");
-        if has_config && !may_wait {
+        if has_config && !command.heals {
             world.assert_valid(left, &trees, number);
+        }
+        if command.heals {
+            let now = repairs::readable(left);
+            let lost: Vec<_> = self.readable.difference(&now).collect();
+            assert!(
+                lost.is_empty(),
+                "what could be read before is lost: {lost:?}"
+            );
         }
         let again = (command.run)(world, &(Arc::new(left.clone()) as Arc<dyn Backend>));
         assert_eq!(
@@ -179,7 +205,7 @@ impl<'w> Matrix<'w> {
             "without faults"
         );
         (command.holds)(world, left);
-        if may_wait {
+        if command.heals {
             world.assert_valid(left, &trees, number);
         }
     }
@@ -206,19 +232,31 @@ fn meets_faults(name: &str) {
     let _seed = Note::seed(seed);
     let mut random = Random::new(seed);
     let mut cases = Case::all(name, &matrix.operations);
-    cases.retain(|case| !(command.trusts_listings && case.hides()));
     let mut injected = 0;
     let storms = CASES * STORMS_PERCENT / 100;
     for number in 0..storms {
         let case = Case::storm(name, &mut random);
         injected += usize::from(matrix.run(&case, number as u64));
     }
+    // Few cases, and the worst that a command can meet: what is not listed seems to be gone.
+    let mut hiding = Vec::new();
+    cases.retain(|case| {
+        let is_hiding = case.hides() && matrix.lists_content(case);
+        if is_hiding {
+            hiding.push(case.clone());
+        }
+        !is_hiding
+    });
     let mut number = 0;
     while soak() || injected < CASES {
-        if cases.is_empty() {
+        let from = match hiding.is_empty() {
+            true => &mut cases,
+            false => &mut hiding,
+        };
+        if from.is_empty() {
             break;
         }
-        let case = cases.swap_remove(random.index(cases.len()));
+        let case = from.swap_remove(random.index(from.len()));
         injected += usize::from(matrix.run(&case, number));
         number += 1;
     }
@@ -258,6 +296,8 @@ each_command! {
     tag_meets_faults "tag"
     key_add_meets_faults "key-add"
     key_passwd_meets_faults "key-passwd"
+    key_remove_meets_faults "key-remove"
+    key_list_meets_faults "key-list"
     unlock_meets_faults "unlock"
     cat_meets_faults "cat"
     dump_meets_faults "dump"
@@ -273,4 +313,9 @@ each_command! {
     migrate_meets_faults "migrate"
     repair_index_meets_faults "repair-index"
     repair_snapshots_meets_faults "repair-snapshots"
+    repair_packs_meets_faults "repair-packs"
+    repair_packs_from_meets_faults "repair-packs-from"
+    repair_packs_by_meets_faults "repair-packs-by"
+    mount_meets_faults "mount"
+    try_delete_meets_faults "try-delete"
 }

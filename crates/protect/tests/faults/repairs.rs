@@ -1,8 +1,11 @@
 //! The commands of the matrix that heal, each with the damage that it is for.
 
-use lifeboat_repo::{IndexPlan, SnapshotsRepair};
+use std::sync::RwLock;
 
-use super::commands::{locked, told};
+use lifeboat_format::BlobRef;
+use lifeboat_repo::{Ingest, IngestOptions, OtherRepository, SnapshotsRepair};
+
+use super::commands::{index, locked, told};
 use super::*;
 
 /// A repository whose last index file is gone.
@@ -41,7 +44,7 @@ pub(crate) fn without_a_pack(world: &World) -> MemoryBackend {
     left
 }
 
-fn index_plan(repository: &Repository) -> Result<IndexPlan, String> {
+fn index_plan(repository: &Repository) -> Result<lifeboat_repo::IndexPlan, String> {
     told(repository.plan_index_repair(false, &Counters::default(), &Cancel::new()))
 }
 
@@ -73,11 +76,149 @@ pub(crate) fn run_repair_snapshots(_: &World, backend: &Arc<dyn Backend>) -> Don
         cancel: &Cancel::new(),
     };
     told(repair.run(&all, &mut |_| {}))?;
-    Ok("repaired".into())
+    // No more is given up than was lost.
+    commands::trees(&repository)
+}
+
+/// The blobs that the index knows and that can be read.
+pub(crate) fn readable(left: &MemoryBackend) -> BTreeSet<(BlobKind, Id)> {
+    let repository = open(left.clone()).unwrap();
+    let index = index(&repository).unwrap();
+    let reader = BlobReader::new(&repository, &index);
+    let mut blobs = BTreeSet::new();
+    index.each(|kind, id, _| {
+        blobs.insert((kind, id));
+    });
+    let mut plain = Vec::new();
+    blobs.retain(|(kind, id)| reader.read(*kind, *id, &mut plain).is_ok());
+    blobs
 }
 
 /// Nothing serious is wrong any more.
 pub(crate) fn check_holds(_: &World, left: &MemoryBackend) {
     let report = check_all(&open(left.clone()).unwrap());
     assert!(!report.is_serious(), "{:?}", report.findings);
+}
+
+/// The pack of data that holds most blobs, with these in the order of their places: the first is the one that breaks.
+pub(crate) fn fullest_pack(world: &World) -> (Id, Vec<(Id, BlobRef)>) {
+    let index = index(&open(world.backend.clone()).unwrap()).unwrap();
+    let mut packs: BTreeMap<Id, Vec<(Id, BlobRef)>> = BTreeMap::new();
+    index.each(|kind, id, place| {
+        if kind == BlobKind::Data {
+            packs.entry(place.pack).or_default().push((id, place));
+        }
+    });
+    let fullest = packs.into_iter().max_by_key(|(_, blobs)| blobs.len());
+    let (pack, mut blobs) = fullest.unwrap();
+    assert!(blobs.len() > 1, "there is nothing to be saved of it");
+    blobs.sort_by_key(|(_, place)| place.offset_bytes);
+    (pack, blobs)
+}
+
+/// Bends one byte of each of these blobs.
+fn bend(left: &MemoryBackend, pack: Id, blobs: &[(Id, BlobRef)]) {
+    let name = FileName::new(FileKind::Pack, pack);
+    let mut content = left.load(name, u64::MAX).unwrap();
+    for (_, place) in blobs {
+        content[place.offset_bytes as usize + 20] ^= 1;
+    }
+    left.save(name, &[&content]).unwrap();
+}
+
+/// A repository in which a blob of a pack is damaged that lies in another pack too; the others lie only there.
+pub(crate) fn with_a_damaged_pack(world: &World) -> MemoryBackend {
+    let left = world.backend.fork();
+    let repository = open(left.clone()).unwrap();
+    let (pack, blobs) = fullest_pack(world);
+    let (id, _) = blobs[0];
+    let mut plain = Vec::new();
+    let known = index(&repository).unwrap();
+    BlobReader::new(&repository, &known)
+        .read(BlobKind::Data, id, &mut plain)
+        .unwrap();
+    let nothing = RwLock::new(Index::new());
+    let done = Ingest::run(
+        &repository,
+        &nothing,
+        None,
+        IngestOptions::default(),
+        |to| {
+            let mut sealer = to.sealer()?;
+            to.add(BlobKind::Data, id, &plain, &mut sealer)?;
+            Ok::<(), RepoError>(())
+        },
+    );
+    done.unwrap();
+    bend(&left, pack, &blobs[..1]);
+    left
+}
+
+/// A repository in which half of a pack is damaged, and whose newest pack is gone.
+pub(crate) fn with_lost_data(world: &World) -> MemoryBackend {
+    let left = world.backend.fork();
+    let (pack, blobs) = fullest_pack(world);
+    bend(&left, pack, &blobs[..blobs.len() / 2]);
+    let newest = world.newest.iter().rev();
+    let mut packs = newest.filter(|name| name.kind == FileKind::Pack && name.id != pack);
+    left.remove(*packs.next().unwrap()).unwrap();
+    left
+}
+
+fn repair_packs(
+    world: &World,
+    backend: &Arc<dyn Backend>,
+    source: Option<&Arc<dyn Backend>>,
+) -> Done {
+    let (repository, lock) = locked(backend, true)?;
+    let source = match source {
+        Some(source) => Some(locked(source, false)?),
+        None => None,
+    };
+    let known = match &source {
+        Some((source, _)) => Some(index(source)?),
+        None => None,
+    };
+    let other = source.as_ref().zip(known.as_ref());
+    let other = other.map(|((repository, _), index)| OtherRepository { repository, index });
+    let damaged = BTreeSet::from([fullest_pack(world).0]);
+    let (counters, cancel) = (Counters::default(), Cancel::new());
+    let plan = told(repository.plan_packs_repair(&damaged, other, 2, &counters, &cancel))?;
+    let mut kept = 0;
+    let mut keep = |_, _: &[u8]| {
+        kept += 1;
+        Ok(())
+    };
+    let done = told(repository.repair_packs(&plan, other, &mut keep, Some(&lock), &cancel))?;
+    assert_eq!(
+        done.removed, kept,
+        "a pack is removed of which nothing was kept"
+    );
+    match (done.lost.first(), plan.unread.first()) {
+        (Some(blob), _) => Err(format!("{blob:?} is lost")),
+        (_, Some(id)) if other.is_some() => Err(format!("snapshot {id} can't be read")),
+        _ => Ok("repaired".into()),
+    }
+}
+
+pub(crate) fn run_repair_packs(world: &World, backend: &Arc<dyn Backend>) -> Done {
+    repair_packs(world, backend, None)
+}
+
+pub(crate) fn run_repair_packs_from(world: &World, backend: &Arc<dyn Backend>) -> Done {
+    let source: Arc<dyn Backend> = Arc::new(world.backend.clone());
+    repair_packs(world, backend, Some(&source))
+}
+
+/// A repair by another repository that fails. What it leaves in the damaged one is looked at here.
+pub(crate) fn run_repair_packs_by(world: &World, backend: &Arc<dyn Backend>) -> Done {
+    let left = with_lost_data(world);
+    let damaged: Arc<dyn Backend> = Arc::new(left.clone());
+    let done = repair_packs(world, &damaged, Some(backend));
+    if done.is_err() {
+        remove_locks(&open(left.clone()).unwrap(), true).unwrap();
+        run_repair_packs_from(world, &damaged).unwrap();
+    }
+    check_holds(world, &left);
+    done
 }

@@ -1,6 +1,6 @@
 //! The commands of the matrix that copy, move and remove what snapshots need.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::RwLock;
 
 use lifeboat_repo::prune::{MaxUnused, Prune, PruneOptions};

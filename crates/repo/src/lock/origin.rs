@@ -19,6 +19,9 @@ pub enum Staleness {
     Live,
     /// It can't be writing any more, and this is why.
     Stale(String),
+    /// Its time is too long ago, and that is all that is known: it can't be writing any more, unless the clock of its
+    /// machine is behind. Then it is refreshed with times as old.
+    Silent(String),
 }
 
 /// What tells this process from all others; `None` where the system does not say.
@@ -66,7 +69,9 @@ fn is_running(pid: i64) -> bool {
 
 /// Whether the holder of a lock can still be writing.
 ///
-/// - Any lock that was not refreshed for its lease is stale: 30 minutes for restic, what the lock says for ours.
+/// - Any lock whose time is longer ago than its lease is stale, if it was written by this machine since it started, and
+///   so by the clock that it is compared with; else it is silent. The lease is 30 minutes for restic, and what the lock
+///   says for ours.
 /// - A lock of ours from the same boot and the same process name space is stale if its process is gone, or if
 ///   another process has its number now.
 /// - A lock of restic from this host is stale if its process is gone, but only where process numbers count for the
@@ -77,15 +82,16 @@ pub fn staleness(lock: &Lock, now: Timestamp) -> Staleness {
         i64::from(origin.lease_seconds).min(RESTIC_LEASE_SECONDS)
     });
     let age = now.seconds.saturating_sub(lock.time.seconds);
-    if age > lease {
-        return Staleness::Stale(format!("it was not refreshed for {} minutes", age / 60));
-    }
+    let is_old = age > lease;
+    let old = format!("it was not refreshed for {} minutes", age / 60);
     let gone = |what: &str| Staleness::Stale(format!("{what}, process {}", lock.pid));
     if let Some(origin) = &lock.origin {
-        if boot_id().as_deref() != Some(&origin.boot_id)
-            || pid_namespace() != Some(origin.pid_namespace)
-        {
-            return Staleness::Live;
+        let same_clock = boot_id().as_deref() == Some(&origin.boot_id);
+        match (is_old, same_clock) {
+            (true, true) => return Staleness::Stale(old),
+            (true, false) => return Staleness::Silent(old),
+            (false, true) if pid_namespace() == Some(origin.pid_namespace) => {}
+            (false, _) => return Staleness::Live,
         }
         let started = u32::try_from(lock.pid).ok().and_then(started_ticks);
         return match started {
@@ -100,7 +106,10 @@ pub fn staleness(lock: &Lock, now: Timestamp) -> Staleness {
     if same_host && pid_namespace() == Some(FIRST_PID_NAMESPACE) && !is_running(lock.pid) {
         return gone("its process on this host is gone");
     }
-    Staleness::Live
+    match is_old {
+        true => Staleness::Silent(old),
+        false => Staleness::Live,
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +136,10 @@ mod tests {
         matches!(staleness(lock, crate::clock::now()), Staleness::Stale(_))
     }
 
+    fn is_silent(lock: &Lock) -> bool {
+        matches!(staleness(lock, crate::clock::now()), Staleness::Silent(_))
+    }
+
     #[test]
     fn a_living_process_keeps_its_lock_until_the_lease_ends() {
         let mut lock = ours();
@@ -137,7 +150,26 @@ mod tests {
         lock.origin = None;
         assert!(!is_stale(&lock), "restic's lease is longer");
         lock.time.seconds -= 30 * 60;
-        assert!(is_stale(&lock));
+        assert!(is_silent(&lock), "whose clock this was is not known");
+    }
+
+    #[test]
+    fn an_old_time_proves_nothing_where_another_clock_wrote_it() {
+        let mut lock = ours();
+        lock.time.seconds -= 61;
+        if let Some(origin) = &mut lock.origin {
+            origin.pid_namespace += 1;
+        }
+        assert!(is_stale(&lock), "another container, the same clock");
+        if let Some(origin) = &mut lock.origin {
+            origin.boot_id.push('x');
+        }
+        assert!(is_silent(&lock));
+        lock.time.seconds += 2 * 3600;
+        assert!(
+            !is_stale(&lock) && !is_silent(&lock),
+            "a clock that is ahead"
+        );
     }
 
     #[test]

@@ -262,6 +262,18 @@ impl Repository {
         }
         facts.files.sort_by_key(|file| file.id);
         facts.damaged_files.sort();
+        // The index would forget what is there because a listing was not whole.
+        let named = facts.files.iter().flat_map(|file| &file.packs);
+        let unlisted: BTreeSet<Id> = named
+            .map(|pack| pack.id)
+            .filter(|id| !facts.listed.contains_key(id))
+            .collect();
+        let unlisted: Vec<Id> = unlisted.into_iter().collect();
+        let sizes = in_threads(&unlisted, self.loaders(), cancel, |id| {
+            Ok((*id, self.size_if_there(*id)?))
+        })?;
+        let there = sizes.into_iter().filter_map(|(id, size)| Some((id, size?)));
+        facts.listed.extend(there);
         Ok(facts)
     }
 

@@ -52,6 +52,19 @@ pub struct PackPlan {
     pub lost: Vec<Blob>,
 }
 
+impl PackPlan {
+    /// Adds what another reading of the same pack found good: what was garbled on the way the one time may not have been
+    /// the other time.
+    fn join(&mut self, again: Self) {
+        let known: HashSet<Blob> = self.save.iter().map(|(kind, id, _)| (*kind, *id)).collect();
+        let more = again.save.into_iter();
+        self.save
+            .extend(more.filter(|(kind, id, _)| !known.contains(&(*kind, *id))));
+        // What lies elsewhere is in neither list.
+        self.lost.retain(|blob| again.lost.contains(blob));
+    }
+}
+
 /// What is to be done with packs and lost blobs.
 #[derive(Clone, Debug, Default)]
 pub struct PacksPlan {
@@ -63,6 +76,8 @@ pub struct PacksPlan {
     pub lost: Vec<Blob>,
     /// Packs that the index names and that are not there.
     pub missing: BTreeSet<Id>,
+    /// Snapshots that are damaged, so that what they need was not looked for in the other repository.
+    pub unread: Vec<Id>,
 }
 
 impl PacksPlan {
@@ -109,7 +124,18 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<PacksPlan, RepoError> {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
-        let snapshots = self.snapshots()?;
+        let mut snapshots = self.snapshots()?;
+        let mut plan = PacksPlan::default();
+        for (id, _) in std::mem::take(&mut snapshots.damaged) {
+            // Once more: what such a snapshot needs would not be looked for.
+            match self.snapshot(id) {
+                Ok(snapshot) => snapshots.all.push((id, snapshot)),
+                // Forgotten meanwhile.
+                Err(error) if error.is_missing() => {}
+                Err(error) if error.is_damage() => plan.unread.push(id),
+                Err(error) => return Err(error),
+            }
+        }
         let (mut index, loaded) = self.load_index(PackListing::Compare, cancel)?;
         if let Some(error) = loaded.index_first() {
             return Err(error);
@@ -125,18 +151,18 @@ impl Repository {
         counters
             .files_total
             .store(packs.len() as u64, Ordering::Relaxed);
-        let mut plan = PacksPlan::default();
         let mut saved = HashSet::new();
         for id in packs {
             cancel.check()?;
-            let size_bytes = loaded.listed_packs.get(id).copied();
+            let size_bytes = match loaded.listed_packs.get(id) {
+                Some(size_bytes) => Some(*size_bytes),
+                // It would be dropped with all that is good in it because a listing was not whole.
+                None => self.size_if_there(*id)?,
+            };
             let mut pack = planner.pack(*id, size_bytes)?;
             if !pack.lost.is_empty() && size_bytes.is_some() {
                 // What was garbled on the way once is not lost.
-                let again = planner.pack(*id, size_bytes)?;
-                if again.lost.len() < pack.lost.len() {
-                    pack = again;
-                }
+                pack.join(planner.pack(*id, size_bytes)?);
             }
             saved.extend(pack.save.iter().map(|(kind, id, _)| (*kind, *id)));
             plan.packs.push(pack);
@@ -149,12 +175,13 @@ impl Repository {
             lost.extend(pack.lost.iter().copied());
         }
         if let Some(other) = other {
-            plan.missing = loaded
-                .missing_packs
-                .iter()
-                .filter(|id| !loaded.listed_packs.contains_key(id) && !packs.contains(id))
-                .copied()
-                .collect();
+            for id in &loaded.missing_packs {
+                cancel.check()?;
+                let is_named = loaded.listed_packs.contains_key(id) || packs.contains(id);
+                if !is_named && self.size_if_there(*id)?.is_none() {
+                    plan.missing.insert(*id);
+                }
+            }
             let roots: Vec<TreeRoot> = snapshots
                 .all
                 .iter()
@@ -164,8 +191,12 @@ impl Repository {
                 })
                 .collect();
             let readers = self.readers(threads);
-            planner.needed(&roots, other, readers, &saved, &mut lost)?;
-            let has = |(kind, id): &Blob| other.index.find(*kind, id).is_some();
+            let unread = planner.needed(&roots, other, readers, &saved, &mut lost)?;
+            // A tree that came over after all would hide that nobody looked for what is below it.
+            let has = |(kind, id): &Blob| {
+                let is_unread = *kind == BlobKind::Tree && unread.contains(id);
+                !is_unread && other.index.find(*kind, id).is_some()
+            };
             (plan.fetch, plan.lost) = lost.into_iter().partition(has);
             // In the order in which they lie there.
             plan.fetch
@@ -232,6 +263,15 @@ impl Repository {
             done.removed += 1;
         }
         Ok(done)
+    }
+
+    /// The size of a pack in bytes, whatever listings say.
+    pub(super) fn size_if_there(&self, pack: Id) -> Result<Option<u64>, RepoError> {
+        match self.backend().size(FileName::new(FileKind::Pack, pack)) {
+            Ok(size_bytes) => Ok(Some(size_bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores the good blobs of a damaged pack anew; each is opened and compared once more.
@@ -387,7 +427,7 @@ impl Planner<'_> {
     }
 
     /// Adds to `lost` every blob that a snapshot needs and that neither a pack nor `saved` holds; trees that are lost here
-    /// are read from the other repository to go on below them.
+    /// are read from the other repository to go on below them. Gives those that can't be read there either.
     fn needed(
         &self,
         roots: &[TreeRoot],
@@ -395,7 +435,8 @@ impl Planner<'_> {
         threads: usize,
         saved: &HashSet<Blob>,
         lost: &mut BTreeSet<Blob>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<BTreeSet<Id>, RepoError> {
+        let mut lost_trees = BTreeSet::new();
         let reader = BlobReader::new(self.repository, self.index);
         let used = UsedBlobs::find(&reader, roots, threads, self.cancel)?;
         let others = BlobReader::new(other.repository, other.index);
@@ -418,9 +459,12 @@ impl Planner<'_> {
                 Ok(tree) => tree,
                 Err(error) if error.is_damage() => {
                     lost.insert((BlobKind::Tree, id));
-                    match others.tree(id) {
+                    match sure(|| others.tree(id)) {
                         Ok(tree) => tree,
-                        Err(error) if error.is_damage() => continue,
+                        Err(error) if error.is_damage() => {
+                            lost_trees.insert(id);
+                            continue;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -448,6 +492,36 @@ impl Planner<'_> {
                 lost.insert((kind, id));
             }
         });
-        Ok(())
+        Ok(lost_trees)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_of_two_readings_found_good_is_saved() {
+        let id = |number| Id([number; 32]);
+        let place = BlobRef {
+            pack: id(0),
+            offset_bytes: 0,
+            length_bytes: 1,
+            raw_length_bytes: 0,
+        };
+        let read = |save: &[u8], lost: &[u8]| PackPlan {
+            save: save
+                .iter()
+                .map(|n| (BlobKind::Data, id(*n), place))
+                .collect(),
+            lost: lost.iter().map(|n| (BlobKind::Data, id(*n))).collect(),
+            ..PackPlan::default()
+        };
+        // 1 is good, 2 and 3 were each garbled once, 4 is damaged.
+        let mut plan = read(&[1, 2], &[3, 4]);
+        plan.join(read(&[1, 3], &[2, 4]));
+        let saved: Vec<Id> = plan.save.iter().map(|(_, id, _)| *id).collect();
+        assert_eq!(saved, [id(1), id(2), id(3)]);
+        assert_eq!(plan.lost, [(BlobKind::Data, id(4))]);
     }
 }

@@ -8,6 +8,7 @@ use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Tree};
 
 use super::sure;
+use crate::backend::{FileKind, FileName};
 use crate::index_writer::ensure;
 use crate::lock::LockGuard;
 use crate::{
@@ -180,7 +181,15 @@ impl SnapshotsRepair<'_> {
         }
         let hidden = match hidden {
             Some(hidden) => hidden,
-            None => hidden.insert(self.unindexed()?),
+            None => {
+                // All are short or not listed, and the short ones were dealt with above.
+                for id in &self.report.missing_packs {
+                    self.cancel.check()?;
+                    let name = FileName::new(FileKind::Pack, *id);
+                    self.repository.refuse_if_there(name)?;
+                }
+                hidden.insert(self.unindexed()?)
+            }
         };
         if let Some(pack) = lost.iter().find_map(|blob| hidden.get(blob)) {
             let what = format!("pack {} is in no index file", pack.short());

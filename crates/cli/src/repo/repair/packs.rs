@@ -99,7 +99,7 @@ impl RepairPacks {
                 &session.cancel,
             )
         })?;
-        tell(&plan, ui);
+        tell(&plan, other.is_some(), ui);
         let done = match self.dry_run {
             true => PacksRepaired {
                 lost: plan.lost.clone(),
@@ -230,7 +230,7 @@ impl RepairPacks {
 }
 
 /// Says what the plan is.
-fn tell(plan: &PacksPlan, ui: &Ui) {
+fn tell(plan: &PacksPlan, from: bool, ui: &Ui) {
     for pack in &plan.packs {
         let what = format!("pack {}", pack.id);
         let why = format!(
@@ -261,6 +261,13 @@ fn tell(plan: &PacksPlan, ui: &Ui) {
     if !plan.fetch.is_empty() {
         let what = format::count(plan.fetch.len() as u64, "blob");
         ui.step("fetch", &what, "lost here, and in the other repository");
+    }
+    // Without another repository nothing is looked for.
+    for id in plan.unread.iter().filter(|_| from) {
+        ui.warn(format_args!(
+            "snapshot {} is damaged, so what it needs was not looked for",
+            id.short()
+        ));
     }
     for (kind, id) in &plan.lost {
         if ui.verbose > 0 {
