@@ -145,6 +145,12 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
                 "another program pruned the repository without a lock; run the same command again",
             ),
         ),
+        RepoError::ClockBehind { .. } => (
+            Exit::Failed,
+            Some(
+                "set this machine's clock, best by NTP, and run the command again; if a snapshot's time is what is wrong, `lifeboat repo rewrite --new-time` gives it another",
+            ),
+        ),
         RepoError::Version { .. } => (
             Exit::Failed,
             Some("a newer program wrote it; update this one"),

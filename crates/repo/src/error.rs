@@ -2,7 +2,7 @@
 //! It must never hold a password, a key or plaintext, and never repeat its cause in its own text.
 
 use lifeboat_flow::Cancelled;
-use lifeboat_format::{BlobKind, FormatError, Id};
+use lifeboat_format::{BlobKind, FormatError, Id, Timestamp};
 
 use crate::backend::{BackendError, FileName};
 
@@ -116,6 +116,18 @@ pub enum RepoError {
         /// Why not.
         #[source]
         cause: Box<RepoError>,
+    },
+    /// Something in the repository is from after what this machine takes for now.
+    #[error(
+        "this machine's clock says {now}, but {what} is of {time}: what is marked for deletion by a clock that is behind would be deleted before its time, and nothing was marked"
+    )]
+    ClockBehind {
+        /// What the clock says.
+        now: Timestamp,
+        /// What is newer.
+        what: String,
+        /// When that was made.
+        time: Timestamp,
     },
     /// A tree has something in it that this program would lose by writing it anew.
     #[error(

@@ -50,8 +50,9 @@ pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
-    IndexFacts, IndexPlan, KeepPack, Loss, LossKind, LostUse, OtherRepository, PackPlan, PacksPlan,
-    PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair, users_of_lost,
+    IndexFacts, IndexPlan, KeepPack, Loss, LossKind, Losses, LostUse, OtherRepository, PackPlan,
+    PacksPlan, PacksRepaired, RepairedSnapshot, SnapshotPlan, SnapshotVerdict, SnapshotsRepair,
+    users_of_lost,
 };
 pub use repository::{Identity, KeyCost, Repository};
 pub use rewrite::{

@@ -3,6 +3,7 @@
 
 mod apply;
 mod choice;
+mod clock;
 mod facts;
 mod options;
 mod plan;
@@ -182,12 +183,15 @@ impl Prune<'_> {
         if let Some((id, cause)) = snapshots.damaged.into_iter().next() {
             return Err(needs_unknown(format!("snapshot {id}"), cause));
         }
+        let newest = snapshots.all.last();
+        let newest = newest.map(|(id, snapshot)| (*id, snapshot.time));
         let needed = snapshots.all.into_iter();
         let needed: Vec<(Id, Id)> = needed
             .filter(|(id, _)| !self.forgotten.contains(id))
             .map(|(id, snapshot)| (id, snapshot.tree))
             .collect();
         let mut facts = Facts::gather(self.repository, self.cancel)?;
+        facts.newest_snapshot = newest;
         facts.snapshots = needed.iter().map(|(id, _)| *id).collect();
         if let Some(before) = before.filter(|before| before.snapshots.is_subset(&facts.snapshots)) {
             used::carry_over(before, &facts)?;

@@ -2,6 +2,7 @@
 //! They must never remove anything before what replaces it is stored, nor take what is out of reach for lost.
 
 mod index;
+mod losses;
 mod lost;
 mod packs;
 mod snapshots;
@@ -10,6 +11,7 @@ use crate::RepoError;
 
 pub(crate) use index::PackFacts;
 pub use index::{IndexFacts, IndexPlan};
+pub use losses::Losses;
 pub use lost::{LostUse, users_of_lost};
 pub use packs::{KeepPack, OtherRepository, PackPlan, PacksPlan, PacksRepaired};
 pub use snapshots::{

@@ -116,7 +116,7 @@ fn write(repository: &Repository, index: Index, blobs: &BTreeSet<u64>) -> Result
         Ok::<(), RepoError>(())
     })?;
     let snapshot = Snapshot {
-        time: lifeboat_repo::now(),
+        time: at(-1),
         parent: None,
         tree: Id::of(tree.as_bytes()),
         paths: vec!["/data".into()],

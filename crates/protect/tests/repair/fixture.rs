@@ -8,7 +8,7 @@ use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
-    BlobReader, IndexPlan, OtherRepository, PackListing, PacksPlan, PacksRepaired,
+    BlobReader, IndexPlan, Loss, OtherRepository, PackListing, PacksPlan, PacksRepaired,
     RepairedSnapshot, RepoError, Repository, SnapshotsRepair,
 };
 use lifeboat_testkit::random::Random;
@@ -232,6 +232,13 @@ pub fn repair_snapshots(
     let mut done = Vec::new();
     repair.run(&known.all, &mut |one| done.push(one))?;
     Ok(done)
+}
+
+/// What is lost of a snapshot.
+pub fn losses(done: &RepairedSnapshot) -> Vec<Loss> {
+    let mut all = Vec::new();
+    done.plan.losses.each(|loss| all.push(loss));
+    all
 }
 
 /// Every blob that can be read through the index.

@@ -240,7 +240,7 @@ fn repair_as_advised(damaged: &MemoryBackend, kept: &mut Kept) -> Lost {
             Some(Repair::Prune) => panic!("nothing is marked"),
             Some(Repair::Snapshots { .. }) => {
                 for one in repair_snapshots(damaged.clone(), true).unwrap() {
-                    let paths = one.plan.losses.into_iter().map(|loss| loss.path);
+                    let paths = losses(&one).into_iter().map(|loss| loss.path);
                     lost.entry(one.plan.id).or_default().extend(paths);
                 }
             }
@@ -353,14 +353,13 @@ fn repaired_snapshots_stand_beside_the_broken_ones_until_these_are_forgotten() {
     let done = repair_snapshots(damaged.clone(), false).unwrap();
     assert!(done.iter().all(|one| one.new.is_some() && !one.removed));
     for one in &done {
-        assert!(one.plan.losses.iter().all(|loss| matches!(
+        assert!(losses(one).iter().all(|loss| matches!(
             loss.kind,
             LossKind::Content { size_before_bytes, size_bytes, .. } if size_bytes < size_before_bytes
         )));
         let top = fixture.tree.to_string_lossy().into_owned();
         assert!(
-            one.plan
-                .losses
+            losses(one)
                 .iter()
                 .all(|loss| loss.path.starts_with(top.as_bytes()))
         );

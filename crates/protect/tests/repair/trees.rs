@@ -2,15 +2,18 @@
 //! many snapshots share are held once.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{BlobKind, Id, Tree};
+use lifeboat_format::{BlobKind, Id, Node, NodeKind, Tree};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
-use lifeboat_repo::{CheckOptions, PackListing, Repository, SnapshotVerdict};
+use lifeboat_repo::{
+    CheckOptions, Index, Ingest, IngestOptions, PackListing, RepoError, Repository, SnapshotVerdict,
+};
+use lifeboat_testkit::faults::{FaultyBackend, Operation, Verb};
 
-use crate::common::{Seen, back_up, init, open, scratch};
-use crate::fixture::repair_snapshots;
+use crate::common::{Seen, back_up, draft, init, open, scratch};
+use crate::fixture::{losses, repair_snapshots};
 
 /// Flips a bit of a tree where it lies.
 fn damage_tree(backend: &MemoryBackend, tree: Id) {
@@ -63,4 +66,79 @@ fn an_empty_tree_that_is_damaged_is_stored_anew_and_nothing_is_lost() {
     let files = backend.files().len();
     repair_snapshots(backend.clone(), true).unwrap();
     assert_eq!(backend.files().len(), files);
+}
+
+fn store(repository: &Repository, trees: &[Tree]) -> Vec<Id> {
+    let (index, options) = (RwLock::new(Index::new()), IngestOptions::default());
+    let stored = Ingest::run(repository, &index, None, options, |ingest| {
+        let mut sealer = ingest.sealer()?;
+        let mut ids = Vec::new();
+        for tree in trees {
+            let json = tree.to_json().unwrap();
+            ids.push(Id::of(&json));
+            ingest.add(BlobKind::Tree, Id::of(&json), &json, &mut sealer)?;
+        }
+        Ok::<_, RepoError>(ids)
+    });
+    stored.unwrap().0
+}
+
+/// A directory of files whose content was lost, in more snapshots than what is lost of them should be noted at once.
+#[test]
+fn many_snapshots_over_one_damaged_tree_are_repaired_in_parts() {
+    const SNAPSHOTS: usize = 250;
+    const FILES: usize = 1_000;
+    let memory = MemoryBackend::new();
+    let repository = init(memory.clone());
+    let file = |number: usize| Node {
+        size_bytes: 10,
+        content: Some(vec![Id::of(format!("lost {number}").as_bytes())]),
+        ..Node::bare(format!("file {number:06}").as_bytes(), NodeKind::File)
+    };
+    let shared = Tree {
+        nodes: (0..FILES).map(file).collect(),
+    };
+    let shared = store(&repository, &[shared])[0];
+    let root = |number: usize| {
+        let dir = Node {
+            subtree: Some(shared),
+            ..Node::bare(b"shared", NodeKind::Dir)
+        };
+        let name = format!("snapshot {number:06}");
+        let other = Node::bare(name.as_bytes(), NodeKind::Fifo);
+        Tree {
+            nodes: vec![dir, other],
+        }
+    };
+    let roots: Vec<Tree> = (0..SNAPSHOTS).map(root).collect();
+    for tree in store(&repository, &roots) {
+        let mut snapshot = draft(None);
+        snapshot.tree = tree;
+        repository.save_snapshot(&snapshot).unwrap();
+    }
+    let backend = FaultyBackend::recording(memory.clone());
+    let done = repair_snapshots(backend.clone(), true).unwrap();
+    assert_eq!(done.len(), SNAPSHOTS);
+    assert!(
+        done.iter()
+            .all(|one| one.plan.losses.count() == FILES as u64)
+    );
+    assert!(done.iter().all(|one| one.new.is_some() && one.removed));
+    let first = losses(&done[0]);
+    assert_eq!(first[0].path, b"/shared/file 000000");
+    // What was planned was carried out, and told, before all was planned.
+    let log = backend.log();
+    let is_stored = |operation: &&Operation| {
+        operation.verb == Verb::Save && operation.kind == Some(FileKind::Snapshot)
+    };
+    let is_read = |operation: &&Operation| {
+        operation.verb == Verb::LoadAt && operation.kind == Some(FileKind::Pack)
+    };
+    let stored = log.iter().find(is_stored).unwrap().number;
+    let after = log
+        .iter()
+        .filter(is_read)
+        .filter(|read| read.number > stored);
+    assert!(after.count() >= SNAPSHOTS / 3);
+    assert!(structure_is_sound(&open(memory).unwrap()));
 }

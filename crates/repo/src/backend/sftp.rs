@@ -28,7 +28,7 @@ use self::command::SftpCommand;
 use self::explain::is_folder;
 use self::failure::SftpError;
 use self::handle::attributes;
-use self::link::Link;
+use self::link::{Link, Permit};
 use self::save::{make_folders, sync_folder};
 use self::session::Session;
 use super::layout::{Layout, Modes};
@@ -75,6 +75,12 @@ impl SftpBackend {
             anchored: Mutex::default(),
             link: Link::new(command, options.stall),
         })
+    }
+
+    /// Waits until one more file may be under way. A lock never does: behind packs on a slow way its refresh would be
+    /// too late, and it is too small to matter.
+    fn permit(&self, kind: FileKind) -> Option<Permit<'_>> {
+        (kind != FileKind::Lock).then(|| self.link.permit())
     }
 
     /// Works with a connection; one that was lost is made anew first.
@@ -146,7 +152,7 @@ impl Backend for SftpBackend {
     }
 
     fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
-        let _permit = self.link.permit();
+        let _permit = self.permit(name.kind);
         self.with("read", &name, |session| {
             self.load_whole(session, name, limit_bytes)
         })
@@ -158,14 +164,14 @@ impl Backend for SftpBackend {
         offset_bytes: u64,
         buf: &mut [u8],
     ) -> Result<(), BackendError> {
-        let _permit = self.link.permit();
+        let _permit = self.permit(name.kind);
         self.with("read", &name, |session| {
             self.load_range(session, name, offset_bytes, buf)
         })
     }
 
     fn save(&self, name: FileName, data: &[&[u8]]) -> Result<(), BackendError> {
-        let _permit = self.link.permit();
+        let _permit = self.permit(name.kind);
         self.with("write", &name, |session| {
             self.save_file(session, name, data)
         })
@@ -214,5 +220,53 @@ impl Backend for SftpBackend {
             }
             Ok(removed)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OpenSSH's SFTP server as a program: no network is needed to speak SFTP.
+    const SERVERS: [&str; 3] = [
+        "/usr/lib/openssh/sftp-server",
+        "/usr/libexec/openssh/sftp-server",
+        "/usr/lib/ssh/sftp-server",
+    ];
+
+    #[test]
+    fn a_lock_does_not_wait_behind_packs() {
+        let place = tempfile::tempdir().unwrap();
+        let server = SERVERS.into_iter().find(|path| Path::new(path).is_file());
+        let server =
+            server.expect("sftp-server is a part of openssh-server: `make test` installs it");
+        let mut options = BackendOptions::default();
+        options
+            .settings
+            .insert("sftp.command".into(), server.into());
+        let root = place.path().join("r");
+        let path = root.to_str().unwrap();
+        let backend = SftpBackend::new(None, "host", None, path, &options).unwrap();
+        backend.create().unwrap();
+        backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+        let under_way: Vec<_> = (0..backend.connections())
+            .map(|_| backend.link.permit())
+            .collect();
+        let (done, is_done) = crossbeam_channel::bounded(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let name = FileName::new(FileKind::Lock, Id::of(b"lock"));
+                backend.save(name, &[b"lock"]).unwrap();
+                backend.list(FileKind::Lock, &mut |_, _| ()).unwrap();
+                assert_eq!(backend.load(name, 100).unwrap(), b"lock");
+                backend.load_at(name, 0, &mut [0; 4]).unwrap();
+                backend.remove(name).unwrap();
+                done.send(()).unwrap();
+            });
+            let in_time = is_done.recv_timeout(Duration::from_secs(20));
+            // Or the thread would wait for ever.
+            drop(under_way);
+            in_time.expect("the lock waited for a pack");
+        });
     }
 }

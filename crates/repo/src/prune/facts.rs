@@ -29,6 +29,8 @@ pub struct Facts {
     pub(super) used: PlaceBits,
     /// The snapshots whose needs are known.
     pub(super) snapshots: BTreeSet<Id>,
+    /// The newest of all snapshots, with its time.
+    pub(super) newest_snapshot: Option<(Id, Timestamp)>,
     /// Whether the repository may hold compressed blobs.
     pub(super) compresses: bool,
     /// What this run has found out about the content of packs.

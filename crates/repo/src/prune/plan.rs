@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifeboat_format::{BlobKind, Id, Timestamp};
 
 use super::choice::{Choice, choose, good_places, is_proven, used_numbers};
+use super::clock::refuse_if_behind;
 use super::facts::{Facts, Mark, PackFact};
 use super::options::PruneOptions;
 use super::stats::{PackWorth, PruneStats, later};
@@ -131,7 +132,7 @@ impl PrunePlan {
 /// Decides.
 ///
 /// # Errors
-/// When packs are missing that snapshots need, or options can't be followed.
+/// When packs are missing that snapshots need, options can't be followed, or this machine's clock can't date a mark.
 pub(super) fn decide(
     facts: &Facts,
     options: &PruneOptions,
@@ -156,6 +157,10 @@ pub(super) fn decide(
         select_repacks(facts, &choice, &worths, options, &mut fates, &stats);
     } else if facts.proof.is_wanted {
         keep_unproven(facts, &choice, &mut fates);
+    }
+    let marks = |fate: &Fate| matches!(fate, Fate::Mark | Fate::Remark | Fate::Repack);
+    if !options.instant_delete && (fates.iter().any(marks) || !facts.unindexed.is_empty()) {
+        refuse_if_behind(facts, now)?;
     }
     let (repack, prove) = copies(facts, &choice, &fates);
     guard(facts, &fates)?;

@@ -11,6 +11,7 @@ mod tests {
     use lifeboat_testkit::random::Random;
     use lifeboat_testkit::replay::{self, Note};
 
+    use crate::RepoError;
     use crate::prune::choice::good_places;
     use crate::prune::facts::{Facts, Gathering, Proof};
     use crate::prune::options::{MaxUnused, PruneOptions};
@@ -229,7 +230,11 @@ mod tests {
 
     fn random_time(random: &mut Random) -> Timestamp {
         let hours = i64::try_from(random.below(60)).unwrap();
-        Timestamp::utc(NOW.seconds - (hours - 5) * HOUR, 0)
+        // Ahead by less than clocks may be apart.
+        match hours - 5 {
+            ago @ 0.. => Timestamp::utc(NOW.seconds - ago * HOUR, 0),
+            ahead => Timestamp::utc(NOW.seconds - ahead * HOUR / 6, 0),
+        }
     }
 
     fn options(random: &mut Random) -> PruneOptions {
@@ -437,5 +442,55 @@ mod tests {
         // A clock that was wrong must not keep a pack for ever, nor delete it at once.
         assert_eq!(fate(at(1)), Fate::Remark);
         assert_eq!(fate(None), Fate::Remark);
+        assert_eq!(fate(at(365 * 24 * HOUR)), Fate::Remark);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_marks_nothing() {
+        let mut random = Random::new(1);
+        let (unneeded, marked) = (
+            pack("a", &[blob(1)], &mut random),
+            pack("b", &[], &mut random),
+        );
+        let plan = |snapshot: i64, mark: i64, options: &PruneOptions| {
+            let at = |seconds| Timestamp::utc(NOW.seconds + seconds, 0);
+            let mut world = World::default();
+            world.listed.insert(unneeded.id, unneeded.expected_bytes());
+            world.listed.insert(marked.id, 100);
+            world.files.push(IndexFile {
+                packs: vec![unneeded.clone()],
+                packs_to_delete: vec![MarkedPack {
+                    id: marked.id,
+                    blobs: Vec::new(),
+                    time: Some(at(mark)),
+                    size_bytes: Some(100),
+                }],
+            });
+            let mut facts = world.facts(Proof::default());
+            facts.newest_snapshot = Some((Id::of(b"snapshot"), at(snapshot)));
+            decide(&facts, options, Phase::Whole, NOW)
+        };
+        let options = PruneOptions::default();
+        let fates = |plan: Result<PrunePlan, RepoError>| plan.unwrap().fates;
+        assert_eq!(fates(plan(-5, -5, &options)), [Fate::Mark, Fate::Wait]);
+        assert_eq!(
+            fates(plan(HOUR, HOUR, &options)),
+            [Fate::Mark, Fate::Remark]
+        );
+        for (snapshot, mark) in [(HOUR + 1, 0), (0, HOUR + 1), (50 * 365 * 24 * HOUR, 0)] {
+            let error = plan(snapshot, mark, &options).map(drop).unwrap_err();
+            assert!(matches!(error, RepoError::ClockBehind { .. }), "{error}");
+        }
+        // A mark that is years ahead is what is wrong.
+        let years = 3 * 365 * 24 * HOUR;
+        assert_eq!(fates(plan(0, years, &options)), [Fate::Mark, Fate::Remark]);
+        let at_once = PruneOptions {
+            instant_delete: true,
+            ..PruneOptions::default()
+        };
+        assert_eq!(
+            fates(plan(years, 0, &at_once)),
+            [Fate::Delete, Fate::Delete]
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::sync::RwLock;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, Snapshot, Tree};
 
+use super::losses::{Losses, LossesOf};
 use super::sure;
 use crate::backend::{FileKind, FileName};
 use crate::index_writer::ensure;
@@ -17,6 +18,9 @@ use crate::{
 
 /// New trees that are kept in memory before they are stored, in bytes.
 const BATCH_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Losses that are planned and not told, before what stands for these snapshots is stored: who gives up in the middle of
+/// many snapshots has those that are done.
+const PLANNED_LOSSES_MAX: u64 = 100_000;
 /// The tag of a repaired snapshot beside the broken one, as restic's.
 const REPAIRED_TAG: &str = "repaired";
 
@@ -79,7 +83,7 @@ pub struct SnapshotPlan {
     /// What is to become of it.
     pub verdict: SnapshotVerdict,
     /// What is lost of it.
-    pub losses: Vec<Loss>,
+    pub losses: Losses,
 }
 
 /// A snapshot that was dealt with.
@@ -136,14 +140,16 @@ impl SnapshotsRepair<'_> {
             cancel: self.cancel,
         };
         let mut planned: Vec<(&Snapshot, SnapshotPlan)> = Vec::new();
-        let mut hidden = None;
+        let (mut hidden, mut losses) = (None, 0u64);
         for (id, snapshot) in snapshots {
             let plan = rewriter.plan(*id, snapshot.tree)?;
             self.refuse_if_empty(*id, &rewriter.lost)?;
             self.refuse_if_early(&rewriter.lost, &mut hidden)?;
             rewriter.lost.clear();
+            losses = losses.saturating_add(plan.losses.count());
             planned.push((snapshot, plan));
-            if rewriter.new_bytes >= BATCH_MAX_BYTES {
+            if rewriter.new_bytes >= BATCH_MAX_BYTES || losses >= PLANNED_LOSSES_MAX {
+                losses = 0;
                 self.store(&mut rewriter, &mut planned, each)?;
             }
         }
@@ -303,7 +309,7 @@ struct Rewriter<'w, 'r> {
     /// Trees below which nothing is lost.
     whole: BlobSet<'w>,
     /// Trees below which something is, with what stands for them and what is lost.
-    changed: HashMap<Id, (Id, Vec<Loss>)>,
+    changed: HashMap<Id, (Id, Losses)>,
     /// New trees that are not stored yet.
     new: Vec<(Id, Vec<u8>)>,
     new_bytes: usize,
@@ -314,7 +320,7 @@ struct Rewriter<'w, 'r> {
     cancel: &'w Cancel,
 }
 
-/// A directory on the way down. Its losses have paths from it on.
+/// A directory on the way down.
 struct Frame {
     tree: Id,
     nodes: std::vec::IntoIter<Node>,
@@ -322,12 +328,12 @@ struct Frame {
     /// The directory's entry whose tree is worked on above this frame.
     waiting: Option<Node>,
     is_changed: bool,
-    losses: Vec<Loss>,
+    losses: LossesOf,
 }
 
 enum Known {
     Whole,
-    Changed(Id, Vec<Loss>),
+    Changed(Id, Losses),
     Open(Box<Frame>),
     Unreadable,
 }
@@ -335,13 +341,7 @@ enum Known {
 impl Rewriter<'_, '_> {
     fn plan(&mut self, id: Id, root: Id) -> Result<SnapshotPlan, RepoError> {
         let (verdict, losses) = match self.tree(root)? {
-            None => (
-                SnapshotVerdict::Nothing,
-                vec![Loss {
-                    path: b"/".to_vec(),
-                    kind: LossKind::Directory,
-                }],
-            ),
+            None => (SnapshotVerdict::Nothing, Losses::of_root()),
             Some((tree, losses)) if tree == root => (SnapshotVerdict::Whole, losses),
             Some((tree, losses)) => (SnapshotVerdict::Changed { tree }, losses),
         };
@@ -367,7 +367,7 @@ impl Rewriter<'_, '_> {
                 out: Vec::new(),
                 waiting: None,
                 is_changed: false,
-                losses: Vec::new(),
+                losses: LossesOf::default(),
             }))),
             Err(error) if error.is_damage() => {
                 self.lost.push((BlobKind::Tree, tree));
@@ -385,9 +385,9 @@ impl Rewriter<'_, '_> {
     }
 
     /// What stands for a tree, and what is lost below it; `None` if it can't be read.
-    fn tree(&mut self, root: Id) -> Result<Option<(Id, Vec<Loss>)>, RepoError> {
+    fn tree(&mut self, root: Id) -> Result<Option<(Id, Losses)>, RepoError> {
         let mut stack = match self.look(root)? {
-            Known::Whole => return Ok(Some((root, Vec::new()))),
+            Known::Whole => return Ok(Some((root, Losses::default()))),
             Known::Changed(new, losses) => return Ok(Some((new, losses))),
             Known::Unreadable => return Ok(None),
             Known::Open(frame) => vec![frame],
@@ -397,7 +397,7 @@ impl Rewriter<'_, '_> {
                 let (new, losses) = self.finish(*frame)?;
                 match stack.last_mut() {
                     None => return Ok(Some((new, losses))),
-                    Some(above) => above.take(new, losses),
+                    Some(above) => above.take(new, |name, all| all.add_below(name, losses)),
                 }
                 continue;
             };
@@ -413,12 +413,12 @@ impl Rewriter<'_, '_> {
             frame.waiting = Some(node);
             match known {
                 Known::Whole => frame.take_whole(),
-                Known::Changed(new, losses) => frame.take(new, losses),
+                Known::Changed(new, losses) => {
+                    frame.take(new, |name, all| all.add_below(name, losses));
+                }
                 Known::Unreadable => {
                     let empty = self.add(&Tree::default())?;
-                    let path = b"/".to_vec();
-                    let kind = LossKind::Directory;
-                    frame.take(empty, vec![Loss { path, kind }]);
+                    frame.take(empty, |name, all| all.add(name, LossKind::Directory));
                 }
                 Known::Open(below) => {
                     stack.push(frame);
@@ -434,8 +434,7 @@ impl Rewriter<'_, '_> {
     /// Puts an entry that is no directory into its new tree, without what is lost of it.
     fn entry(&mut self, frame: &mut Frame, mut node: Node) {
         let lose = |frame: &mut Frame, kind| {
-            let path = [b"/", node.name.as_slice()].concat();
-            frame.losses.push(Loss { path, kind });
+            frame.losses.add(&node.name, kind);
             frame.is_changed = true;
         };
         match &node.kind {
@@ -490,14 +489,15 @@ impl Rewriter<'_, '_> {
     }
 
     /// Closes a directory: its tree stays as it is, or another stands for it.
-    fn finish(&mut self, frame: Frame) -> Result<(Id, Vec<Loss>), RepoError> {
+    fn finish(&mut self, frame: Frame) -> Result<(Id, Losses), RepoError> {
         if !frame.is_changed {
             self.whole.insert(BlobKind::Tree, &frame.tree);
-            return Ok((frame.tree, Vec::new()));
+            return Ok((frame.tree, Losses::default()));
         }
         let new = self.add(&Tree { nodes: frame.out })?;
-        self.changed.insert(frame.tree, (new, frame.losses.clone()));
-        Ok((new, frame.losses))
+        let losses = frame.losses.finish();
+        self.changed.insert(frame.tree, (new, losses.clone()));
+        Ok((new, losses))
     }
 
     /// Takes care that a tree is stored.
@@ -537,19 +537,12 @@ impl Frame {
     }
 
     /// Takes what stands for the tree of the directory that waits.
-    fn take(&mut self, tree: Id, losses: Vec<Loss>) {
+    fn take(&mut self, tree: Id, lose: impl FnOnce(&[u8], &mut LossesOf)) {
         let Some(mut node) = self.waiting.take() else {
             return;
         };
         self.is_changed |= node.subtree != Some(tree);
-        let prefix = [b"/", node.name.as_slice()].concat();
-        self.losses.extend(losses.into_iter().map(|loss| {
-            let rest: &[u8] = if loss.path == b"/" { b"" } else { &loss.path };
-            Loss {
-                path: [&prefix, rest].concat(),
-                kind: loss.kind,
-            }
-        }));
+        lose(&node.name, &mut self.losses);
         node.subtree = Some(tree);
         self.out.push(node);
     }

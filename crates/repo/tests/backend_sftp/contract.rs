@@ -67,6 +67,37 @@ fn a_server_without_extensions_serves_too() {
     assert_eq!(backend.load(FileName::CONFIG, 100).unwrap(), b"config");
 }
 
+/// What lies there under a pack's name, with its size, may be what an earlier loss of power left.
+#[test]
+fn what_a_server_can_not_replace_is_compared() {
+    let denied = "internal-sftp -P posix-rename,fsync,limits,statvfs,fstatvfs";
+    let place = Place::on(Sshd::with_subsystem(denied));
+    let backend = place.repository("repository");
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    // More than is compared at once.
+    let content: Vec<u8> = (0..5_000_000u32).map(|number| number as u8).collect();
+    let name = FileName::new(FileKind::Pack, Id::of(&content));
+    backend.save(name, &[&content]).unwrap();
+    let id = name.id.to_string();
+    let file = place.path("repository/data").join(&id[..2]).join(&id);
+    let mut permissions = fs::metadata(&file).unwrap().permissions();
+    permissions.set_mode(0o600);
+    fs::set_permissions(&file, permissions).unwrap();
+    for at in [0, content.len() / 2, content.len() - 1, content.len()] {
+        let mut garbage = content.clone();
+        match garbage.get_mut(at) {
+            Some(byte) => *byte ^= 1,
+            None => garbage.truncate(at / 3),
+        }
+        fs::write(&file, garbage).unwrap();
+        let (first, second) = content.split_at(1_000_000);
+        backend.save(name, &[first, b"", second]).unwrap();
+        assert!(backend.load(name, u64::MAX).unwrap() == content, "{at}");
+        assert_eq!(files_of_pack(&place.path("repository"), name.id), [&*id]);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
 /// The names in the folder of a pack.
 fn files_of_pack(repository: &Path, id: Id) -> Vec<String> {
     let folder = repository.join("data").join(&id.to_string()[..2]);

@@ -196,14 +196,14 @@ impl RepairSnapshots {
         {
             ui.object(&json!({"message_type": "changed", "old_snapshot_id": id.to_string(), "new_snapshot_id": new.to_string()}));
         }
-        for loss in &done.plan.losses {
-            let (path, why) = (named(&loss.path), reason(loss));
+        done.plan.losses.each(|loss| {
+            let (path, why) = (named(&loss.path), reason(&loss));
             if ui.json {
                 ui.object(&json!({"message_type": "lost", "snapshot_id": id.to_string(), "path": path, "reason": why}));
             } else {
                 ui.say(format_args!("  {path}: {why}"));
             }
-        }
+        });
     }
 }
 

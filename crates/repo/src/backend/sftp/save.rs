@@ -14,6 +14,9 @@ use super::session::{Session, Ticket};
 use crate::backend::layout::Modes;
 use crate::backend::{BackendError, FileKind, FileName, Trouble};
 
+/// What is compared at once of a file that is there already, in bytes.
+const COMPARE_BYTES: usize = 4 << 20;
+
 impl SftpBackend {
     pub(super) fn save_file(
         &self,
@@ -112,12 +115,19 @@ impl SftpBackend {
         if session.extensions().posix_rename || name.kind == FileKind::Config {
             return Err(error);
         }
-        // Such a server does not replace a file; what is there under a hash has the content of this hash.
+        // Such a server does not replace a file. What is there under a hash should have the content of this hash; what a
+        // loss of power left may only have its size.
         let size_bytes = data.iter().map(|piece| piece.len() as u64).sum();
-        match attributes(session.stat(&path)) {
-            Ok(found) if found.size_bytes == Some(size_bytes) => session.remove(temporary).done(),
-            _ => Err(error),
+        let found = match attributes(session.stat(&path)) {
+            Ok(found) if matches!(found.kind(), Type::File | Type::Unknown) => found,
+            Ok(_) | Err(SftpError::Status(_)) => return Err(error),
+            Err(lost) => return Err(lost),
+        };
+        if found.size_bytes == Some(size_bytes) && has_content(session, &path, data)? {
+            return session.remove(temporary).done();
         }
+        session.remove(&path).done()?;
+        session.rename(temporary, &path).done()
     }
 
     /// Makes the name of a file's folder durable, once in the life of this value.
@@ -178,6 +188,21 @@ impl SftpBackend {
         make_folders(session, std::slice::from_ref(&folder), modes.folder)
             .map_err(|(_, error)| self.remote("make", &self.inner(&folder), &error))
     }
+}
+
+/// Whether a file begins with this content.
+fn has_content(session: &Session, path: &Path, data: &[&[u8]]) -> Result<bool, SftpError> {
+    let file = Handle::of(session.open_read(path))?;
+    let mut there = vec![0; COMPARE_BYTES];
+    let mut offset_bytes = 0;
+    for part in data.iter().flat_map(|piece| piece.chunks(COMPARE_BYTES)) {
+        let there = there.get_mut(..part.len()).unwrap_or_default();
+        if file.read(offset_bytes, there)? < part.len() || there != part {
+            return Ok(false);
+        }
+        offset_bytes += part.len() as u64;
+    }
+    Ok(true)
 }
 
 /// Makes folders, all under way at once; one that is there is fine. A failure comes with its folder.
