@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lifeboat_testkit::random::Random;
+use lifeboat_testkit::replay::{Note, seed};
 use lifeboat_testkit::restic::{PASSWORD, tool_path};
 use serde_json::Value;
 
@@ -302,6 +303,35 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "{what}");
         sleep(POLL);
+    }
+}
+
+#[test]
+fn a_prune_of_restic_beside_our_backup_takes_nothing() {
+    let seed = seed();
+    let _seed = Note::seed(seed);
+    let mut random = Random::new(seed);
+    let place = Place::new();
+    let (ours, theirs) = (place.ours(), place.current());
+    for names in ["a", "b"] {
+        // Much to store, and some that only forgotten snapshots hold.
+        let tree = files(&place, names, 16);
+        let words = ["backup", "--pack-size", "4", "--retry-lock", "5m", &tree];
+        let backup = ours.run(words).start();
+        let delay = Duration::from_millis(random.below(400));
+        let _note = Note::new(format!("files {names}, the prune begins {delay:?} later"));
+        sleep(delay);
+        let words = ["forget", "--keep-last", "1", "--prune", "--max-unused", "0"];
+        let prune = theirs
+            .run([&words[..], &["--retry-lock", "5m"]].concat())
+            .start();
+        for child in [backup, prune] {
+            let done = child.wait_with_output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        }
+        assert_sound(&place);
+        assert_restores(&place, &ours, &tree);
+        remove(&place, |number| number % 3 == 0);
     }
 }
 
