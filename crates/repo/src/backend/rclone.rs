@@ -15,6 +15,8 @@ use super::{BackendOptions, Location, OptionError, Trouble};
 use child::Child;
 use settings::Settings;
 
+pub(super) use settings::OPTIONS;
+
 /// What requests are sent to; rclone does not care.
 const URL: &str = "http://localhost/";
 

@@ -20,6 +20,8 @@ const PROGRAM: &str = "rclone.program";
 const ARGUMENTS: &str = "rclone.args";
 const CONNECTIONS: &str = "rclone.connections";
 const TIMEOUT: &str = "rclone.timeout";
+/// All options that there are.
+pub(in crate::backend) const OPTIONS: &[&str] = &[PROGRAM, ARGUMENTS, CONNECTIONS, TIMEOUT];
 
 /// How to run rclone.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(remote: &str, options: &BackendOptions) -> Result<Self, OptionError> {
-        options.only("rclone", &[PROGRAM, ARGUMENTS, CONNECTIONS, TIMEOUT])?;
+        options.only("rclone", OPTIONS)?;
         let error = |name: &str, why: &str| OptionError {
             name: name.to_owned(),
             why: why.to_owned(),
