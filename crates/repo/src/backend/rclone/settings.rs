@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::remote::Veil;
 use crate::backend::rest::CONNECTIONS_MAX;
 use crate::backend::{BackendOptions, OptionError, Secret};
 
@@ -36,6 +37,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// Requests at once.
     pub(super) connections: usize,
+    /// What of the remote nobody may see.
+    pub(super) veil: Veil,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             variables: options.variables.iter().filter_map(of_rclone).collect(),
             timeout,
             connections: options.number(CONNECTIONS, CONNECTIONS_DEFAULT, 1..=CONNECTIONS_MAX)?,
+            veil: Veil::of(remote),
         })
     }
 }
