@@ -1,10 +1,11 @@
 //! The index in memory: for every blob of the repository the packs that hold it, in at most 64 bytes a blob.
 //! It must never say that a blob is there on the word of a pack that is not.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
-use lifeboat_format::{BlobKind, BlobRef, Id, IndexPack};
+use lifeboat_format::{BlobKind, BlobRef, Id, IndexBlob, IndexPack};
 
 /// Entries of one allocation: growing never copies or doubles the whole table.
 const SLAB_ENTRIES: usize = 256;
@@ -164,6 +165,40 @@ impl Index {
     /// Takes a pack that is marked for deletion. Its blobs are found where nothing else holds them, and not counted.
     pub fn insert_marked(&mut self, pack: &IndexPack, present: bool) {
         self.marked.get_or_insert_default().insert(pack, present);
+    }
+
+    /// The packs that are marked for deletion and there, as index files describe them, but for those that others name
+    /// without a mark. Of a mark that tells no blobs nothing is known here.
+    pub(crate) fn marked_packs(&self) -> Vec<IndexPack> {
+        let Some(marked) = &self.marked else {
+            return Vec::new();
+        };
+        let of = |index: &Self| -> HashSet<Id> {
+            let packs = index.packs().filter(|(_, present)| *present);
+            packs.map(|(id, _)| id).collect()
+        };
+        let (there, unmarked) = (of(marked), of(self));
+        let mut packs: BTreeMap<Id, BTreeMap<u32, IndexBlob>> = BTreeMap::new();
+        marked.each(|kind, id, place| {
+            if there.contains(&place.pack) && !unmarked.contains(&place.pack) {
+                let blob = IndexBlob {
+                    id,
+                    kind,
+                    offset_bytes: place.offset_bytes,
+                    length_bytes: place.length_bytes,
+                    raw_length_bytes: place.raw_length_bytes,
+                };
+                let pack = packs.entry(place.pack).or_default();
+                pack.insert(place.offset_bytes, blob);
+            }
+        });
+        packs
+            .into_iter()
+            .map(|(id, blobs)| IndexPack {
+                id,
+                blobs: blobs.into_values().collect(),
+            })
+            .collect()
     }
 
     /// Where a blob lies; of several places the first whose pack is there, and of those one that is not to be deleted.

@@ -34,7 +34,7 @@ use crate::{LockGuard, RepoError, Repository, TreeRoot};
 const UNFINISHED_MIN_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// A prune. Its steps, each with the lock that it needs:
-/// [`look`](Prune::look) and [`repack`](Prune::repack) under a shared one, beside which backups go on; then under an
+/// [`look`](Prune::look), [`prove_removal`](Prune::prove_removal) and [`repack`](Prune::repack) under a shared one, beside which backups go on; then under an
 /// exclusive one [`look_again`](Prune::look_again) and [`remove`](Prune::remove).
 pub struct Prune<'a> {
     /// The repository.
@@ -76,6 +76,15 @@ impl Prune<'_> {
         let facts = self.facts(None)?;
         let plan = plan::decide(&facts, &self.options, plan::Phase::Whole, now)?;
         Ok(Look { facts, plan })
+    }
+
+    /// Tries on a pack of its own whether anything may be removed here: on an append-only place whatever a prune writes
+    /// would only be in the way.
+    ///
+    /// # Errors
+    /// When it may not, or the backend fails. What is left of all refused tries is one tiny pack.
+    pub fn prove_removal(&self, look: &Look, lock: &LockGuard) -> Result<(), RepoError> {
+        self.repository.prove_removal(&look.facts.unindexed, lock)
     }
 
     /// Copies what is used out of packs that are to go. Afterwards it lies in the repository twice.

@@ -1,6 +1,7 @@
 //! Finds directories that no snapshot leads to any more, so that a snapshot can be made of them.
 //! It must never take a tree for one that nothing leads to because the tree above it was not looked at.
 
+mod marked;
 mod unindexed;
 
 use std::collections::HashSet;

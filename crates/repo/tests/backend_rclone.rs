@@ -105,6 +105,22 @@ fn an_unknown_remote_is_named() {
 }
 
 #[test]
+fn what_stands_in_a_remote_is_not_shown() {
+    let rclone = Rclone::new();
+    const SECRET: &str = "Marker-Of-A-Secret-4711";
+    for remote in [
+        format!(":s3,provider=Other,secret_access_key={SECRET},endpoint=127.0.0.1!:bucket"),
+        format!(":nothing,secret=\"{SECRET}\":path"),
+        format!("nowhere,secret={SECRET}:path"),
+        format!(":sftp,secret=\"{SECRET}"),
+    ] {
+        let (_, why) = trouble(&format!("rclone:{remote}"), &rclone.options());
+        assert!(!why.contains(SECRET), "{why}");
+        assert!(why.contains("=***"), "{why}");
+    }
+}
+
+#[test]
 fn a_program_that_is_no_rclone_is_found_out() {
     let rclone = Rclone::new();
     for (program, expected) in [

@@ -15,6 +15,7 @@ use lifeboat_repo::{
     BlobReader, CheckOptions, FindingKind, Identity, Index, Ingest, IngestOptions, KeyCost,
     LockGuard, LockRequest, LockTiming, PackListing, RepoError, Repository, remove_locks,
 };
+use lifeboat_testkit::append_only::AppendOnlyBackend;
 use lifeboat_testkit::crash::CrashPoints;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Operation, Verb};
 use lifeboat_testkit::random::Random;
@@ -164,6 +165,9 @@ fn prune_by(
     };
     let shared = lock(repository, false)?;
     let first = prune.look(first_now)?;
+    if !first.plan.is_empty() {
+        prune.prove_removal(&first, &shared)?;
+    }
     let repacked = prune.repack(&first, &shared)?;
     drop(shared);
     let alone = lock(repository, true)?;
@@ -688,11 +692,14 @@ fn a_place_that_goes_away_is_not_taken_for_damage() {
 fn a_place_that_keeps_everything_stays_valid() {
     for kind in [FileKind::Index, FileKind::Pack] {
         let (base, needed) = eventful();
+        // What was not there before may go, so that the try before the prune tells nothing.
+        let kept: BTreeSet<_> = base.files().into_iter().map(|(name, _)| name).collect();
         let backend = FaultyBackend::new(
             base.fork(),
             FaultPlan::new(move |operation| {
+                let is_kept = operation.name.is_some_and(|name| kept.contains(&name));
                 let refused = operation.verb == Verb::Remove && operation.kind == Some(kind);
-                refused.then_some(Fault::FailBefore)
+                (refused && is_kept).then_some(Fault::FailBefore)
             }),
         );
         let repository = open(backend.clone()).unwrap();
@@ -717,6 +724,35 @@ fn a_place_that_keeps_everything_stays_valid() {
             assert_sound(&repository);
         }
         assert_end(&open(backend.inner().clone()).unwrap(), &needed, 90);
+    }
+}
+
+#[test]
+fn an_append_only_place_is_left_as_it_was_but_for_one_tiny_pack() {
+    let (base, needed) = eventful();
+    let before = without_locks(&base);
+    for removable in [&[][..], &[FileKind::Lock]] {
+        let left = base.fork();
+        let refusing = AppendOnlyBackend::new(left.clone(), removable);
+        for hour in [30, 60, 90] {
+            let repository = open(refusing.clone()).unwrap();
+            let error = prune(&repository, options(), at(hour)).map(drop);
+            assert!(
+                matches!(&error, Err(RepoError::Backend(cause)) if cause.is_refusal()),
+                "{error:?}"
+            );
+            // Without locks of its own, whose holder is this process.
+            remove_locks(&open(left.clone()).unwrap(), true).unwrap();
+            let mut more = without_locks(&left);
+            more.retain(|file| !before.contains(file));
+            assert!(
+                matches!(more.as_slice(), [(name, 0..300)] if name.kind == FileKind::Pack),
+                "{more:?}"
+            );
+            assert!(findings(&repository).len() <= 1);
+        }
+        // Whoever may remove takes it away too.
+        assert_end(&open(left).unwrap(), &needed, 120);
     }
 }
 

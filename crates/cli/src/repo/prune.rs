@@ -225,15 +225,19 @@ pub fn prune(
         return Ok(Exit::Done);
     }
     let mut repacked = Repacked::default();
+    let Some(lock) = &session.lock else {
+        return Err(Failure::new("prune needs a lock"));
+    };
+    if !first.plan.is_empty() {
+        // Before anything is written: what a refused prune wrote would stay.
+        engine.prove_removal(&first, lock).map_err(not_removed)?;
+    }
     if first.plan.reads_packs() {
         reset(&counters);
         let shown = Shown {
             noun: "packs",
             stored: true,
             totals_known: true,
-        };
-        let Some(lock) = &session.lock else {
-            return Err(Failure::new("prune needs a lock to repack"));
         };
         repacked = progress::during(ui, &counters, shown, || engine.repack(&first, lock))?;
         for pack in &repacked.damaged_packs {

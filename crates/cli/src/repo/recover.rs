@@ -25,7 +25,8 @@ const TAG: &str = "recovered";
 /// Make a snapshot of directories that no snapshot leads to any more
 ///
 /// For when a snapshot was forgotten by mistake, or its file was lost. Each such directory, as the top of a forgotten
-/// snapshot, is a directory of the new snapshot, named by its ID. What was pruned can't come back.
+/// snapshot, is a directory of the new snapshot, named by its ID. What a prune has only marked comes back too; what it
+/// has deleted can't.
 ///
 /// Example: lifeboat repo recover --dry-run
 #[derive(Args)]
@@ -47,18 +48,21 @@ impl Recover {
         let unindexed = session
             .repository
             .read_unindexed(&mut index, &report, &session.cancel)?;
-        for (id, why) in &unindexed.unreadable {
+        let marked = session
+            .repository
+            .read_marked(&mut index, &report, &session.cancel)?;
+        for (id, why) in unindexed.unreadable.iter().chain(&marked.unreadable) {
             unread(ui, format!("pack {}", id.short()), why);
         }
         if !unindexed.packs.is_empty() {
             let packs = format::count(unindexed.packs.len() as u64, "pack");
             ui.say(format_args!("{packs} in no index file, searched as well"));
         }
-        if !report.marked_packs.is_empty() {
-            let packs = format::count(report.marked_packs.len() as u64, "pack");
-            ui.event(Event::Note(format!(
-                "{packs} marked to be deleted by a prune are not searched"
-            )));
+        if !marked.packs.is_empty() {
+            let packs = format::count(marked.packs.len() as u64, "pack");
+            ui.say(format_args!(
+                "{packs} marked to be deleted by a prune, searched as well"
+            ));
         }
         let counters = Counters::default();
         let shown = Shown {
@@ -88,12 +92,12 @@ impl Recover {
         }
         let mut saved = None;
         if !self.dry_run && !found.roots.is_empty() {
-            // What the new snapshot leads to must be indexed before it is written.
-            session.repository.index_packs(
-                unindexed.packs,
-                session.lock.as_ref(),
-                &session.cancel,
-            )?;
+            // What the new snapshot leads to must be indexed, without a mark, before it is written.
+            let mut packs = unindexed.packs;
+            packs.extend(marked.packs);
+            session
+                .repository
+                .index_packs(packs, session.lock.as_ref(), &session.cancel)?;
             saved = Some(save(&session, RwLock::new(index), &found.roots)?);
         }
         let roots = format::count(found.roots.len() as u64, "directory");

@@ -92,3 +92,63 @@ fn everything_comes_back_when_snapshots_and_index_are_lost() {
         said.text()
     );
 }
+
+/// Everything of a snapshot, below the directory that it has in a recovered one.
+fn recovered(program: &Program) -> Vec<String> {
+    let all = paths(program, "latest");
+    let root = all.iter().min_by_key(|path| path.len()).unwrap().clone();
+    let below = all.iter().filter_map(|path| path.strip_prefix(&root));
+    let below = below.filter(|path| !path.is_empty());
+    below.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_prune_has_marked_comes_back_and_stays() {
+    let place = Place::new();
+    history(&place, &place.repository());
+    let (ours, reader) = (place.ours(), place.current());
+    let before = paths(&reader, "latest");
+    ours.run(["forget", "latest"]).ok();
+    ours.run(["prune", "--max-unused", "0"]).ok();
+    // Its data is in no pack any more that a program without the marks would find.
+    let dry = ours.run(["recover", "--dry-run"]).ok();
+    assert!(
+        dry.text()
+            .contains("marked to be deleted by a prune, searched as well"),
+        "{}",
+        dry.text()
+    );
+    let done = summary(&ours.run(["recover", "--json"]).ok());
+    assert_eq!(done["roots"], 1, "{done}");
+    assert_eq!(recovered(&reader), before);
+    assert_sound(&place.repository());
+    // Two prunes later, of which the second deletes all that the first found marked.
+    for _ in 0..2 {
+        ours.run(["prune", "--max-unused", "0", "--keep-delete", "0s"])
+            .ok();
+        assert_eq!(recovered(&reader), before);
+        assert_sound(&place.repository());
+    }
+}
+
+#[test]
+fn packs_that_were_marked_without_their_blobs_come_back() {
+    let place = Place::new();
+    history(&place, &place.repository());
+    let (ours, reader) = (place.ours(), place.current());
+    let before = paths(&reader, "latest");
+    for folder in ["snapshots", "index"] {
+        for name in names(&place.repository(), folder) {
+            fs::remove_file(place.repository().join(folder).join(name)).unwrap();
+        }
+    }
+    // A prune in despair: it marks every pack, and knows nothing of what they hold.
+    ours.run(["prune"]).ok();
+    ours.run(["recover"]).ok();
+    for _ in 0..2 {
+        ours.run(["prune", "--keep-delete", "0s"]).ok();
+        assert_sound(&place.repository());
+    }
+    let after = paths(&reader, "latest");
+    assert!(after.len() > before.len(), "{after:?}");
+}

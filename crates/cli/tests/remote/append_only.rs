@@ -60,3 +60,48 @@ fn both_snapshots_exist_when_the_old_one_can_not_be_removed() {
         assert_eq!(both.len(), 2, "no copy more for each try");
     }
 }
+
+#[test]
+fn a_prune_that_may_remove_nothing_leaves_nothing_that_grows() {
+    let (server, peer) = append_only();
+    // Something to prune: a snapshot goes in a way that this server does not have.
+    for name in names(&server, "snapshots") {
+        let file = server.directory("repository").join("snapshots").join(name);
+        fs::remove_file(file).unwrap();
+    }
+    fs::write(peer.path("file"), "other content").unwrap();
+    peer.ok(&["backup", "file"]);
+    let folders = ["index", "snapshots", "locks"];
+    let before = folders.map(|folder| names(&server, folder));
+    let packs = packs(&server);
+    for _ in 0..3 {
+        let said = fails(&peer, &["prune", "--max-unused", "0"]);
+        assert!(
+            said.stderr.starts_with(
+                "error: the repository is append-only for these credentials: cannot remove data/"
+            ),
+            "{}",
+            said.stderr
+        );
+        assert!(
+            said.stderr
+                .contains("hint: the place does not allow to remove files"),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(folders.map(|folder| names(&server, folder)), before);
+        assert_eq!(
+            self::packs(&server),
+            packs + 1,
+            "what was tried to be removed"
+        );
+    }
+    peer.ok(&["check", "--read-data"]);
+}
+
+fn packs(server: &RestServer) -> usize {
+    let folders = names(server, "data").into_iter();
+    folders
+        .map(|folder| names(server, &format!("data/{folder}")).len())
+        .sum()
+}

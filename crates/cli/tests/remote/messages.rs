@@ -67,7 +67,7 @@ fn buckets() {
     let garage = Garage::start();
     let location = garage.location("repository");
     let endpoint = garage.endpoint();
-    let look = |why: &str| format!("error: cannot look for config in {location}: {why}");
+    let look = |why: &str| format!("error: cannot read config in {location}: {why}");
     says(
         &location,
         keys(garage.key_id(), MISTYPED),
@@ -181,7 +181,7 @@ fn machines_behind_ssh() {
     let sshd = Sshd::start();
     let place = tempfile::tempdir().unwrap();
     let location = sshd.location(&place.path().join("repository"));
-    let look = format!("error: cannot look at config in {location}: ");
+    let look = format!("error: cannot read config in {location}: ");
     says(
         &location,
         sshd.options(),
@@ -257,7 +257,7 @@ fn machines_behind_ssh() {
 fn remotes_of_rclone() {
     let rclone = Rclone::new();
     let location = rclone.repository("repository");
-    let look = format!("error: cannot look at config in {location}: ");
+    let look = format!("error: cannot read config in {location}: ");
     says(
         &location,
         with(&rclone.options(), &[("rclone.program", "no-such-rclone")]),
@@ -367,7 +367,7 @@ fn what_was_mistyped() {
         ] {
             let hint = "hint: check the host and port in the location, the network, the firewall and a proxy if one is set; what was stored stays valid";
             let parts = [
-                "note: cannot look ",
+                "note: cannot ",
                 "giving up at",
                 "error: gave up after",
                 hint,

@@ -292,7 +292,7 @@ impl fmt::Display for Location {
                     None => write!(f, "sftp:{user}{host}:{path}"),
                 }
             }
-            Self::Rclone(remote) => write!(f, "rclone:{remote}"),
+            Self::Rclone(remote) => write!(f, "rclone:{}", super::rclone::shown(remote)),
         }
     }
 }
@@ -345,6 +345,10 @@ mod tests {
             ("sftp://host/repo", "sftp:host:repo"),
             ("sftp:[fe80::1]:repo", "sftp:fe80::1:repo"),
             ("rclone:b2:bucket/path", "rclone:b2:bucket/path"),
+            (
+                "rclone::s3,access_key_id=id,secret_access_key=secret:bucket",
+                "rclone::s3,access_key_id=***,secret_access_key=***:bucket",
+            ),
         ] {
             assert_eq!(shown(text), as_shown, "{text}");
         }

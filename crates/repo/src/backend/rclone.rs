@@ -2,6 +2,7 @@
 //! It must never leave a child behind, nor wait for one that has ended.
 
 mod child;
+mod remote;
 mod settings;
 mod tail;
 
@@ -14,6 +15,9 @@ use super::rest::RestBackend;
 use super::{BackendOptions, Location, OptionError, Trouble};
 use child::Child;
 use settings::Settings;
+
+pub(super) use remote::shown;
+pub(super) use settings::OPTIONS;
 
 /// What requests are sent to; rclone does not care.
 const URL: &str = "http://localhost/";

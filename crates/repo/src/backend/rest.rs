@@ -19,7 +19,7 @@ use listing::{Listed, Listing};
 use server::{Server, VERSION_1, VERSION_2, drain};
 use settings::Settings;
 
-pub(super) use settings::CONNECTIONS_MAX;
+pub(super) use settings::{CONNECTIONS_MAX, OPTIONS};
 
 /// How often a listing is asked for that fails while its folder is there: rest-server answers 404 when a file goes
 /// away, or gets its final name, between its two looks.

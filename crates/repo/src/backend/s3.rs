@@ -24,6 +24,8 @@ use client::{Ask, Client};
 use failure::Failure;
 use settings::Settings;
 
+pub(super) use settings::OPTIONS;
+
 /// A bucket, or a path in one.
 pub(super) struct S3Backend {
     client: Client,

@@ -34,6 +34,8 @@ use self::session::Session;
 use super::layout::{Layout, Modes};
 use super::{Backend, BackendError, BackendOptions, FileKind, FileName, OptionError};
 
+pub(super) use command::OPTIONS;
+
 /// A repository in a directory that is reached by SFTP.
 pub struct SftpBackend {
     link: Link,

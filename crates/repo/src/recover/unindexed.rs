@@ -1,5 +1,5 @@
 //! Packs that no index file names: what an interrupted run left, or what a lost index file knew.
-//! It must never index a pack whose header was not decrypted, nor one that a prune has marked to be deleted.
+//! It must never index a pack whose header was not decrypted.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,10 @@ use lifeboat_format::{Id, IndexBlob, IndexPack};
 use crate::index_writer::IndexWriter;
 use crate::{Index, IndexReport, LockGuard, RepoError, Repository, chain};
 
-/// Packs that no index file names.
+/// Packs that nobody could find until now.
 #[derive(Debug, Default)]
 pub struct Unindexed {
-    /// Those that say themselves what they hold.
+    /// Those of which it is known what they hold.
     pub packs: Vec<IndexPack>,
     /// Those that can't be read, each with the reason.
     pub unreadable: Vec<(Id, String)>,
@@ -37,24 +37,12 @@ impl Repository {
         let mut found = Unindexed::default();
         for (id, size_bytes) in listed {
             cancel.check()?;
-            let entries = match self.pack_header(*id, *size_bytes) {
-                Ok(entries) => entries,
-                Err(error) if error.is_damage() => {
-                    found.unreadable.push((*id, chain(&error)));
+            let pack = match header_of(self, *id, *size_bytes)? {
+                Ok(pack) => pack,
+                Err(why) => {
+                    found.unreadable.push((*id, why));
                     continue;
                 }
-                Err(error) => return Err(error),
-            };
-            let blobs = entries.into_iter().map(|(kind, id, place)| IndexBlob {
-                id,
-                kind,
-                offset_bytes: place.offset_bytes,
-                length_bytes: place.length_bytes,
-                raw_length_bytes: place.raw_length_bytes,
-            });
-            let pack = IndexPack {
-                id: *id,
-                blobs: blobs.collect(),
             };
             index.insert(&pack, true);
             found.packs.push(pack);
@@ -62,7 +50,7 @@ impl Repository {
         Ok(found)
     }
 
-    /// Writes index files for packs that have none.
+    /// Writes index files for packs that have none, or that are marked in those that they have.
     ///
     /// # Errors
     /// When they can't be written, or somebody wishes to stop.
@@ -79,4 +67,26 @@ impl Repository {
         writer.finish()?;
         Ok(())
     }
+}
+
+/// A pack as its header describes it, or why that can't be read.
+pub(super) fn header_of(
+    repository: &Repository,
+    id: Id,
+    size_bytes: u64,
+) -> Result<Result<IndexPack, String>, RepoError> {
+    let entries = match repository.pack_header(id, size_bytes) {
+        Ok(entries) => entries,
+        Err(error) if error.is_damage() => return Ok(Err(chain(&error))),
+        Err(error) => return Err(error),
+    };
+    let blobs = entries.into_iter().map(|(kind, id, place)| IndexBlob {
+        id,
+        kind,
+        offset_bytes: place.offset_bytes,
+        length_bytes: place.length_bytes,
+        raw_length_bytes: place.raw_length_bytes,
+    });
+    let blobs = blobs.collect();
+    Ok(Ok(IndexPack { id, blobs }))
 }

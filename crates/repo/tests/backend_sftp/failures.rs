@@ -268,7 +268,7 @@ fn options_that_do_not_exist_are_named_before_anything_is_contacted() {
     let error = open(&location, &options).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "sftp.user: there is no such option; there are sftp.command, sftp.args, sftp.connections"
+        "sftp.user: there is no such option; known are sftp.command, sftp.args, sftp.connections"
     );
 }
 

@@ -91,7 +91,7 @@ impl Child {
         })?;
         let pipes = process.stdin.take().zip(process.stdout.take());
         let stderr = process.stderr.take();
-        let tail = Tail::default();
+        let tail = Tail::behind(settings.veil.clone());
         let child = Self {
             process: Mutex::new(process),
             tail: tail.clone(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::remote::Veil;
 use crate::backend::rest::CONNECTIONS_MAX;
 use crate::backend::{BackendOptions, OptionError, Secret};
 
@@ -20,6 +21,8 @@ const PROGRAM: &str = "rclone.program";
 const ARGUMENTS: &str = "rclone.args";
 const CONNECTIONS: &str = "rclone.connections";
 const TIMEOUT: &str = "rclone.timeout";
+/// All options that there are.
+pub(in crate::backend) const OPTIONS: &[&str] = &[PROGRAM, ARGUMENTS, CONNECTIONS, TIMEOUT];
 
 /// How to run rclone.
 #[derive(Clone, Debug)]
@@ -34,11 +37,13 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// Requests at once.
     pub(super) connections: usize,
+    /// What of the remote nobody may see.
+    pub(super) veil: Veil,
 }
 
 impl Settings {
     pub(super) fn read(remote: &str, options: &BackendOptions) -> Result<Self, OptionError> {
-        options.only("rclone", &[PROGRAM, ARGUMENTS, CONNECTIONS, TIMEOUT])?;
+        options.only("rclone", OPTIONS)?;
         let error = |name: &str, why: &str| OptionError {
             name: name.to_owned(),
             why: why.to_owned(),
@@ -77,6 +82,7 @@ impl Settings {
             variables: options.variables.iter().filter_map(of_rclone).collect(),
             timeout,
             connections: options.number(CONNECTIONS, CONNECTIONS_DEFAULT, 1..=CONNECTIONS_MAX)?,
+            veil: Veil::of(remote),
         })
     }
 }

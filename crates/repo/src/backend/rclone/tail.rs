@@ -1,15 +1,19 @@
 //! The last lines that a program wrote to its standard error, for the message when it fails.
-//! It must never keep more than a few lines, nor let the program wait for a reader.
+//! It must never keep more than a few lines, show what stands in the remote, nor let the program wait for a reader.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::remote::Veil;
+
 /// Lines that are kept.
 const LINES_MAX: usize = 6;
+/// How much of a line is read at once: what is to be hidden in it must not lie across an end.
+const READ_MAX_BYTES: u64 = 64 * 1024;
 /// How much of a line is kept.
-const LINE_MAX_BYTES: u64 = 300;
+const LINE_MAX_CHARS: usize = 300;
 
 /// The last lines of a program.
 #[derive(Clone, Default)]
@@ -17,6 +21,7 @@ pub(super) struct Tail(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
+    veil: Veil,
     lines: Mutex<Lines>,
     has_ended: Condvar,
 }
@@ -28,19 +33,29 @@ struct Lines {
 }
 
 impl Tail {
+    /// The last lines of a program that may say what nobody may see.
+    pub(super) fn behind(veil: Veil) -> Self {
+        let shared = Shared {
+            veil,
+            ..Shared::default()
+        };
+        Self(Arc::new(shared))
+    }
+
     /// Reads until the end, and keeps the last lines.
     pub(super) fn read(&self, from: impl Read) {
         let mut from = BufReader::new(from);
         loop {
             let mut line = Vec::new();
             let read = (&mut from)
-                .take(LINE_MAX_BYTES)
+                .take(READ_MAX_BYTES)
                 .read_until(b'\n', &mut line);
             if !read.is_ok_and(|count| count > 0) {
                 break;
             }
-            let line = String::from_utf8_lossy(&line);
-            self.push(without_time(line.trim()));
+            let line = self.0.veil.over(&String::from_utf8_lossy(&line));
+            let kept = without_time(line.trim()).chars().take(LINE_MAX_CHARS);
+            self.push(kept.collect());
         }
         self.lock().is_complete = true;
         self.0.has_ended.notify_all();
@@ -62,7 +77,7 @@ impl Tail {
         }
     }
 
-    fn push(&self, line: &str) {
+    fn push(&self, line: String) {
         if line.is_empty() {
             return;
         }
@@ -70,7 +85,7 @@ impl Tail {
         if lines.last.len() >= LINES_MAX {
             lines.last.pop_front();
         }
-        lines.last.push_back(line.to_owned());
+        lines.last.push_back(line);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {

@@ -12,6 +12,8 @@ const CONNECTIONS_DEFAULT: usize = 10;
 pub(in crate::backend) const CONNECTIONS_MAX: usize = 64;
 
 const CONNECTIONS: &str = "rest.connections";
+/// All options that there are.
+pub(in crate::backend) const OPTIONS: &[&str] = &[CONNECTIONS];
 const USERNAME: &str = "RESTIC_REST_USERNAME";
 const PASSWORD: &str = "RESTIC_REST_PASSWORD";
 
@@ -39,7 +41,7 @@ impl Settings {
                 why: "it is no REST server".into(),
             });
         };
-        options.only("rest", &[CONNECTIONS])?;
+        options.only("rest", OPTIONS)?;
         let connections = options.number(CONNECTIONS, CONNECTIONS_DEFAULT, 1..=CONNECTIONS_MAX)?;
         Ok(Self {
             url: url.clone(),

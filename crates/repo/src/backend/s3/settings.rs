@@ -7,10 +7,8 @@ use crate::backend::{BackendOptions, FileKind, OptionError};
 const CONNECTIONS_DEFAULT: usize = 10;
 /// Most requests at once.
 const CONNECTIONS_MAX: usize = 64;
-/// What all options begin with.
-const PREFIX: &str = "s3.";
 /// All options that there are.
-const KNOWN: [&str; 8] = [
+pub(in crate::backend) const OPTIONS: &[&str] = &[
     "s3.bucket-lookup",
     "s3.connections",
     "s3.list-objects-v1",
@@ -48,19 +46,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(options: &BackendOptions) -> Result<Self, OptionError> {
-        let ours = options
-            .settings
-            .keys()
-            .filter(|name| name.starts_with(PREFIX));
-        if let Some(unknown) = ours
-            .into_iter()
-            .find(|name| !KNOWN.contains(&name.as_str()))
-        {
-            return Err(wrong(
-                unknown,
-                format!("there is no such option; known are {}", KNOWN.join(", ")),
-            ));
-        }
+        options.only("s3", OPTIONS)?;
         let text = |name: &str| {
             let found = options.setting(name).filter(|text| !text.is_empty());
             found.map(str::to_owned)

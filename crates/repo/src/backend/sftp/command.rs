@@ -8,7 +8,8 @@ use crate::backend::{BackendOptions, OptionError};
 const COMMAND: &str = "sftp.command";
 const ARGUMENTS: &str = "sftp.args";
 const CONNECTIONS: &str = "sftp.connections";
-const KNOWN: [&str; 3] = [COMMAND, ARGUMENTS, CONNECTIONS];
+/// All options that there are.
+pub(in crate::backend) const OPTIONS: &[&str] = &[COMMAND, ARGUMENTS, CONNECTIONS];
 /// As restic.
 const CONNECTIONS_DEFAULT: usize = 5;
 const CONNECTIONS_MAX: usize = 64;
@@ -43,7 +44,7 @@ impl SftpCommand {
         options: &BackendOptions,
         may_ask: bool,
     ) -> Result<Self, OptionError> {
-        refuse_unknown(options)?;
+        options.only("sftp", OPTIONS)?;
         let connections = options.number(CONNECTIONS, CONNECTIONS_DEFAULT, 1..=CONNECTIONS_MAX)?;
         let given = words(options, ARGUMENTS)?;
         if let Some(command) = words(options, COMMAND)? {
@@ -122,20 +123,6 @@ fn connect_max(stall: Duration) -> Duration {
     stall.clamp(Duration::from_secs(1), CONNECT_MAX)
 }
 
-fn refuse_unknown(options: &BackendOptions) -> Result<(), OptionError> {
-    let unknown = options
-        .settings
-        .keys()
-        .find(|name| name.starts_with("sftp.") && !KNOWN.contains(&name.as_str()));
-    match unknown {
-        None => Ok(()),
-        Some(name) => Err(OptionError {
-            name: name.clone(),
-            why: format!("there is no such option; there are {}", KNOWN.join(", ")),
-        }),
-    }
-}
-
 /// The words of an option, split as a shell does.
 fn words(options: &BackendOptions, name: &str) -> Result<Option<Vec<String>>, OptionError> {
     let Some(text) = options.setting(name) else {
@@ -201,7 +188,7 @@ mod tests {
         for (settings, why) in [
             (
                 vec![("sftp.arg", "-v")],
-                "sftp.arg: there is no such option; there are sftp.command, sftp.args, sftp.connections",
+                "sftp.arg: there is no such option; known are sftp.command, sftp.args, sftp.connections",
             ),
             (
                 vec![("sftp.args", "-v"), ("sftp.command", "ssh")],
