@@ -128,7 +128,7 @@ impl Repository {
         let mut plan = PacksPlan::default();
         for (id, _) in std::mem::take(&mut snapshots.damaged) {
             // Once more: what such a snapshot needs would not be looked for.
-            match self.snapshot(id) {
+            match sure(|| self.snapshot(id)) {
                 Ok(snapshot) => snapshots.all.push((id, snapshot)),
                 // Forgotten meanwhile.
                 Err(error) if error.is_missing() => {}
