@@ -3,10 +3,10 @@
 
 use clap::{Args, ValueEnum};
 use lifeboat_format::{BlobKind, Id};
-use lifeboat_protect::subfolder;
 use lifeboat_repo::backend::{FileKind, FileName};
 use lifeboat_repo::{BlobReader, PackListing, RepoError};
 
+use super::near_path::subfolder;
 use super::out::Out;
 use super::pretty_json::pretty_json;
 use super::select::{self, Filter};

@@ -7,10 +7,10 @@ use clap::Args;
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_plan::{Pair, merge};
-use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing};
 use serde_json::{Value, json};
 
+use super::near_path::subfolder;
 use super::node_view::{named, shown, text};
 use super::out::Out;
 use super::select;

@@ -10,9 +10,10 @@ use clap::{Args, ValueEnum};
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_plan::{check_node_name, clean_path};
-use lifeboat_protect::subfolder;
+use lifeboat_protect::ProtectError;
 use lifeboat_repo::{BlobReader, PackListing, RepoError};
 
+use super::near_path::{hint, subfolder};
 use super::node_view::named;
 use super::out::Out;
 use super::select::{self, FilterArgs};
@@ -123,10 +124,16 @@ fn find(reader: &BlobReader<'_>, root: Id, path: &[u8]) -> Result<Place, Failure
     }) else {
         return Ok(Place::Dir(root));
     };
-    let tree = reader.tree(subfolder(reader, root, above)?)?;
+    let found = lifeboat_protect::subfolder(reader, root, above);
+    let tree = found.map_err(|error| match error {
+        ProtectError::NotInSnapshot(_) => {
+            Failure::from(error).hint(hint(reader, root, path, false))
+        }
+        other => other.into(),
+    })?;
+    let tree = reader.tree(tree)?;
     let node = tree.find(name).ok_or_else(|| {
-        Failure::new("it is not in the snapshot")
-            .hint("`lifeboat repo ls SNAPSHOT` lists everything that is in it")
+        Failure::new("it is not in the snapshot").hint(hint(reader, root, path, false))
     })?;
     match (&node.kind, node.subtree) {
         (NodeKind::File, _) => Ok(Place::File(Box::new(node.clone()))),

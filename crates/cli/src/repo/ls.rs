@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use clap::{Args, ValueEnum};
 use lifeboat_format::{Id, Node, Snapshot};
 use lifeboat_plan::clean_path;
-use lifeboat_protect::subfolder;
 use lifeboat_repo::{BlobReader, PackListing};
 use serde_json::Value;
 
 use super::ls_ncdu::Ncdu;
+use super::near_path::subfolder;
 use super::node_view::{self, LongForm, named};
 use super::out::Out;
 use super::select::{self, FilterArgs};

@@ -18,6 +18,7 @@ mod ls;
 mod ls_ncdu;
 mod migrate;
 mod mount;
+mod near_path;
 mod node_view;
 mod out;
 mod posix_acl;

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use clap::Args;
 use lifeboat_flow::{Counters, EntryPath};
-use lifeboat_protect::{Overwrite, RestoreOptions, RestoreOutcome, Selected, subfolder};
+use lifeboat_protect::{Overwrite, RestoreOptions, RestoreOutcome, Selected};
 use lifeboat_repo::{BlobReader, PackListing};
 use lifeboat_state::{TargetOptions, VolumeTarget};
 use serde_json::json;
 
 use super::backup::patterns;
+use super::near_path::subfolder;
 use super::select::{self, FilterArgs};
 use super::session::{Locking, Session};
 use crate::args::{Global, OverwriteArg};

@@ -141,3 +141,29 @@ fn targets_that_can_not_be_written() {
     }
     world.compare("targets");
 }
+
+#[test]
+fn paths_that_are_not_in_a_snapshot() {
+    let world = World::with_snapshot();
+    for (what, arguments) in [
+        (
+            "a path on this machine",
+            &["dump", "latest", "/home/me/src/b/c.txt"][..],
+        ),
+        ("without its beginning", &["dump", "latest", "/b/c.txt"]),
+        ("other letters", &["dump", "latest", "/SRC/B/c.TXT"]),
+        ("only its name", &["dump", "latest:/src", "c.txt"]),
+        ("nothing like it", &["dump", "latest", "/nowhere/at/all"]),
+        ("below a file", &["dump", "latest", "/src/a.txt/b"]),
+        ("a directory", &["restore", "latest:/B", "--target", "out"]),
+        ("a file", &["restore", "latest:/a.txt", "--target", "out"]),
+        (
+            "nothing like it",
+            &["restore", "latest:/nowhere", "--target", "out"],
+        ),
+    ] {
+        assert_eq!(world.tell(what, arguments).code, 1);
+    }
+    assert!(!world.path("out").exists());
+    world.compare("not_in_a_snapshot");
+}
