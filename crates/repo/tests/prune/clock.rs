@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use lifeboat_repo::backend::MemoryBackend;
-use lifeboat_repo::{Index, PackListing, Repository};
+use lifeboat_repo::prune::{Look, Removed};
+use lifeboat_repo::{Index, PackListing, RepoError, Repository};
 use lifeboat_testkit::replay::Note;
 
 use crate::world::*;
@@ -22,11 +23,15 @@ fn marked_at(hour: i64) -> (Arc<Repository>, Index, u64) {
     (repository, known, removed.marked)
 }
 
+fn is_behind(pruned: Result<(Look, Removed), RepoError>) -> bool {
+    matches!(pruned, Err(RepoError::ClockBehind { .. }))
+}
+
 #[test]
-fn marks_of_a_clock_that_is_ahead_begin_anew_and_those_of_one_that_is_behind_wait_less() {
+fn marks_of_a_clock_that_is_a_little_wrong_wait_about_as_long() {
     // Hours by which the other clock is ahead, and when by ours the packs go: 23 hours after the mark, or after the first
     // prune that finds the mark in the future.
-    for (ahead, goes_at) in [(40, 24), (2, 24), (1, 24), (0, 23), (-2, 21), (-22, 1)] {
+    for (ahead, goes_at) in [(2, 24), (1, 24), (0, 23), (-2, 21)] {
         let _note = Note::new(format!("a clock that is {ahead} hours ahead"));
         let (repository, _, marked) = marked_at(ahead);
         for hour in [1, goes_at - 1, goes_at] {
@@ -34,18 +39,34 @@ fn marks_of_a_clock_that_is_ahead_begin_anew_and_those_of_one_that_is_behind_wai
             let expected = if hour < goes_at { 0 } else { marked };
             assert_eq!(removed.deleted, expected, "at hour {hour}");
             assert_sound(&repository);
-            if removed.deleted > 0 {
-                break;
-            }
         }
     }
 }
 
 #[test]
-fn a_mark_that_a_clock_made_due_takes_nothing_that_is_needed_by_then() {
-    // Nothing in the repository says that the clock was behind, so its marks are due at once: beside a writer without locks
-    // they protect no more than `--instant-delete`. What has its snapshot by then is kept all the same.
-    for ahead in [-40, -23, -1, 0, 1, 40] {
+fn clocks_that_contradict_each_other_are_named_and_take_nothing() {
+    // Of a clock that is ahead: whose is wrong, nobody knows.
+    let (repository, _, marked) = marked_at(40);
+    for hour in [1, 23, 38] {
+        assert!(is_behind(prune(&repository, options(), at(hour))), "{hour}");
+        assert_sound(&repository);
+    }
+    for (hour, deleted) in [(39, 0), (61, 0), (62, marked)] {
+        let (_, removed) = prune(&repository, options(), at(hour)).unwrap();
+        assert_eq!(removed.deleted, deleted, "at hour {hour}");
+        assert_sound(&repository);
+    }
+    // By a clock that is behind the newest snapshot.
+    let (repository, _, _) = marked_at(0);
+    for hour in [-3, -40, -400_000] {
+        assert!(is_behind(prune(&repository, options(), at(hour))), "{hour}");
+        assert_sound(&repository);
+    }
+}
+
+#[test]
+fn a_mark_takes_nothing_that_is_needed_by_then() {
+    for ahead in [-2, -1, 0, 1] {
         let _note = Note::new(format!("a clock that is {ahead} hours ahead"));
         let (repository, known, _) = marked_at(ahead);
         write(&repository, known, &blobs(100..110)).unwrap();
@@ -61,8 +82,13 @@ fn a_clock_that_is_set_while_a_prune_runs_decides_by_its_last_time() {
     for (times, is_due) in [([30, 3], false), ([3, 30], true), ([30, -30], false)] {
         let _note = Note::new(format!("set from hour {} to {}", times[0], times[1]));
         let (repository, _, marked) = marked_at(0);
-        let (_, removed) = prune_by(&repository, options(), times.map(at)).unwrap();
-        assert_eq!(removed.deleted, if is_due { marked } else { 0 });
+        let pruned = prune_by(&repository, options(), times.map(at));
+        if times[1] < 0 {
+            assert!(is_behind(pruned));
+        } else {
+            let (_, removed) = pruned.unwrap();
+            assert_eq!(removed.deleted, if is_due { marked } else { 0 });
+        }
         assert_sound(&repository);
         assert_end(&repository, &blobs(0..10), 31);
     }
