@@ -14,6 +14,7 @@ use fuser::{Config, MountOption, SessionACL};
 use lifeboat_flow::{Cancel, EventSink};
 use lifeboat_plan::{SnapshotFacts, TemplateError};
 use lifeboat_repo::{RepoError, Repository};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use kernel::Kernel;
 use view::View;
@@ -110,9 +111,24 @@ pub fn mount(
     let done = if session.guard.is_finished() {
         session.join()
     } else {
-        session.umount_and_join()
+        // Somebody else may have unmounted it at the same moment.
+        session.umount_and_join().or_else(|cause| {
+            if is_mounted(&place) {
+                Err(cause)
+            } else {
+                Ok(())
+            }
+        })
     };
     done.map_err(|cause| MountError::Unmount { place, cause })
+}
+
+/// Whether something is mounted at a place, as far as anybody can tell: a mount that nobody serves can't be looked at.
+fn is_mounted(place: &Path) -> bool {
+    let looked = rustix::fs::statx(CWD, place, AtFlags::empty(), StatxFlags::empty());
+    looked.map_or(true, |found| {
+        found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    })
 }
 
 /// What `mount` and `df` show in front: the location, which has no secrets, without the comma that ends an option.

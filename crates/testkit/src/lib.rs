@@ -12,6 +12,7 @@ pub mod fixtures;
 pub mod garage;
 pub mod gather;
 pub mod parsers;
+pub mod program;
 pub mod proxy;
 pub mod random;
 pub mod rclone;

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lifeboat_testkit::compare::Comparison;
+use lifeboat_testkit::program::copy_program;
 use lifeboat_testkit::restic::PASSWORD;
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ impl Nobody {
     fn new() -> Self {
         let place = Place::empty();
         let binary = place.path("lifeboat");
-        fs::copy(env!("CARGO_BIN_EXE_lifeboat"), &binary).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_lifeboat").as_ref(), &binary);
         let home = place.path("home");
         fs::create_dir(&home).unwrap();
         for (path, mode) in [(place.path(""), 0o755), (binary, 0o755), (home, 0o777)] {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use lifeboat_flow::{Event, EventSink};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{Identity, KeyCost, Repository};
+use lifeboat_testkit::program::copy_program;
 use tempfile::TempDir;
 
 /// The password of every repository here. No output may hold it.
@@ -259,7 +260,7 @@ impl World {
         // The build's directory may be out of reach for others.
         let program = self.path("lifeboat");
         if !program.exists() {
-            std::fs::copy(env!("CARGO_BIN_EXE_lifeboat"), &program).unwrap();
+            copy_program(env!("CARGO_BIN_EXE_lifeboat").as_ref(), &program);
         }
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
