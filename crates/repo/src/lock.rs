@@ -142,6 +142,39 @@ impl LockGuard {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<Self, RepoError> {
+        Self::take_beside(None, repository, who, request, events, cancel)
+    }
+
+    /// Takes an exclusive lock while this shared one is held, which is not in its way.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn upgrade(
+        &self,
+        who: &Identity,
+        request: LockRequest,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<Self, RepoError> {
+        let repository = &self.shared.repository;
+        Self::take_beside(Some(self), repository, who, request, events, cancel)
+    }
+
+    /// The lock files of this lock that may be there.
+    fn files(&self) -> Vec<Id> {
+        let held = self.shared.held();
+        let earlier = held.replaced.iter().chain(&held.left);
+        earlier.copied().chain([held.id]).collect()
+    }
+
+    fn take_beside(
+        beside: Option<&Self>,
+        repository: &Arc<Repository>,
+        who: &Identity,
+        request: LockRequest,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<Self, RepoError> {
         let lock = Lock {
             time: now(),
             exclusive: request.exclusive,
@@ -156,13 +189,14 @@ impl LockGuard {
         let mut wait = request.timing.retry_first;
         let mut told = false;
         let early = request.early && !request.exclusive && request.retry_for.is_zero();
+        let request = LockRequest { early, ..request };
         let mut watched = Vec::new();
         let (id, refreshed, began) = loop {
             match acquire(
+                beside,
                 repository,
                 &lock,
                 request,
-                early,
                 &mut watched,
                 events,
                 cancel,
@@ -526,26 +560,29 @@ fn remove_quietly(repository: &Repository, id: Id) {
 /// more. The look after the write is needed all the same, because what is read next would otherwise be what somebody
 /// removes who has let go of the lock before the last look.
 fn acquire(
+    beside: Option<&LockGuard>,
     repository: &Repository,
     lock: &Lock,
     request: LockRequest,
-    early: bool,
     watched: &mut Vec<Id>,
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<(Id, Timestamp, Instant), RepoError> {
-    let mut found = others(repository, lock, &[])?;
+    let own = || beside.map(LockGuard::files).unwrap_or_default();
+    let mut found = others(repository, lock, &own())?;
     if watch(&found, request, watched, events, cancel)? {
-        found = others(repository, lock, &[])?;
+        found = others(repository, lock, &own())?;
     }
     tell_of_stale(&judge(found, watched)?, events);
     let began = Instant::now();
     let (id, time) = write(repository, lock)?;
     // Who writes before looking needs no time between the two where every look shows every write.
-    if !early && repository.backend().listing_delay() != ListingDelay::None {
+    if !request.early && repository.backend().listing_delay() != ListingDelay::None {
         std::thread::sleep(request.timing.settle);
     }
-    check_others(repository, lock, &[id], watched)
+    let mut own = own();
+    own.push(id);
+    check_others(repository, lock, &own, watched)
         .inspect_err(|_| remove_quietly(repository, id))?;
     Ok((id, time, began))
 }

@@ -297,3 +297,45 @@ fn a_pack_of_this_run_that_vanished_is_noticed() {
         "{error:?}"
     );
 }
+
+#[test]
+fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
+    let memory = memory();
+    let repository = open(memory.clone());
+    let who = Identity::of_this_process();
+    let alone = LockRequest {
+        exclusive: true,
+        retry_for: Duration::ZERO,
+        timing: QUICK,
+        early: false,
+        reads: false,
+    };
+    let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Silent, &Cancel::new());
+    let shared = take(&repository, QUICK, false);
+    let exclusive = upgrade(&shared).unwrap();
+    assert_eq!(repository.ids(FileKind::Lock).unwrap().len(), 2);
+    let other = open(memory.clone());
+    let refused = LockGuard::take(
+        &other,
+        &who,
+        LockRequest {
+            exclusive: false,
+            ..alone
+        },
+        &Silent,
+        &Cancel::new(),
+    );
+    assert!(matches!(refused.map(drop), Err(RepoError::Locked { .. })));
+    drop(shared);
+    exclusive.ensure().unwrap();
+    drop(exclusive);
+
+    let (ours, theirs) = (take(&repository, QUICK, false), take(&other, QUICK, false));
+    let refused = upgrade(&ours).map(drop);
+    assert!(
+        matches!(refused, Err(RepoError::Locked { .. })),
+        "{refused:?}"
+    );
+    drop(theirs);
+    upgrade(&ours).unwrap();
+}

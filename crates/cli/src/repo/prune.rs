@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
-use lifeboat_flow::Counters;
+use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{CompressionMode, Id, Timestamp};
 use lifeboat_plan::parse_size;
 use lifeboat_repo::prune::{
@@ -28,6 +28,8 @@ use crate::progress::{self, Shown, workers};
 use crate::ui::Ui;
 
 const MIB: usize = 1024 * 1024;
+/// Up to so many bytes are repacked while the repository is locked for this prune alone: that takes moments.
+const REPACK_ALONE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Remove what no snapshot needs
 ///
@@ -224,36 +226,37 @@ pub fn prune(
         }
         return Ok(Exit::Done);
     }
-    let mut repacked = Repacked::default();
-    let Some(lock) = &session.lock else {
+    let Some(shared) = session.lock.take() else {
         return Err(Failure::new("prune needs a lock"));
     };
-    if !first.plan.is_empty() {
-        // Before anything is written: what a refused prune wrote would stay.
-        engine.prove_removal(&first, lock).map_err(not_removed)?;
-    }
-    if first.plan.reads_packs() {
-        reset(&counters);
-        let shown = Shown {
-            noun: "packs",
-            stored: true,
-            totals_known: true,
-        };
-        repacked = progress::during(ui, &counters, shown, || engine.repack(&first, lock))?;
-        for pack in &repacked.damaged_packs {
-            ui.warn(format_args!(
-                "pack {pack} holds damaged blobs; what can't be read stays where it is"
-            ));
-        }
+    let is_short =
+        !first.plan.is_empty() && first.plan.stats.repack.bytes <= REPACK_ALONE_MAX_BYTES;
+    let (repacked, alone) = std::thread::scope(|scope| {
+        // A lock takes its time, and this work does not need it yet. One that is not to be had now is asked for again.
+        let alone = is_short.then(|| scope.spawn(|| upgrade(&shared, ui, &cancel)));
+        let repacked = repack(&engine, &first, &shared, &counters, ui);
+        let alone = alone.and_then(|alone| alone.join().ok()?.ok());
+        (repacked, alone)
+    });
+    let repacked = repacked?;
+    for pack in &repacked.damaged_packs {
+        ui.warn(format_args!(
+            "pack {pack} holds damaged blobs; what can't be read stays where it is"
+        ));
     }
     let damaged = repacked.damaged_packs.len() as u64;
     let stored = repacked.stored;
     let mut removed = Removed::default();
     let mut last = first;
     if !last.plan.is_empty() {
-        // A shared lock of our own would be in our way.
-        session.lock = None;
-        let lock = exclusive(&session, global, ui, &last.plan.stats)?;
+        let (lock, shared) = match alone {
+            Some(lock) => (lock, Some(shared)),
+            None => {
+                // Whoever waits for us to let go, as we wait for them, should not wait for ever.
+                drop(shared);
+                (exclusive(&session, global, ui, &last.plan.stats)?, None)
+            }
+        };
         reset(&counters);
         last = progress::during(ui, &counters, looking, || {
             engine.look_again(&last, repacked, lifeboat_repo::now())
@@ -267,6 +270,7 @@ pub fn prune(
         };
         // Neither touches what the other does.
         let (gone, unfinished) = std::thread::scope(|scope| {
+            scope.spawn(|| drop(shared));
             let unfinished = scope.spawn(|| engine.remove_unfinished());
             let gone = progress::during(ui, &counters, shown, || engine.remove(&last, &lock));
             (gone, unfinished.join())
@@ -334,6 +338,46 @@ fn reset(counters: &Counters) {
     ] {
         counter.store(0, Ordering::Relaxed);
     }
+}
+
+/// What is done while backups go on: what is needed is copied out of packs that go.
+fn repack(
+    engine: &Engine<'_>,
+    look: &Look,
+    lock: &LockGuard,
+    counters: &Counters,
+    ui: &Ui,
+) -> Result<Repacked, Failure> {
+    if !look.plan.is_empty() {
+        // Before anything is written: what a refused prune wrote would stay.
+        engine.prove_removal(look, lock).map_err(not_removed)?;
+    }
+    if !look.plan.reads_packs() {
+        return Ok(Repacked::default());
+    }
+    reset(counters);
+    let shown = Shown {
+        noun: "packs",
+        stored: true,
+        totals_known: true,
+    };
+    Ok(progress::during(ui, counters, shown, || {
+        engine.repack(look, lock)
+    })?)
+}
+
+/// The lock for the last step, at once or not at all.
+fn upgrade(shared: &LockGuard, ui: &Ui, cancel: &Cancel) -> Result<LockGuard, RepoError> {
+    let request = LockRequest {
+        exclusive: true,
+        retry_for: Duration::ZERO,
+        timing: LockTiming::default(),
+        early: false,
+        reads: false,
+    };
+    let lock = shared.upgrade(&Identity::of_this_process(), request, ui, cancel)?;
+    lock.tell(ui.notes());
+    Ok(lock)
 }
 
 /// The lock for the last step. Without it nothing is removed, and that must not look like success.

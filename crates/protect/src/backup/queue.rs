@@ -22,6 +22,8 @@ pub(super) enum Job {
     Dir(Arc<Frame>),
 }
 
+/// What waits: files and directories in the order of the tree, the next one last. Workers that list several directories
+/// at once must not mix their files: what lies together belongs into the same packs.
 #[derive(Default)]
 struct Jobs {
     blobs: Vec<BlobJob>,
@@ -29,6 +31,15 @@ struct Jobs {
     dirs: Vec<Arc<Frame>>,
     reading: usize,
     stopped: bool,
+}
+
+impl Jobs {
+    /// Whether the next directory comes before all files: then they are those of a later one.
+    fn is_dir_first(&self) -> bool {
+        let (dir, file) = (self.dirs.last(), self.files.last());
+        dir.zip(file)
+            .is_some_and(|(dir, (of, ..))| dir.path < of.path)
+    }
 }
 
 /// The jobs.
@@ -63,6 +74,7 @@ impl Queue {
                 return Some(Job::Blob(blob));
             }
             if jobs.reading < self.readers
+                && !jobs.is_dir_first()
                 && let Some((frame, slot, is_new)) = jobs.files.pop()
             {
                 jobs.reading += 1;
@@ -96,12 +108,14 @@ impl Queue {
             return;
         }
         let mut jobs = self.jobs();
-        jobs.dirs.extend(dirs.into_iter().rev());
-        jobs.files.extend(
-            files
-                .into_iter()
-                .rev()
-                .map(|(slot, is_new)| (frame.clone(), slot, is_new)),
+        // Directories and files of a frame are all before or all behind those of another.
+        let at = jobs.dirs.partition_point(|dir| dir.path > frame.path);
+        jobs.dirs.splice(at..at, dirs.into_iter().rev());
+        let at = jobs.files.partition_point(|(of, ..)| of.path > frame.path);
+        let files = files.into_iter().rev();
+        jobs.files.splice(
+            at..at,
+            files.map(|(slot, is_new)| (frame.clone(), slot, is_new)),
         );
         drop(jobs);
         self.changed.notify_all();
