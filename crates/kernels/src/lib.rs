@@ -1,10 +1,12 @@
 //! The two hot loops of a backup, Rabin chunk boundaries and SHA-256, behind one safe interface.
 //! It must never give another boundary or hash than the scalar definition, whatever the processor can do.
 
+mod kernel;
 mod rabin;
 
 use sha2::{Digest, Sha256};
 
+pub use kernel::{Kernel, Unavailable};
 pub use rabin::{RabinTable, WINDOW_BYTES};
 
 /// The SHA-256 of these bytes (FIPS 180-4).
