@@ -5,6 +5,17 @@
 //! polynomial of degree 53 (M. O. Rabin, "Fingerprinting by Random Polynomials", 1981). Before the window's first
 //! byte restic's chunker puts a one byte in, so that a window of zeros does not have a fingerprint of zero.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod planes;
+
+use crate::Kernel;
+use planes::LinearMaps;
+
 /// Bytes that a fingerprint depends on.
 pub const WINDOW_BYTES: usize = 64;
 
@@ -13,6 +24,12 @@ const LANES: usize = 4;
 
 /// Positions below which splitting into lanes does not pay: each lane warms up over a window.
 const LANES_MIN_POSITIONS: usize = 16 * WINDOW_BYTES * LANES;
+
+/// Positions that are searched before the next are looked at.
+const BLOCK_POSITIONS: usize = 128 * 1024;
+
+/// Positions below which many streams do not pay.
+const MANY_MIN_POSITIONS: usize = 16 * 1024;
 
 /// The tables of one polynomial.
 #[derive(Clone)]
@@ -23,6 +40,8 @@ pub struct RabinTable {
     reduce: Box<[u64; 256]>,
     /// Bits to shift so that the top byte of the fingerprint comes out.
     shift: u32,
+    /// The same tables for many streams, if they can be made.
+    maps: Option<LinearMaps>,
 }
 
 impl RabinTable {
@@ -51,6 +70,7 @@ impl RabinTable {
                 | u64::try_from(top & u128::from(u64::MAX)).unwrap_or(0);
         }
         Some(Self {
+            maps: LinearMaps::new(degree, &out, &reduce),
             out,
             reduce,
             shift: degree - 8,
@@ -82,22 +102,22 @@ impl RabinTable {
     /// chunk whose start lies at least a window before `from`: all of it comes from `data`.
     #[must_use]
     pub fn find(&self, data: &[u8], from: usize, mask: u64) -> Option<usize> {
+        self.find_by(Kernel::current(), data, from, mask)
+    }
+
+    /// The same by a kernel, which must be available.
+    fn find_by(&self, kernel: Kernel, data: &[u8], from: usize, mask: u64) -> Option<usize> {
         if from < WINDOW_BYTES || from > data.len() {
             return None;
         }
-        let positions = data.len() - from + 1;
-        if positions < LANES_MIN_POSITIONS {
-            return self.find_one_lane(data, from, data.len(), mask);
-        }
-        // Blocks keep the work after a hit in an early lane small.
-        const BLOCK_POSITIONS: usize = 256 * 1024;
+        // Blocks keep the work after a hit in an early stream small.
         let mut start = from;
         while start <= data.len() {
             let end = (start + BLOCK_POSITIONS - 1).min(data.len());
-            let found = if end - start + 1 < LANES_MIN_POSITIONS {
-                self.find_one_lane(data, start, end, mask)
-            } else {
-                self.find_lanes(data, start, end, mask)
+            let found = match self.many(kernel, data, start, end, mask) {
+                (Some(found), _) => Some(found),
+                (None, searched) if searched == end => None,
+                (None, searched) => self.few(data, searched + 1, end, mask),
             };
             if found.is_some() {
                 return found;
@@ -105,6 +125,42 @@ impl RabinTable {
             start = end + 1;
         }
         None
+    }
+
+    /// Positions `from..=to` by many streams: the first candidate, and up to where was searched.
+    fn many(
+        &self,
+        kernel: Kernel,
+        data: &[u8],
+        from: usize,
+        to: usize,
+        mask: u64,
+    ) -> (Option<usize>, usize) {
+        let is_ready = from > WINDOW_BYTES && to - from >= MANY_MIN_POSITIONS && mask >> 21 == 0;
+        let Some(maps) = self.maps.as_ref().filter(|_| is_ready) else {
+            return (None, from - 1);
+        };
+        // SAFETY: a kernel is only chosen where the processor has its instructions; the positions were looked at above
+        // and by the caller.
+        #[expect(unsafe_code, reason = "vector instructions")]
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { avx2::search(maps, data, from, to, mask) },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { avx512::search(maps, data, from, to, mask) },
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => unsafe { neon::search(maps, data, from, to, mask) },
+            _ => (None, from - 1),
+        }
+    }
+
+    /// Positions `from..=to` without vector instructions.
+    fn few(&self, data: &[u8], from: usize, to: usize, mask: u64) -> Option<usize> {
+        if to - from + 1 < LANES_MIN_POSITIONS {
+            self.find_one_lane(data, from, to, mask)
+        } else {
+            self.find_lanes(data, from, to, mask)
+        }
     }
 
     /// The fingerprint of the window that ends at `position`.
@@ -232,30 +288,105 @@ mod tests {
         (from..=data.len()).find(|p| table.fingerprint(&data[p - WINDOW_BYTES..*p]) & mask == 0)
     }
 
+    fn kernels() -> impl Iterator<Item = Kernel> {
+        Kernel::ALL
+            .into_iter()
+            .filter(|kernel| kernel.is_available())
+    }
+
+    /// Every candidate from a position on, by one kernel and by the definition.
+    fn compare(table: &RabinTable, data: &[u8], from: usize, bits: u32, hits_max: usize) {
+        let mask = (1 << bits) - 1;
+        for kernel in kernels() {
+            let mut from = from;
+            for _ in 0..hits_max {
+                if from > data.len() {
+                    break;
+                }
+                let found = table.find_by(kernel, data, from, mask);
+                let plain = table.find_one_lane(data, from, data.len(), mask);
+                assert_eq!(
+                    found,
+                    plain,
+                    "{} in {} bytes, {bits} bits, from {from}",
+                    kernel.name(),
+                    data.len()
+                );
+                let Some(hit) = found else {
+                    break;
+                };
+                from = hit + 1;
+            }
+        }
+    }
+
     #[test]
-    fn lanes_find_what_the_definition_finds() {
+    fn all_kernels_find_what_the_definition_finds() {
         let table = RabinTable::new(POLYNOMIAL).unwrap();
         for (len, seed) in [
             (70, 1),
             (5_000, 2),
+            (16_500, 6),
             (100_000, 3),
             (600_001, 4),
             (1_000_000, 5),
         ] {
             let data = noise(len, seed);
             for bits in [6, 12, 16, 20] {
-                let mask = (1 << bits) - 1;
-                let mut from = WINDOW_BYTES;
-                let mut rounds = 0;
-                while let Some(hit) = table.find(&data, from, mask) {
-                    let plain = table.find_one_lane(&data, from, data.len(), mask);
-                    assert_eq!(Some(hit), plain, "len {len} bits {bits} from {from}");
-                    from = hit + 1;
-                    rounds += 1;
-                    if rounds > 300 || from > data.len() {
-                        break;
-                    }
-                }
+                compare(&table, &data, WINDOW_BYTES, bits, 60);
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_search_begins_and_ends_does_not_matter() {
+        let table = RabinTable::new(POLYNOMIAL).unwrap();
+        let data = noise(200_000, 11);
+        for cut in [0, 1, 7, 31, 32, 33, 63, 64, 65, 127] {
+            let len = 20_000 + 997 * cut;
+            compare(&table, &data[cut..cut + len], WINDOW_BYTES + cut, 14, 10);
+        }
+    }
+
+    #[test]
+    fn any_polynomial_will_do() {
+        for seed in 1..20u64 {
+            let degree = [53, 53, 53, 40, 63][seed as usize % 5];
+            let drawn = noise(8, seed * 77);
+            let low = u64::from_le_bytes(drawn.try_into().unwrap()) & ((1 << degree) - 1);
+            // Whether it is irreducible makes no difference to the arithmetic.
+            let table = RabinTable::new(1 << degree | low | 1).unwrap();
+            compare(&table, &noise(150_000, seed), WINDOW_BYTES, 15, 8);
+        }
+    }
+
+    #[test]
+    fn repeated_input_is_no_exception() {
+        let table = RabinTable::new(POLYNOMIAL).unwrap();
+        for period in [1, 2, 63, 64, 65, 4096, 5000] {
+            let piece = noise(period, period as u64);
+            let data: Vec<u8> = piece.iter().copied().cycle().take(140_000).collect();
+            for bits in [9, 20] {
+                compare(&table, &data, WINDOW_BYTES + 1, bits, 5);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_position_is_searched() {
+        let table = RabinTable::new(POLYNOMIAL).unwrap();
+        let data = noise(3_000_000, 21);
+        let mask = (1 << 18) - 1;
+        let hit = table
+            .find_one_lane(&data, 1_000_000, data.len(), mask)
+            .unwrap();
+        for kernel in kernels() {
+            for before in [200_000, 40_000, 17_000, 1, 0] {
+                let from = (hit - before).max(1_000_000);
+                let found = table.find_by(kernel, &data[..hit], from, mask);
+                assert_eq!(found, Some(hit), "{} from {from}", kernel.name());
+                let found = table.find_by(kernel, &data[..hit - 1], from.min(hit - 1), mask);
+                assert_eq!(found, None, "{} from {from}", kernel.name());
             }
         }
     }
