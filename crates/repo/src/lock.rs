@@ -155,6 +155,8 @@ impl LockGuard {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<Self, RepoError> {
+        // Its own second look would take the other one for somebody else's.
+        self.ensure()?;
         let repository = &self.shared.repository;
         Self::take_beside(Some(self), repository, who, request, events, cancel)
     }

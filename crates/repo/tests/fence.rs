@@ -311,8 +311,14 @@ fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
         reads: false,
     };
     let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Silent, &Cancel::new());
-    let shared = take(&repository, QUICK, false);
+    let slow = LockTiming {
+        settle: Duration::from_millis(100),
+        ..QUICK
+    };
+    let shared = take(&repository, slow, true);
     let exclusive = upgrade(&shared).unwrap();
+    std::thread::sleep(slow.settle * 2);
+    shared.ensure().unwrap();
     assert_eq!(repository.ids(FileKind::Lock).unwrap().len(), 2);
     let other = open(memory.clone());
     let refused = LockGuard::take(
