@@ -1,6 +1,7 @@
 //! The jobs of a backup: chunks before files before directories, so that little is open at a time.
 //! It must never make a worker wait for a job that only itself could finish.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +39,17 @@ impl Jobs {
     fn is_dir_first(&self) -> bool {
         let (dir, file) = (self.dirs.last(), self.files.last());
         dir.zip(file)
-            .is_some_and(|(dir, (of, ..))| dir.path < of.path)
+            .is_some_and(|(dir, (of, ..))| order(dir, of).is_lt())
     }
+}
+
+/// Which directory comes first in the tree: names are compared one by one, so that what lies below a directory comes
+/// before its next neighbour, whatever their names begin with.
+fn order(one: &Frame, other: &Frame) -> Ordering {
+    // No name holds a zero byte.
+    let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    let (one, other) = (one.path.0.iter().map(key), other.path.0.iter().map(key));
+    one.cmp(other)
 }
 
 /// The jobs.
@@ -108,10 +118,11 @@ impl Queue {
             return;
         }
         let mut jobs = self.jobs();
-        // Directories and files of a frame are all before or all behind those of another.
-        let at = jobs.dirs.partition_point(|dir| dir.path > frame.path);
+        let at = jobs.dirs.partition_point(|dir| order(dir, frame).is_gt());
         jobs.dirs.splice(at..at, dirs.into_iter().rev());
-        let at = jobs.files.partition_point(|(of, ..)| of.path > frame.path);
+        let at = jobs
+            .files
+            .partition_point(|(of, ..)| order(of, frame).is_gt());
         let files = files.into_iter().rev();
         jobs.files.splice(
             at..at,
@@ -153,5 +164,60 @@ impl Queue {
     /// Whether the work has ended.
     pub(super) fn is_stopped(&self) -> bool {
         self.jobs().stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_format::Tree;
+
+    use super::*;
+
+    /// A directory that holds directories with these names.
+    fn holding(frame: &Arc<Frame>, names: &[&str]) -> Vec<Arc<Frame>> {
+        let nodes: Vec<String> = names
+            .iter()
+            .map(|name| format!(r#"{{"name":"{name}","type":"dir"}}"#))
+            .collect();
+        let json = format!(r#"{{"nodes":[{}]}}"#, nodes.join(","));
+        let tree = Tree::from_json(json.as_bytes()).unwrap();
+        frame.fill(tree.nodes.into_iter().map(Some).collect(), names.len());
+        let slots = 0..names.len();
+        slots.map(|slot| Frame::below(frame, slot, None)).collect()
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_the_tree_whoever_lists_first() {
+        let (queue, cancel) = (Queue::new(100), Cancel::new());
+        let root = Arc::new(Frame::root(None));
+        // A dash comes before the slash.
+        let dirs = holding(&root, &["a", "a-b", "c"]);
+        queue.push_all(&root, dirs, vec![]);
+        let next = || match queue.next(&cancel).unwrap() {
+            Job::Dir(frame) => (frame, None),
+            Job::File(frame, slot, _) => (frame, Some(slot)),
+            Job::Blob(_) => panic!("nobody offered a chunk"),
+        };
+        let (first, second) = (next().0, next().0);
+        assert_eq!((&*first.path.0, &*second.path.0), (&b"a"[..], &b"a-b"[..]));
+        // The second worker is the faster one.
+        queue.push_all(&second, vec![], vec![(0, true), (1, true)]);
+        let below = holding(&first, &["x"]);
+        queue.push_all(&first, below, vec![(1, true)]);
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            let (frame, slot) = next();
+            let path = String::from_utf8(frame.path.0.clone()).unwrap();
+            order.push((path, slot));
+        }
+        let expected = [
+            ("a", Some(1)),
+            ("a/x", None),
+            ("a-b", Some(0)),
+            ("a-b", Some(1)),
+            ("c", None),
+        ];
+        let expected = expected.map(|(path, slot)| (path.to_owned(), slot));
+        assert_eq!(order, expected);
     }
 }
