@@ -1,4 +1,4 @@
-//! The same work on many things at once, until one fails.
+//! Work at once: the same on many things, until one fails, or two different things.
 //! It must never begin another piece when one has failed or somebody wishes to stop.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,19 @@ pub(crate) fn at_once<T: Sync>(
         None => Ok(items.len()),
         Some(error) => Err(error),
     }
+}
+
+/// Does two different things at once.
+pub fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join();
+        (
+            one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            other,
+        )
+    })
 }
 
 #[cfg(test)]

@@ -88,8 +88,6 @@ struct Held {
     left: Vec<Id>,
     lost: Option<String>,
     settled: Settled,
-    /// When the lock file was first written, at the latest.
-    written: Instant,
 }
 
 /// What the second look showed.
@@ -144,7 +142,7 @@ impl LockGuard {
         Self::take_beside(None, repository, who, request, events, cancel)
     }
 
-    /// Takes an exclusive lock while this shared one is held, which is not in its way.
+    /// Takes an exclusive lock while this shared one is held, which is not in its way. Locks that only look stale are.
     ///
     /// # Errors
     /// As [`take`](Self::take).
@@ -235,7 +233,6 @@ impl LockGuard {
                 ListingDelay::Unknown if early => Settled::Not,
                 _ => Settled::Alone,
             },
-            written: Instant::now(),
         };
         let shared = Arc::new(Shared {
             repository: repository.clone(),
@@ -248,8 +245,8 @@ impl LockGuard {
             wake: Default::default(),
             events: OnceLock::new(),
         });
-        let fence: Weak<Shared> = Arc::downgrade(&shared);
-        repository.backend().fence(fence);
+        let fence: Weak<dyn Fence> = Arc::<Shared>::downgrade(&shared);
+        repository.backend().fence(Some(fence));
         let refresher = std::thread::spawn({
             let shared = shared.clone();
             move || shared.keep()
@@ -279,12 +276,6 @@ impl LockGuard {
     #[must_use]
     pub fn id(&self) -> Id {
         self.shared.held().id
-    }
-}
-
-impl Fence for LockGuard {
-    fn closed(&self) -> Option<String> {
-        self.shared.closed()
     }
 }
 
@@ -320,10 +311,8 @@ impl Shared {
             .max(Duration::from_millis(1));
         if matches!(self.held().settled, Settled::Not) {
             let mut outcome = Outcome(self, None);
-            let written = self.held().written;
-            let left = self.timing.settle.saturating_sub(written.elapsed());
             let own = self.held().id;
-            outcome.1 = Some(match self.wait(left) {
+            outcome.1 = Some(match self.wait(self.timing.settle) {
                 true => self.check_others(&[own]),
                 // Nobody asks any more.
                 false => Ok(()),
@@ -464,15 +453,24 @@ impl Shared {
         let held = self.held();
         let is_open = |held: &mut Held| matches!(held.settled, Settled::Not);
         let waited = self.looked.wait_while(held, is_open);
-        let mut held = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Settled::Failed(_) = held.settled
-            && let Settled::Failed(error) = std::mem::replace(&mut held.settled, Settled::Alone)
-        {
-            // Who asks next is told the same in other words.
-            held.lost = Some(chain(&error));
-            return Err(error);
-        }
+        let held = waited.unwrap_or_else(PoisonError::into_inner);
         let location = || self.repository.backend().location();
+        // Whoever asks is told the same, however often.
+        match &held.settled {
+            Settled::Not | Settled::Alone => {}
+            Settled::Failed(RepoError::Locked { holder, exclusive }) => {
+                return Err(RepoError::Locked {
+                    holder: holder.clone(),
+                    exclusive: *exclusive,
+                });
+            }
+            Settled::Failed(error) => {
+                return Err(RepoError::LockLost {
+                    location: location(),
+                    why: chain(error),
+                });
+            }
+        }
         if let Some(why) = &held.lost {
             return Err(RepoError::LockLost {
                 location: location(),

@@ -2,7 +2,7 @@
 //! It must never take a failed listing for proof that something is there or gone.
 
 use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock, Weak};
+use std::sync::{PoisonError, RwLock};
 
 use lifeboat_format::{Id, Snapshot};
 
@@ -75,7 +75,7 @@ impl Repository {
         let id = self.save_snapshot(snapshot)?;
         if let Err(lost) = lock.ensure() {
             // Its own file, of which nobody was told, may go without a lock. If it stays, `check` says whether it is whole.
-            self.backend().fence(Weak::<LockGuard>::new());
+            self.backend().fence(None);
             let _ = self.remove_snapshot(id);
             return Err(lost);
         }

@@ -14,10 +14,10 @@ mod interrupted;
 
 use interrupted::interrupted_init;
 
-use crate::RepoError;
 use crate::backend::{Backend, BackendError, FileKind, FileName};
 use crate::clock::now;
 use crate::random;
+use crate::{RepoError, both};
 
 /// Longest config, key, lock or snapshot file that is read, in bytes.
 const SMALL_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -205,15 +205,10 @@ impl Repository {
     ) -> Result<Self, RepoError> {
         let location = backend.location();
         // A key alone makes no repository: what is missing should be named before a password is tried.
-        let (sealed_config, ids) = std::thread::scope(|scope| {
-            let config = scope.spawn(|| backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES));
-            let ids = ids(backend.as_ref(), FileKind::Key);
-            let config = config.join();
-            (
-                config.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                ids,
-            )
-        });
+        let (sealed_config, ids) = both(
+            || backend.load(FileName::CONFIG, SMALL_FILE_MAX_BYTES),
+            || ids(backend.as_ref(), FileKind::Key),
+        );
         let sealed_config = match sealed_config {
             Err(error) if error.is_missing() => {
                 return Err(BackendError::NoRepository {

@@ -194,10 +194,7 @@ impl<'a> Access<'a> {
     /// A new password, typed twice.
     pub fn new_password(&self, prompt: &str) -> Result<String, Failure> {
         let password = self.password_asked(prompt)?;
-        let typed = self.password_file.is_none()
-            && self.password_command.is_none()
-            && std::env::var_os(self.words.password_variable).is_none();
-        if typed {
+        if self.asks_for_password() {
             typed_again(&password)?;
         }
         Ok(password)

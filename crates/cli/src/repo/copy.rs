@@ -7,7 +7,7 @@ use std::sync::RwLock;
 use clap::Args;
 use lifeboat_flow::{Counters, Event, EventSink, Problem};
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_repo::{Copier, CopyOptions, CopyPlan, PackListing};
+use lifeboat_repo::{Copier, CopyOptions, CopyPlan, PackListing, both};
 use serde_json::json;
 
 use super::access::FromArgs;
@@ -151,19 +151,6 @@ impl Copy {
         );
         Ok((from.map_err(of_source)?, to?))
     }
-}
-
-/// Does two things at once.
-fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
-    std::thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let one = one.join();
-        (
-            one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            other,
-        )
-    })
 }
 
 /// The repository that a command reads from.

@@ -15,7 +15,7 @@ use lifeboat_repo::prune::{
 };
 use lifeboat_repo::{
     Identity, IngestOptions, LockGuard, LockRequest, LockTiming, PACK_SIZE_DEFAULT_BYTES,
-    PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, RepoError,
+    PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, RepoError, both,
 };
 use serde_json::{Value, json};
 
@@ -231,13 +231,12 @@ pub fn prune(
     };
     let is_short =
         !first.plan.is_empty() && first.plan.stats.repack.bytes <= REPACK_ALONE_MAX_BYTES;
-    let (repacked, alone) = std::thread::scope(|scope| {
-        // A lock takes its time, and this work does not need it yet. One that is not to be had now is asked for again.
-        let alone = is_short.then(|| scope.spawn(|| upgrade(&shared, ui, &cancel)));
-        let repacked = repack(&engine, &first, &shared, &counters, ui);
-        let alone = alone.and_then(|alone| alone.join().ok()?.ok());
-        (repacked, alone)
-    });
+    // A lock takes its time, and this work does not need it yet. One that is not to be had now is asked for again.
+    let (alone, repacked) = both(
+        || is_short.then(|| upgrade(&shared, ui, &cancel)),
+        || repack(&engine, &first, &shared, &counters, ui),
+    );
+    let alone = alone.and_then(Result::ok);
     let repacked = repacked?;
     for pack in &repacked.damaged_packs {
         ui.warn(format_args!(
@@ -269,18 +268,16 @@ pub fn prune(
             totals_known: true,
         };
         // Neither touches what the other does.
-        let (gone, unfinished) = std::thread::scope(|scope| {
-            scope.spawn(|| drop(shared));
-            let unfinished = scope.spawn(|| engine.remove_unfinished());
-            let gone = progress::during(ui, &counters, shown, || engine.remove(&last, &lock));
-            (gone, unfinished.join())
-        });
+        let (unfinished, gone) = both(
+            || {
+                drop(shared);
+                engine.remove_unfinished()
+            },
+            || progress::during(ui, &counters, shown, || engine.remove(&last, &lock)),
+        );
         drop(lock);
         removed = gone.map_err(not_removed)?;
-        tidy(
-            unfinished.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            ui,
-        );
+        tidy(unfinished, ui);
     } else {
         tidy(engine.remove_unfinished(), ui);
     }

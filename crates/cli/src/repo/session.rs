@@ -10,7 +10,7 @@ use lifeboat_plan::parse_go_duration;
 use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Location};
 use lifeboat_repo::{
     Identity, Index, IndexReport, LockGuard, LockRequest, LockTiming, PackListing, RepoError,
-    Repository, Snapshots,
+    Repository, Snapshots, both,
 };
 use tempfile::TempDir;
 
@@ -101,15 +101,12 @@ impl Session {
     ) -> Result<(Snapshots, Index, IndexReport), Failure> {
         // Snapshots before the index: what a snapshot names was indexed before it was written.
         let ids = self.repository.ids(FileKind::Snapshot)?;
-        let (snapshots, index) = std::thread::scope(|scope| {
-            let snapshots =
-                scope.spawn(|| self.tell_damage(ui, self.repository.snapshots_of(&ids)));
-            let index = self.index(ui, listing);
-            (snapshots.join(), index)
-        });
-        let snapshots = snapshots.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (snapshots, index) = both(
+            || self.tell_damage(ui, self.repository.snapshots_of(&ids)),
+            || self.index(ui, listing),
+        );
         let (index, report) = index?;
-        Ok((snapshots, index, report))
+        Ok((snapshots?, index, report))
     }
 
     /// The index; what is wrong with it is told.

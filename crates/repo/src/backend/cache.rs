@@ -190,7 +190,7 @@ impl Backend for CachedBackend {
         self.inner.listing_delay()
     }
 
-    fn fence(&self, fence: Weak<dyn Fence>) {
+    fn fence(&self, fence: Option<Weak<dyn Fence>>) {
         self.inner.fence(fence);
     }
 

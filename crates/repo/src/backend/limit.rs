@@ -104,7 +104,7 @@ impl Backend for LimitedBackend {
         self.inner.listing_delay()
     }
 
-    fn fence(&self, fence: Weak<dyn Fence>) {
+    fn fence(&self, fence: Option<Weak<dyn Fence>>) {
         self.inner.fence(fence);
     }
 

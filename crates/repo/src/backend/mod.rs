@@ -138,8 +138,8 @@ pub trait Backend: Send + Sync {
     }
 
     /// Nothing is to be written or removed any more, but locks, when this says so: it is asked before each try, however
-    /// long after the call.
-    fn fence(&self, fence: Weak<dyn Fence>) {
+    /// long after the call. `None` takes an earlier one away.
+    fn fence(&self, fence: Option<Weak<dyn Fence>>) {
         let _ = fence;
     }
 

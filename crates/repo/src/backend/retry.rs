@@ -286,8 +286,8 @@ impl Backend for RetryingBackend {
         self.inner.listing_delay()
     }
 
-    fn fence(&self, fence: Weak<dyn Fence>) {
-        self.shared().fence = Some(fence);
+    fn fence(&self, fence: Option<Weak<dyn Fence>>) {
+        self.shared().fence = fence;
     }
 
     fn connections(&self) -> usize {

@@ -17,7 +17,7 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).listing_delay()
     }
 
-    fn fence(&self, fence: Weak<dyn Fence>) {
+    fn fence(&self, fence: Option<Weak<dyn Fence>>) {
         (**self).fence(fence);
     }
 

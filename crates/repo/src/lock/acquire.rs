@@ -29,7 +29,8 @@ pub(super) fn acquire(
 ) -> Result<(Id, Timestamp, Instant), RepoError> {
     let own = || beside.map(LockGuard::files).unwrap_or_default();
     let mut found = others(repository, lock, &own())?;
-    if watch(&found, request, watched, events, cancel)? {
+    // An upgrade is had at once or not at all.
+    if beside.is_none() && watch(&found, request, watched, events, cancel)? {
         found = others(repository, lock, &own())?;
     }
     tell_of_stale(&judge(found, watched)?, events);
