@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::sound::is_sound;
+
 /// A set of instructions that loops were written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,14 +67,24 @@ impl Kernel {
         }
     }
 
-    /// The kernel in use: the best that this processor can run, unless another was chosen.
+    /// This one where this processor can run it, and else the scalar one.
+    pub(crate) fn or_scalar(self) -> Self {
+        match self.is_available() {
+            true => self,
+            false => Self::Scalar,
+        }
+    }
+
+    /// The kernel in use: the best that this processor can run, unless another was chosen. One that does not give what
+    /// the definition gives is passed over.
     #[must_use]
     pub fn current() -> Self {
         let chosen = CHOSEN.load(Ordering::Relaxed);
         if let Some(kernel) = Self::ALL.into_iter().find(|kernel| *kernel as u8 == chosen) {
             return kernel;
         }
-        let best = Self::ALL.into_iter().find(|kernel| kernel.is_available());
+        let is_fit = |kernel: &Self| kernel.is_available() && is_sound(*kernel);
+        let best = Self::ALL.into_iter().find(is_fit);
         let best = best.unwrap_or(Self::Scalar);
         CHOSEN.store(best as u8, Ordering::Relaxed);
         best
@@ -81,9 +93,9 @@ impl Kernel {
     /// Makes this the kernel in use, for tests and support.
     ///
     /// # Errors
-    /// [`Unavailable`] if this processor can't run it; then nothing changes.
+    /// [`Unavailable`] if this processor can't run it, or runs it wrongly; then nothing changes.
     pub fn choose(self) -> Result<(), Unavailable> {
-        if !self.is_available() {
+        if !self.is_available() || !is_sound(self) {
             return Err(Unavailable);
         }
         CHOSEN.store(self as u8, Ordering::Relaxed);

@@ -105,8 +105,20 @@ impl RabinTable {
         self.find_by(Kernel::current(), data, from, mask)
     }
 
+    /// The same by a certain kernel, for tests; by the scalar one where it is not available.
+    #[must_use]
+    pub fn find_with(&self, kernel: Kernel, data: &[u8], from: usize, mask: u64) -> Option<usize> {
+        self.find_by(kernel.or_scalar(), data, from, mask)
+    }
+
     /// The same by a kernel, which must be available.
-    fn find_by(&self, kernel: Kernel, data: &[u8], from: usize, mask: u64) -> Option<usize> {
+    pub(crate) fn find_by(
+        &self,
+        kernel: Kernel,
+        data: &[u8],
+        from: usize,
+        mask: u64,
+    ) -> Option<usize> {
         if from < WINDOW_BYTES || from > data.len() {
             return None;
         }
@@ -172,7 +184,13 @@ impl RabinTable {
     }
 
     /// Positions `from..=to`, one after the other: the definition.
-    fn find_one_lane(&self, data: &[u8], from: usize, to: usize, mask: u64) -> Option<usize> {
+    pub(crate) fn find_one_lane(
+        &self,
+        data: &[u8],
+        from: usize,
+        to: usize,
+        mask: u64,
+    ) -> Option<usize> {
         let mut hash = self.warm(data, from);
         if hash & mask == 0 {
             return Some(from);
@@ -268,21 +286,10 @@ fn remainder(mut value: u128, polynomial: u64, degree: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::noise;
 
     /// The polynomial of the example in restic's chunker documentation.
     const POLYNOMIAL: u64 = 0x003D_A335_8B4D_C173;
-
-    fn noise(len: usize, seed: u64) -> Vec<u8> {
-        let mut state = seed | 1;
-        (0..len)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u8
-            })
-            .collect()
-    }
 
     fn all_scalar(table: &RabinTable, data: &[u8], from: usize, mask: u64) -> Option<usize> {
         (from..=data.len()).find(|p| table.fingerprint(&data[p - WINDOW_BYTES..*p]) & mask == 0)

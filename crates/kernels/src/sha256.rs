@@ -7,10 +7,25 @@ mod avx512;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
+mod stream;
 
 use sha2::{Digest, Sha256};
 
 use crate::Kernel;
+pub(crate) use stream::beside_by;
+pub use stream::{Sha256Stream, sha256_beside, sha256_beside_with};
+
+/// The state before the first block (FIPS 180-4, 5.3.3).
+const START: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
 /// The SHA-256 of these bytes (FIPS 180-4).
 #[must_use]
@@ -24,8 +39,14 @@ pub fn sha256_each(blobs: &[&[u8]]) -> Vec<[u8; 32]> {
     each_by(Kernel::current(), blobs)
 }
 
+/// The same by a certain kernel, for tests; by the scalar one where it is not available.
+#[must_use]
+pub fn sha256_each_with(kernel: Kernel, blobs: &[&[u8]]) -> Vec<[u8; 32]> {
+    each_by(kernel.or_scalar(), blobs)
+}
+
 /// The same by a kernel, which must be available.
-fn each_by(kernel: Kernel, blobs: &[&[u8]]) -> Vec<[u8; 32]> {
+pub(crate) fn each_by(kernel: Kernel, blobs: &[&[u8]]) -> Vec<[u8; 32]> {
     let mut hashes = vec![[0; 32]; blobs.len()];
     let mut order: Vec<usize> = (0..blobs.len()).collect();
     fill_lanes(kernel, blobs, &mut order, &mut hashes);
@@ -61,38 +82,10 @@ fn fill_lanes(kernel: Kernel, blobs: &[&[u8]], order: &mut Vec<usize>, hashes: &
 #[cfg(not(target_arch = "x86_64"))]
 fn fill_lanes(_: Kernel, _: &[&[u8]], _: &mut Vec<usize>, _: &mut [[u8; 32]]) {}
 
-/// A SHA-256 over data that comes in pieces.
-#[derive(Clone, Default)]
-pub struct Sha256Stream(Sha256);
-
-impl Sha256Stream {
-    /// Takes the next piece.
-    pub fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
-    }
-
-    /// The hash of all pieces.
-    #[must_use]
-    pub fn finish(self) -> [u8; 32] {
-        self.0.finalize().into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(len: usize, seed: u64) -> Vec<u8> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        (0..len)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u8
-            })
-            .collect()
-    }
+    use crate::noise::noise;
 
     fn compare(lengths: &[usize]) {
         let blobs: Vec<Vec<u8>> = lengths

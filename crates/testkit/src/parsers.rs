@@ -1,5 +1,5 @@
-//! Every parser of bytes that others wrote, each with what must hold whatever the bytes are. Fuzzing calls these, and so
-//! does the replay of what fuzzing found. They must never ask only that nothing panics: what is read must survive.
+//! Every parser of bytes that others wrote, and the hot loops over them, each with what must hold whatever the bytes are.
+//! Fuzzing calls these, and so does the replay of what fuzzing found. They must never ask only that nothing panics: what is read must survive.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -9,6 +9,9 @@ use lifeboat_format::{
     BlobKind, CompressionMode, Compressor, Config, Decompressor, FormatError, Id, IndexFile,
     KeyFile, Lock, MasterKey, PackEntry, Snapshot, Timestamp, Tree, decode_header, decode_unpacked,
     encode_header, quote, unquote,
+};
+use lifeboat_kernels::{
+    Kernel, RabinTable, Sha256Stream, WINDOW_BYTES, sha256_beside_with, sha256_each_with,
 };
 use lifeboat_plan::{
     CalendarSpan, Case, KeepCount, PackSubset, Pattern, PatternSet, SnapshotPath, TagList,
@@ -36,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pattern", pattern),
     ("pattern_lines", pattern_lines),
     ("options", options),
+    ("kernels", kernels),
 ];
 
 /// Calls one by its name.
@@ -364,6 +368,37 @@ fn options(bytes: &[u8]) {
     if let Ok(path) = SnapshotPath::parse(bytes) {
         let again = SnapshotPath::parse(path.name.to_string().as_bytes());
         assert_eq!(again.ok().map(|again| again.name), Some(path.name));
+    }
+}
+
+/// Boundaries and hashes are the same by every kernel.
+fn kernels(bytes: &[u8]) {
+    /// Enough for every stream of the widest kernel.
+    const LENGTH_BYTES: usize = 40_000;
+    let Some((head, content)) = bytes.split_first_chunk::<10>() else {
+        return;
+    };
+    let [bits, offset, low @ ..] = *head;
+    let mask = (1 << (4 + bits % 17)) - 1;
+    let polynomial = (u64::from_le_bytes(low) & ((1 << 53) - 1)) | 1 << 53;
+    let Some(table) = RabinTable::new(polynomial) else {
+        panic!("{polynomial:#x} has degree 53");
+    };
+    let data: Vec<u8> = content.iter().copied().cycle().take(LENGTH_BYTES).collect();
+    let from = WINDOW_BYTES + usize::from(offset);
+    let find = |kernel| table.find_with(kernel, &data, from, mask);
+    let blobs: Vec<&[u8]> = content.split(|byte| *byte == 0).collect();
+    let each = |kernel| sha256_each_with(kernel, &blobs);
+    let beside = |kernel| {
+        let mut stream = Sha256Stream::default();
+        stream.update(head);
+        let hash = sha256_beside_with(kernel, &data, &mut stream, content);
+        (hash, stream.finish())
+    };
+    for kernel in Kernel::ALL {
+        assert_eq!(find(kernel), find(Kernel::Scalar), "{}", kernel.name());
+        assert_eq!(each(kernel), each(Kernel::Scalar), "{}", kernel.name());
+        assert_eq!(beside(kernel), beside(Kernel::Scalar), "{}", kernel.name());
     }
 }
 

@@ -1,19 +1,10 @@
 //! Hands blobs to lanes: each lane hashes one blob after the other, and all run together while enough of them have work.
 //! It must never let a lane read beyond the end of its blob: the last blocks come from a padded copy.
 
+use super::START;
+
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: usize = 64;
-/// The state before the first block (FIPS 180-4, 5.3.3).
-pub(super) const START: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
 /// The constants of the rounds (FIPS 180-4, 4.2.2).
 pub(super) const ROUND: [u32; 64] = [
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
