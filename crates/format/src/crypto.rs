@@ -56,11 +56,24 @@ impl MasterKey {
     /// # Errors
     /// When the nonce is all zero.
     pub fn seal(&self, nonce: &Nonce, buf: &mut Vec<u8>) -> Result<(), SealError> {
-        if nonce == &[0; NONCE_BYTES] || buf.len() < NONCE_BYTES {
+        self.seal_from(nonce, buf, 0)
+    }
+
+    /// Encrypts in place what lies in `buf` from `start` on, and leaves alone what lies before.
+    ///
+    /// # Errors
+    /// When the nonce is all zero.
+    pub fn seal_from(
+        &self,
+        nonce: &Nonce,
+        buf: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), SealError> {
+        let place = buf.get_mut(start..).and_then(<[u8]>::split_first_chunk_mut);
+        let Some((head, body)) = place.filter(|_| nonce != &[0; NONCE_BYTES]) else {
             return Err(SealError);
-        }
-        let (head, body) = buf.split_at_mut(NONCE_BYTES);
-        head.copy_from_slice(nonce);
+        };
+        *head = *nonce;
         Aes256Ctr::new(&self.encrypt.into(), &(*nonce).into()).apply_keystream(body);
         let tag = self.tag(nonce, body);
         buf.extend_from_slice(&tag);

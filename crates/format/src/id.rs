@@ -23,6 +23,20 @@ impl Id {
         Self(lifeboat_kernels::sha256(data))
     }
 
+    /// The identifier of these bytes, while the one of a growing object takes its next piece: both together cost less
+    /// than one after the other.
+    #[must_use]
+    pub fn of_beside(data: &[u8], growing: &mut GrowingId, piece: &[u8]) -> Self {
+        Self(lifeboat_kernels::sha256_beside(data, &mut growing.0, piece))
+    }
+
+    /// The identifiers of several objects, which together cost less than one after the other.
+    #[must_use]
+    pub fn of_each(objects: &[&[u8]]) -> Vec<Self> {
+        let hashes = lifeboat_kernels::sha256_each(objects);
+        hashes.into_iter().map(Self).collect()
+    }
+
     /// The first eight hexadecimal digits, as restic shows them.
     #[must_use]
     pub fn short(&self) -> String {
@@ -49,6 +63,23 @@ impl Id {
             }
         }
         out
+    }
+}
+
+/// The identifier of an object that is still growing.
+#[derive(Clone, Default)]
+pub struct GrowingId(lifeboat_kernels::Sha256Stream);
+
+impl GrowingId {
+    /// Takes the next piece of the object.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The identifier of all pieces.
+    #[must_use]
+    pub fn finish(self) -> Id {
+        Id(self.0.finish())
     }
 }
 
@@ -125,6 +156,21 @@ impl<'de> Deserialize<'de> for Id {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_way_to_hash_gives_the_same() {
+        let objects: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n) * 37]).collect();
+        let views: Vec<&[u8]> = objects.iter().map(Vec::as_slice).collect();
+        let expected: Vec<Id> = views.iter().map(|object| Id::of(object)).collect();
+        assert_eq!(Id::of_each(&views), expected);
+        let mut growing = GrowingId::default();
+        for (object, id) in views.iter().zip(&expected) {
+            assert_eq!(Id::of_beside(object, &mut growing, object), *id);
+        }
+        growing.update(b"end");
+        let whole = [views.concat(), b"end".to_vec()].concat();
+        assert_eq!(growing.finish(), Id::of(&whole));
+    }
 
     #[test]
     fn hexadecimal_form_survives_a_round_trip() {

@@ -2,6 +2,7 @@
 //! It must never allocate what a frame merely claims: every decompression has a limit that the caller knows.
 
 use std::fmt;
+use std::io::Cursor;
 use std::str::FromStr;
 
 use zstd_safe::{CCtx, CParameter, DCtx};
@@ -72,13 +73,26 @@ impl fmt::Display for CompressionMode {
     }
 }
 
+/// From this length on, in bytes, samples say whether compressing is worthwhile.
+const SAMPLED_MIN_BYTES: usize = 128 * 1024;
+/// Bytes of a sample.
+const SAMPLE_BYTES: usize = 8 * 1024;
+/// Samples of a blob: its beginning, its end, and between.
+const SAMPLES: usize = 4;
+/// A sample that shrinks by less than this part of it seems random.
+const GAIN_MIN_PART: usize = 100;
+
 /// zstd refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("zstd: {0}")]
 pub struct ZstdError(&'static str);
 
 /// A compressor to be reused; making one costs more than compressing a small blob.
-pub struct Compressor(CCtx<'static>);
+pub struct Compressor {
+    context: CCtx<'static>,
+    mode: CompressionMode,
+    tried: Vec<u8>,
+}
 
 impl Compressor {
     /// A compressor of one level.
@@ -90,7 +104,11 @@ impl Compressor {
         context
             .set_parameter(CParameter::CompressionLevel(mode.level()))
             .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
-        Ok(Self(context))
+        Ok(Self {
+            context,
+            mode,
+            tried: Vec::new(),
+        })
     }
 
     /// Appends the compressed form.
@@ -99,14 +117,32 @@ impl Compressor {
     /// When zstd fails.
     pub fn append(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), ZstdError> {
         let start = out.len();
-        out.resize(start + zstd_safe::compress_bound(plain.len()), 0);
-        let room = out.get_mut(start..).unwrap_or_default();
-        let written = self
-            .0
-            .compress2(room, plain)
-            .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
-        out.truncate(start + written);
-        Ok(())
+        out.reserve(zstd_safe::compress_bound(plain.len()));
+        // Behind the cursor nothing needs to be written twice: memory is not cleared before.
+        let mut place = Cursor::new(out);
+        place.set_position(start as u64);
+        self.context
+            .compress2(&mut place, plain)
+            .map(drop)
+            .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))
+    }
+
+    /// Whether compressing makes a difference, by samples: what is long and seems random is not worth the time. Whoever
+    /// asks for more than `auto` gets all that there is to gain.
+    pub fn is_worthwhile(&mut self, plain: &[u8]) -> bool {
+        if self.mode != CompressionMode::Auto || plain.len() < SAMPLED_MIN_BYTES {
+            return true;
+        }
+        let step = (plain.len() - SAMPLE_BYTES) / (SAMPLES - 1);
+        (0..SAMPLES).any(|number| {
+            let sample = plain.get(number * step..).unwrap_or_default();
+            let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
+            let mut tried = std::mem::take(&mut self.tried);
+            tried.clear();
+            let result = self.append(sample, &mut tried);
+            self.tried = tried;
+            result.is_err() || self.tried.len() < sample.len() - sample.len() / GAIN_MIN_PART
+        })
     }
 }
 
@@ -230,6 +266,26 @@ mod tests {
             );
         }
         assert!("fast".parse::<CompressionMode>().is_err());
+    }
+
+    #[test]
+    fn what_seems_random_is_found_by_samples_and_only_if_it_is_long() {
+        let mut state = 1u64;
+        let random: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .take(1_000_000)
+        .collect();
+        let asked = |mode, plain: &[u8]| Compressor::new(mode).unwrap().is_worthwhile(plain);
+        assert!(!asked(CompressionMode::Auto, &random));
+        assert!(asked(CompressionMode::Better, &random));
+        assert!(asked(CompressionMode::Auto, &random[..100_000]));
+        for text in [0..20_000, 330_000..345_000, 990_000..1_000_000] {
+            let mut mixed = random.clone();
+            mixed[text].fill(b'a');
+            assert!(asked(CompressionMode::Auto, &mixed));
+        }
     }
 
     #[test]

@@ -101,8 +101,9 @@ fn packs_are_sent_by_as_many_uploaders_as_memory_allows() {
         uploaders(MemoryBackend::new().connections(), 16 * MEBIBYTE),
         2
     );
-    assert_eq!(uploaders(5, 16 * MEBIBYTE), 5);
-    assert_eq!(uploaders(50, 16 * MEBIBYTE), 10);
+    assert_eq!(uploaders(4, 16 * MEBIBYTE), 4);
+    assert_eq!(uploaders(50, 16 * MEBIBYTE), 5);
+    assert_eq!(uploaders(50, 4 * MEBIBYTE), 19);
     assert_eq!(uploaders(5, 128 * MEBIBYTE), 2);
     assert_eq!(uploaders(1, 16 * MEBIBYTE), 2);
 }

@@ -7,30 +7,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use lifeboat_format::chunker::CHUNK_MAX_BYTES;
 use lifeboat_format::{
-    BlobKind, CompressionMode, Compressor, HEADER_MAX_BYTES, Id, IndexBlob, IndexFile, IndexPack,
-    NONCE_BYTES, OVERHEAD_BYTES, PackEntry, encode_header, header_bytes,
+    BlobKind, CompressionMode, Compressor, Id, IndexFile, IndexPack, OVERHEAD_BYTES, PackEntry,
+    header_bytes,
 };
 
 use crate::backend::{Backend, FileKind, FileName};
 use crate::index_writer::INDEX_MAX_BLOBS;
 use crate::lock::LockGuard;
-use crate::{Index, RepoError, Repository, chain, random};
+use crate::open_pack::{ClosedPack, OpenPack};
+use crate::pack_pool::{PackPool, usual_bytes};
+use crate::{Index, RepoError, Repository, chain};
 
-/// Memory for packs that uploaders hold while a backend takes them, in bytes: beyond it a backend that is worth more
-/// connections gets no more uploaders.
-const UPLOADS_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Memory for data on its way if nobody says otherwise, in bytes.
+pub const MEMORY_DEFAULT_BYTES: usize = 160 * 1024 * 1024;
+/// The least of it, in bytes: room for some of the largest chunks, and for packs.
+pub const MEMORY_MIN_BYTES: usize = 32 * 1024 * 1024;
+/// Uploaders at least: while one waits for a disk, another one writes.
+const UPLOADERS_MIN: usize = 2;
 /// Age at which an index file is written if nobody says otherwise.
 const INDEX_MAX_AGE: Duration = Duration::from_secs(60);
 /// How often the age of the index is looked at.
 const INDEX_AGE_POLL: Duration = Duration::from_secs(1);
 /// Packs that may wait for an uploader; more would only take memory.
 const PACK_QUEUE_MAX: usize = 1;
-/// What is set aside for a pack's header and the encryption of a blob, in bytes; memory that is not touched costs nothing.
-const HEADER_ROOM_BYTES: usize = 1024 * 1024;
-/// Blobs in one pack at most, so that its header stays far below its limit.
-const PACK_MAX_BLOBS: usize = (HEADER_MAX_BYTES as usize / 41) / 4;
 /// Smallest pack size that may be asked for, in bytes (restic's).
 pub const PACK_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
 /// Largest pack size that may be asked for, in bytes (restic's).
@@ -47,6 +47,9 @@ pub struct IngestOptions {
     pub pack_size_bytes: usize,
     /// Threads that store packs.
     pub uploaders: usize,
+    /// Memory for data on its way, in bytes: two fifths for what is to be packed, the others for packs that are filled
+    /// or sent. One pack is always possible.
+    pub memory_bytes: usize,
     /// An index file is written when it is this old, so that a run that is killed loses no more of what it stored.
     pub index_max_age: Duration,
     /// Do everything but store.
@@ -58,7 +61,8 @@ impl Default for IngestOptions {
         Self {
             compression: CompressionMode::Auto,
             pack_size_bytes: PACK_SIZE_DEFAULT_BYTES,
-            uploaders: 2,
+            uploaders: UPLOADERS_MIN,
+            memory_bytes: MEMORY_DEFAULT_BYTES,
             index_max_age: INDEX_MAX_AGE,
             dry_run: false,
         }
@@ -66,12 +70,23 @@ impl Default for IngestOptions {
 }
 
 impl IngestOptions {
-    /// As many uploaders as a backend is worth, within the memory that their packs may take.
+    /// Packs that may be filled or sent at once.
+    fn packs_max(&self) -> usize {
+        (self.memory_bytes / 5 * 3 / usual_bytes(self.pack_size_bytes)).max(1)
+    }
+
+    /// Memory for what is to be packed, in bytes.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.memory_bytes / 5 * 2
+    }
+
+    /// As many uploaders as a backend is worth, within the memory that their packs may take. How many of them work at a
+    /// time follows from how fast the backend is: a pack is taken by the next one that is free.
     #[must_use]
     pub fn uploaders_for(mut self, backend: &dyn Backend) -> Self {
-        let pack_bytes = self.pack_size_bytes + CHUNK_MAX_BYTES + HEADER_ROOM_BYTES;
-        let affordable = (UPLOADS_MAX_BYTES / pack_bytes).max(self.uploaders);
-        self.uploaders = backend.connections().clamp(self.uploaders, affordable);
+        let affordable = self.packs_max().max(UPLOADERS_MIN);
+        self.uploaders = backend.connections().clamp(UPLOADERS_MIN, affordable);
         self
     }
 }
@@ -110,24 +125,9 @@ pub struct IngestStats {
 
 /// What a thread that adds blobs keeps between them.
 pub struct Sealer {
-    data: Compressor,
-    sealed: Vec<u8>,
-}
-
-struct OpenPack {
-    kind: BlobKind,
-    bytes: Vec<u8>,
-    entries: Vec<PackEntry>,
-}
-
-impl OpenPack {
-    fn new(kind: BlobKind) -> Self {
-        Self {
-            kind,
-            bytes: Vec::new(),
-            entries: Vec::new(),
-        }
-    }
+    compressor: Compressor,
+    /// One blob, where no pack is free to be filled.
+    scratch: OpenPack,
 }
 
 struct NewIndex {
@@ -144,6 +144,13 @@ impl NewIndex {
             since: Instant::now(),
         }
     }
+}
+
+/// A pack on its way to an uploader.
+struct Sent {
+    pack: ClosedPack,
+    /// Whether its memory is one of the pool's.
+    is_pooled: bool,
 }
 
 #[derive(Default)]
@@ -163,11 +170,13 @@ pub struct Ingest<'r> {
     options: IngestOptions,
     /// Blobs that a thread has begun to add: the second one that finds the same content leaves it to the first.
     claimed: Mutex<HashSet<(BlobKind, Id)>>,
-    open: [Mutex<OpenPack>; 2],
-    queue: Sender<OpenPack>,
+    /// Packs for data: each thread fills one of its own while there are enough.
+    pool: PackPool,
+    /// The pack for trees.
+    trees: Mutex<OpenPack>,
+    /// Packs to be stored; `None` tells one uploader to end.
+    queue: Sender<Option<Sent>>,
     new_index: Mutex<NewIndex>,
-    /// Empty packs to be filled again: a fresh allocation costs a page fault for each 4 KiB.
-    spare: Mutex<Vec<Vec<u8>>>,
     /// The first error of an uploader: the one that [`Ingest::run`] ends with.
     failed: Mutex<Option<RepoError>>,
     totals: Totals,
@@ -197,13 +206,10 @@ impl<'r> Ingest<'r> {
             lock,
             options,
             claimed: Mutex::default(),
-            open: [
-                Mutex::new(OpenPack::new(BlobKind::Data)),
-                Mutex::new(OpenPack::new(BlobKind::Tree)),
-            ],
+            pool: PackPool::new(options.packs_max(), options.pack_size_bytes),
+            trees: Mutex::default(),
             queue,
             new_index: Mutex::new(NewIndex::new()),
-            spare: Mutex::default(),
             failed: Mutex::default(),
             totals: Totals::default(),
         };
@@ -212,7 +218,11 @@ impl<'r> Ingest<'r> {
                 .map(|_| {
                     let packs = packs.clone();
                     let ingest = &ingest;
-                    scope.spawn(move || ingest.upload(&packs))
+                    scope.spawn(move || {
+                        // Without uploaders, packs would be waited for in vain.
+                        let _close = CloseOnPanic(&ingest.pool);
+                        ingest.upload(&packs);
+                    })
                 })
                 .collect();
             drop(packs);
@@ -248,11 +258,11 @@ impl<'r> Ingest<'r> {
     /// # Errors
     /// When the compressor can't be made.
     pub fn sealer(&self) -> Result<Sealer, RepoError> {
-        let data = Compressor::new(self.options.compression)
+        let compressor = Compressor::new(self.options.compression)
             .map_err(|e| RepoError::WriterFailed(e.to_string()))?;
         Ok(Sealer {
-            data,
-            sealed: Vec::new(),
+            compressor,
+            scratch: OpenPack::default(),
         })
     }
 
@@ -280,12 +290,50 @@ impl<'r> Ingest<'r> {
         };
         let stored_bytes = self.count(entry, plain_bytes);
         if !self.options.dry_run {
-            self.append(entry, sealed)?;
+            self.fill(entry.kind, |pack| pack.append(entry, sealed))?;
         }
         Ok(Added {
             is_new: true,
             stored_bytes,
         })
+    }
+
+    /// Adds a blob of data, and gives its ID.
+    ///
+    /// # Errors
+    /// When storing failed, for this blob or an earlier one.
+    pub fn add_data(&self, plain: &[u8], sealer: &mut Sealer) -> Result<(Id, Added), RepoError> {
+        let kind = BlobKind::Data;
+        // Where memory allows, each thread fills a pack of its own, and hashes it on the way.
+        let own = match self.options.dry_run {
+            true => None,
+            false => self.pool.try_take(),
+        };
+        let Some(mut pack) = own else {
+            let id = Id::of(plain);
+            return Ok((id, self.add(kind, id, plain, sealer)?));
+        };
+        let id = pack.id_of(plain);
+        if !self.claim(kind, id) {
+            self.pool.put(pack);
+            return Ok((id, Added::KNOWN));
+        }
+        let compressor = self.worthwhile(kind, plain, &mut sealer.compressor);
+        let master = self.repository.master();
+        let sealed = self
+            .check()
+            .and_then(|()| pack.seal(kind, id, plain, compressor, master));
+        let stored = self.put_or_send(pack);
+        let stored_bytes = self.count(sealed?, plain.len() as u64);
+        stored?;
+        let is_new = true;
+        Ok((
+            id,
+            Added {
+                is_new,
+                stored_bytes,
+            },
+        ))
     }
 
     /// Adds a blob under its ID, which the caller has computed from `plain`.
@@ -303,32 +351,14 @@ impl<'r> Ingest<'r> {
             return Ok(Added::KNOWN);
         }
         self.check()?;
-        let sealed = &mut sealer.sealed;
-        sealed.clear();
-        sealed.resize(NONCE_BYTES, 0);
-        let mut raw_length_bytes = 0;
-        let compress = self.repository.compresses()
-            && !plain.is_empty()
-            && (kind == BlobKind::Tree || self.options.compression != CompressionMode::Off);
-        if compress {
-            sealer
-                .data
-                .append(plain, sealed)
-                .map_err(|e| RepoError::WriterFailed(e.to_string()))?;
-            if sealed.len() - NONCE_BYTES < plain.len() {
-                raw_length_bytes = u32::try_from(plain.len()).map_err(|_| {
-                    RepoError::WriterFailed(format!(
-                        "a blob of {} bytes is too large for the format",
-                        plain.len()
-                    ))
-                })?;
-            }
-        }
-        if raw_length_bytes == 0 {
-            sealed.truncate(NONCE_BYTES);
-            sealed.extend_from_slice(plain);
-        }
-        self.seal_and_append(kind, id, raw_length_bytes, plain.len() as u64, sealed)
+        let Sealer {
+            compressor,
+            scratch,
+        } = sealer;
+        let compressor = self.worthwhile(kind, plain, compressor);
+        scratch.clear();
+        let entry = scratch.seal(kind, id, plain, compressor, self.repository.master())?;
+        self.append(entry, plain.len() as u64, scratch)
     }
 
     /// Adds a blob whose plaintext is compressed already, as it was in another repository, and encrypts it anew. The
@@ -354,17 +384,11 @@ impl<'r> Ingest<'r> {
             return Ok(Added::KNOWN);
         }
         self.check()?;
-        let sealed = &mut sealer.sealed;
-        sealed.clear();
-        sealed.resize(NONCE_BYTES, 0);
-        sealed.extend_from_slice(frame);
-        self.seal_and_append(
-            kind,
-            id,
-            raw_length_bytes,
-            u64::from(raw_length_bytes),
-            sealed,
-        )
+        let scratch = &mut sealer.scratch;
+        scratch.clear();
+        let master = self.repository.master();
+        let entry = scratch.seal_compressed(kind, id, frame, raw_length_bytes, master)?;
+        self.append(entry, u64::from(raw_length_bytes), scratch)
     }
 
     /// Stores a whole pack as it lies in another repository of the same master key. The caller has compared its hash,
@@ -407,34 +431,32 @@ impl<'r> Ingest<'r> {
         !is_known
     }
 
-    /// Encrypts what lies behind the room for a nonce, and appends it to a pack.
-    fn seal_and_append(
+    /// The compressor, if this blob is to be compressed.
+    fn worthwhile<'c>(
         &self,
         kind: BlobKind,
-        id: Id,
-        raw_length_bytes: u32,
-        plain_bytes: u64,
-        sealed: &mut Vec<u8>,
-    ) -> Result<Added, RepoError> {
-        self.repository
-            .master()
-            .seal(&random::nonce()?, sealed)
-            .map_err(|e| RepoError::Random(e.to_string()))?;
-        let length_bytes = u32::try_from(sealed.len()).map_err(|_| {
-            RepoError::WriterFailed(format!(
-                "a blob of {} bytes is too large for the format",
-                sealed.len()
-            ))
-        })?;
-        let entry = PackEntry {
-            kind,
-            id,
-            length_bytes,
-            raw_length_bytes,
+        plain: &[u8],
+        compressor: &'c mut Compressor,
+    ) -> Option<&'c mut Compressor> {
+        let is_wanted = match kind {
+            BlobKind::Tree => true,
+            BlobKind::Data => {
+                self.options.compression != CompressionMode::Off && compressor.is_worthwhile(plain)
+            }
         };
+        (is_wanted && self.repository.compresses()).then_some(compressor)
+    }
+
+    /// Takes over a blob that was sealed by itself.
+    fn append(
+        &self,
+        entry: PackEntry,
+        plain_bytes: u64,
+        sealed: &OpenPack,
+    ) -> Result<Added, RepoError> {
         let stored_bytes = self.count(entry, plain_bytes);
         if !self.options.dry_run {
-            self.append(entry, sealed)?;
+            self.fill(entry.kind, |pack| pack.append_all(sealed))?;
         }
         Ok(Added {
             is_new: true,
@@ -462,64 +484,78 @@ impl<'r> Ingest<'r> {
         stored_bytes
     }
 
-    fn append(&self, entry: PackEntry, sealed: &[u8]) -> Result<(), RepoError> {
-        let [data, tree] = &self.open;
-        let mut pack = locked(if entry.kind == BlobKind::Data {
-            data
-        } else {
-            tree
-        });
-        if pack.bytes.capacity() == 0 {
-            let spare = if entry.kind == BlobKind::Data {
-                locked(&self.spare).pop()
-            } else {
-                None
-            };
-            // Room for the blob that overfills it and for the header: growing would double it, and copy it.
-            let room = match entry.kind {
-                BlobKind::Data => {
-                    self.options.pack_size_bytes + CHUNK_MAX_BYTES + HEADER_ROOM_BYTES
-                }
-                BlobKind::Tree => 0,
-            };
-            pack.bytes = spare.unwrap_or_else(|| Vec::with_capacity(room));
-        }
-        pack.bytes.extend_from_slice(sealed);
-        pack.entries.push(entry);
-        if pack.bytes.len() < self.options.pack_size_bytes && pack.entries.len() < PACK_MAX_BLOBS {
-            return Ok(());
-        }
-        let full = std::mem::replace(&mut *pack, OpenPack::new(entry.kind));
-        drop(pack);
-        self.send(full)
-    }
-
-    fn send(&self, pack: OpenPack) -> Result<(), RepoError> {
-        self.queue
-            .send(pack)
-            .map_err(|_| RepoError::WriterFailed("its uploaders have ended".into()))
-    }
-
-    fn flush(&self) -> Result<(), RepoError> {
-        for open in &self.open {
-            let mut pack = locked(open);
-            let kind = pack.kind;
-            let rest = std::mem::replace(&mut *pack, OpenPack::new(kind));
-            if !rest.entries.is_empty() {
-                self.send(rest)?;
+    /// Adds to a pack as soon as there is one, and sends it if that filled it.
+    fn fill(&self, kind: BlobKind, add: impl FnOnce(&mut OpenPack)) -> Result<(), RepoError> {
+        if kind == BlobKind::Tree {
+            let mut pack = locked(&self.trees);
+            add(&mut pack);
+            if !pack.is_full(self.options.pack_size_bytes) {
+                return Ok(());
             }
+            let full = std::mem::take(&mut *pack);
+            drop(pack);
+            return self.send(full, false);
         }
+        let Some(mut pack) = self.pool.take() else {
+            self.check()?;
+            return Err(uploaders_ended());
+        };
+        add(&mut pack);
+        self.put_or_send(pack)
+    }
+
+    /// Brings a pack of the pool back, or sends it if it is full.
+    fn put_or_send(&self, pack: OpenPack) -> Result<(), RepoError> {
+        if pack.is_full(self.options.pack_size_bytes) {
+            return self.send(pack, true);
+        }
+        self.pool.put(pack);
         Ok(())
     }
 
-    /// The work of an uploader: stores packs until nobody can send any more.
-    fn upload(&self, packs: &Receiver<OpenPack>) {
+    fn send(&self, pack: OpenPack, is_pooled: bool) -> Result<(), RepoError> {
+        let sent = pack.close(self.repository.master()).and_then(|pack| {
+            let sent = Sent { pack, is_pooled };
+            self.queue.send(Some(sent)).map_err(|_| uploaders_ended())
+        });
+        sent.inspect_err(|_| {
+            if is_pooled {
+                self.pool.release(None);
+            }
+        })
+    }
+
+    /// Sends what is left, in as few packs as possible: each thread has begun one.
+    fn flush(&self) -> Result<(), RepoError> {
+        let mut left = self.pool.take_all();
+        left.retain(|pack| {
+            if pack.is_empty() {
+                self.pool.release(None);
+            }
+            !pack.is_empty()
+        });
+        while let Some(mut pack) = left.pop() {
+            let size_bytes = self.options.pack_size_bytes;
+            while let Some(next) = left.pop_if(|next| pack.has_room_for(next, size_bytes)) {
+                pack.append_all(&next);
+                self.pool.release(None);
+            }
+            self.send(pack, true)?;
+        }
+        let trees = std::mem::take(&mut *locked(&self.trees));
+        match trees.is_empty() {
+            true => Ok(()),
+            false => self.send(trees, false),
+        }
+    }
+
+    /// The work of an uploader: stores packs until it is told to end.
+    fn upload(&self, packs: &Receiver<Option<Sent>>) {
         loop {
             let stored = match packs.recv_timeout(INDEX_AGE_POLL) {
-                Ok(pack) if pack.entries.is_empty() => return,
-                Ok(pack) => self.store(pack),
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Some(sent)) => self.store(sent),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
-                Err(RecvTimeoutError::Disconnected) => return,
             };
             if let Err(error) = stored.and_then(|()| self.write_index_if_due()) {
                 self.fail(error);
@@ -527,34 +563,13 @@ impl<'r> Ingest<'r> {
         }
     }
 
-    fn store(&self, mut pack: OpenPack) -> Result<(), RepoError> {
-        self.check()?;
-        let id = finish_pack(self.repository, &mut pack.bytes, &pack.entries)?;
-        let mut offset_bytes = 0u32;
-        let blobs = pack.entries.iter().map(|entry| {
-            let blob = IndexBlob {
-                id: entry.id,
-                kind: entry.kind,
-                offset_bytes,
-                length_bytes: entry.length_bytes,
-                raw_length_bytes: entry.raw_length_bytes,
-            };
-            offset_bytes = offset_bytes.saturating_add(entry.length_bytes);
-            blob
-        });
-        let indexed = IndexPack {
-            id,
-            blobs: blobs.collect(),
-        };
-        self.save_pack(indexed, &pack.bytes)?;
-        if pack.kind == BlobKind::Data {
-            pack.bytes.clear();
-            let mut spare = locked(&self.spare);
-            if spare.len() < self.options.uploaders {
-                spare.push(pack.bytes);
-            }
+    fn store(&self, sent: Sent) -> Result<(), RepoError> {
+        let ClosedPack { bytes, indexed } = sent.pack;
+        let stored = self.check().and_then(|()| self.save_pack(indexed, &bytes));
+        if sent.is_pooled {
+            self.pool.release(Some(bytes));
         }
-        Ok(())
+        stored
     }
 
     /// Stores a pack, and notes it for the index when it is stored.
@@ -636,33 +651,29 @@ impl<'r> Ingest<'r> {
     }
 }
 
-/// Puts the header behind the blobs of a pack, and gives its ID.
-pub(crate) fn finish_pack(
-    repository: &Repository,
-    bytes: &mut Vec<u8>,
-    entries: &[PackEntry],
-) -> Result<Id, RepoError> {
-    let mut header = vec![0; NONCE_BYTES];
-    header.extend_from_slice(&encode_header(entries));
-    repository
-        .master()
-        .seal(&random::nonce()?, &mut header)
-        .map_err(|e| RepoError::Random(e.to_string()))?;
-    let length = u32::try_from(header.len())
-        .map_err(|_| RepoError::WriterFailed("a pack header grew too large".into()))?;
-    bytes.extend_from_slice(&header);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    Ok(Id::of(bytes))
+fn uploaders_ended() -> RepoError {
+    RepoError::WriterFailed("its uploaders have ended".into())
 }
 
-/// Tells every uploader to end, by an empty pack each: the channel itself lives as long as the ingest.
+/// Lets nobody wait for packs that an uploader which panicked would have brought back.
+struct CloseOnPanic<'a>(&'a PackPool);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
+    }
+}
+
+/// Tells every uploader to end: the channel itself lives as long as the ingest.
 struct HangUp<'a, 'r>(&'a Ingest<'r>);
 
 impl Drop for HangUp<'_, '_> {
     fn drop(&mut self) {
         for _ in 0..self.0.options.uploaders.max(1) {
             // An uploader never ends before it is told, so there is always one to receive this.
-            let _ = self.0.queue.send(OpenPack::new(BlobKind::Data));
+            let _ = self.0.queue.send(None);
         }
     }
 }

@@ -15,6 +15,8 @@ mod ingest;
 mod load_index;
 mod lock;
 mod migrate;
+mod open_pack;
+mod pack_pool;
 pub mod prune;
 mod random;
 mod read;
@@ -38,8 +40,8 @@ pub use error::RepoError;
 pub use index::Index;
 pub use index_writer::{FileRewrite, IndexRewritten};
 pub use ingest::{
-    Added, Ingest, IngestOptions, IngestStats, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES,
-    PACK_SIZE_MIN_BYTES, Sealer,
+    Added, Ingest, IngestOptions, IngestStats, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES,
+    PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, Sealer,
 };
 pub use lifeboat_flow::chain;
 pub use load_index::{IndexReport, PackListing};

@@ -1,11 +1,11 @@
 //! Proves whether these credentials can remove or destroy what is in a repository, by trying it on an object of its own.
 //! It must never touch anything that it did not store itself.
 
-use lifeboat_format::{BlobKind, Id, NONCE_BYTES, OVERHEAD_BYTES, PackEntry, header_bytes};
+use lifeboat_format::{BlobKind, Id, OVERHEAD_BYTES, PackEntry, header_bytes};
 
 use crate::backend::{Destroyed, FileKind, FileName};
-use crate::ingest::finish_pack;
 use crate::lock::LockGuard;
+use crate::open_pack::OpenPack;
 use crate::{RepoError, Repository, random};
 
 /// What the blob in the object begins with, so that it is known again.
@@ -50,14 +50,12 @@ impl Repository {
     fn store_trial(&self) -> Result<FileName, RepoError> {
         let random = random::bytes::<RANDOM_BYTES>()?;
         let content = [MARK.as_slice(), &random].concat();
-        let mut pack = vec![0; NONCE_BYTES];
-        pack.extend_from_slice(&content);
-        self.master()
-            .seal(&random::nonce()?, &mut pack)
-            .map_err(|error| RepoError::Random(error.to_string()))?;
-        let id = finish_pack(self, &mut pack, &[entry(Id::of(&content))])?;
-        let name = FileName::new(FileKind::Pack, id);
-        self.backend().save(name, &[&pack])?;
+        let (kind, id) = (BlobKind::Data, Id::of(&content));
+        let mut pack = OpenPack::default();
+        pack.seal(kind, id, &content, None, self.master())?;
+        let pack = pack.close(self.master())?;
+        let name = FileName::new(FileKind::Pack, pack.indexed.id);
+        self.backend().save(name, &[&pack.bytes])?;
         Ok(name)
     }
 
@@ -76,17 +74,13 @@ impl Repository {
     }
 }
 
-fn entry(id: Id) -> PackEntry {
-    PackEntry {
-        kind: BlobKind::Data,
-        id,
-        length_bytes: (CONTENT_BYTES + OVERHEAD_BYTES) as u32,
-        raw_length_bytes: 0,
-    }
-}
-
 /// The size of such a pack, which hardly any other has.
 fn trial_bytes() -> u64 {
-    let entry = entry(Id::default());
+    let entry = PackEntry {
+        kind: BlobKind::Data,
+        id: Id::default(),
+        length_bytes: (CONTENT_BYTES + OVERHEAD_BYTES) as u32,
+        raw_length_bytes: 0,
+    };
     u64::from(entry.length_bytes) + header_bytes(&[entry])
 }

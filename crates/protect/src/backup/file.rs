@@ -2,18 +2,18 @@
 //! It must never take a file for saved whose content ended early or changed while it was read.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lifeboat_flow::{BudgetShare, Problem, SourceError};
+use lifeboat_format::Id;
 use lifeboat_format::chunker::CHUNK_MAX_BYTES;
-use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::{Ingest, Opener, RepoError, Sealer};
 
 use super::frame::Frame;
 use super::{ProtectError, Run};
 
-/// Bytes asked for by one read.
-const READ_BYTES: usize = 1024 * 1024;
+/// Bytes asked for by one read: of what lies behind the end of a chunk, so much is copied at most.
+const READ_BYTES: usize = 256 * 1024;
 /// What a worker keeps allocated between files, in bytes; more is given back.
 const BUFFER_KEEP_BYTES: usize = CHUNK_MAX_BYTES + READ_BYTES;
 
@@ -49,7 +49,9 @@ pub(super) struct OpenFile {
 pub(super) struct BlobJob {
     file: Arc<OpenFile>,
     number: usize,
-    data: Vec<u8>,
+    /// The chunk, and behind it whatever was there.
+    buffer: Vec<u8>,
+    length: usize,
     _share: BudgetShare,
 }
 
@@ -156,11 +158,9 @@ impl Run<'_> {
                 let data = buffer.get(..filled).unwrap_or_default();
                 match chunker.cut(data, searched, ended) {
                     Some(end) => {
-                        let chunk = data.get(..end).unwrap_or_default();
                         total += end as u64;
-                        self.take_chunk(file, chunk, tools)
+                        self.take_chunk(file, buffer, end, filled, tools)
                             .map_err(ReadError::Backup)?;
-                        buffer.copy_within(end..filled, 0);
                         filled -= end;
                         searched = 0;
                         continue;
@@ -194,11 +194,14 @@ impl Run<'_> {
         }
     }
 
-    /// Stores a chunk, or gives it to another worker that has nothing better to do.
+    /// Stores the chunk at the beginning of the buffer, or gives it to another worker that has nothing better to do. What
+    /// was read behind it is at the beginning of the buffer then.
     fn take_chunk(
         &self,
         file: &Arc<OpenFile>,
-        chunk: &[u8],
+        buffer: &mut Vec<u8>,
+        length: usize,
+        filled: usize,
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
         let number = {
@@ -208,42 +211,49 @@ impl Run<'_> {
         };
         let others = self.backup.options.workers.saturating_sub(1);
         if self.queue.wants_blob(others)
-            && let Some(share) = self.budget.try_take(chunk.len())
+            && let Some(share) = self.budget.try_take(length)
         {
-            let mut data = self
-                .spare
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop()
-                .unwrap_or_default();
-            data.clear();
-            data.extend_from_slice(chunk);
+            let mut next = self.spare().pop().unwrap_or_default();
+            let rest = buffer.get(length..filled).unwrap_or_default();
+            if next.len() < rest.len() {
+                next.resize(rest.len(), 0);
+            }
+            if let Some(place) = next.get_mut(..rest.len()) {
+                place.copy_from_slice(rest);
+            }
             file.waiting.fetch_add(1, Ordering::AcqRel);
-            let Some(job) = self.queue.offer_blob(
-                BlobJob {
-                    file: file.clone(),
-                    number,
-                    data,
-                    _share: share,
-                },
-                others,
-            ) else {
-                return Ok(());
+            let job = BlobJob {
+                file: file.clone(),
+                number,
+                buffer: std::mem::replace(buffer, next),
+                length,
+                _share: share,
             };
-            return self.seal_blob(job, tools);
+            return match self.queue.offer_blob(job, others) {
+                None => Ok(()),
+                Some(job) => self.seal_blob(job, tools),
+            };
         }
-        self.store_chunk(file, number, chunk, tools)
+        let chunk = buffer.get(..length).unwrap_or_default();
+        self.store_chunk(file, number, chunk, tools)?;
+        buffer.copy_within(length..filled, 0);
+        Ok(())
     }
 
     /// Stores a chunk that came through the queue.
     pub(super) fn seal_blob(&self, job: BlobJob, tools: &mut Tools) -> Result<(), ProtectError> {
-        self.store_chunk(&job.file, job.number, &job.data, tools)?;
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let chunk = job.buffer.get(..job.length).unwrap_or_default();
+        self.store_chunk(&job.file, job.number, chunk, tools)?;
+        let mut spare = self.spare();
         if spare.len() <= self.backup.options.workers {
-            spare.push(job.data);
+            spare.push(job.buffer);
         }
         drop(spare);
         self.finish_chunk(&job.file, tools)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn store_chunk(
@@ -253,9 +263,7 @@ impl Run<'_> {
         chunk: &[u8],
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
-        let id = Id::of(chunk);
-        self.ingest
-            .add(BlobKind::Data, id, chunk, &mut tools.sealer)?;
+        let (id, _) = self.ingest.add_data(chunk, &mut tools.sealer)?;
         self.backup
             .counters
             .bytes_stored

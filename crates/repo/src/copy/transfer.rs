@@ -19,8 +19,6 @@ use crate::{
 const RANGE_MAX_BYTES: u32 = 8 * 1024 * 1024;
 /// A gap between two blobs that is fetched rather than skipped, in bytes.
 const GAP_MAX_BYTES: u32 = 64 * 1024;
-/// What all readers hold together of what they fetched, in bytes.
-const FETCHED_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// What a reader keeps between packs.
 struct Tools {
@@ -62,7 +60,7 @@ impl Copier<'_> {
                 copier: self,
                 ingest,
                 way,
-                budget: Budget::new(FETCHED_MAX_BYTES),
+                budget: Budget::new(options.in_flight_bytes()),
                 counters,
                 lost: Mutex::default(),
                 failed: Mutex::default(),

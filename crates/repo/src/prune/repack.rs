@@ -21,11 +21,6 @@ const GAP_MAX_BYTES: u64 = 256 * 1024;
 /// One request asks for at most so much, a single blob excepted, in bytes.
 const RANGE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Memory for what readers fetched, in bytes, where a backend is worth more of them than there are threads.
-const FETCHED_MAX_BYTES: u64 = 256 * 1024 * 1024;
-/// So many readers it is enough for.
-const READERS_MAX: usize = (FETCHED_MAX_BYTES / RANGE_MAX_BYTES) as usize;
-
 /// What repacking did.
 #[derive(Default)]
 pub struct Repacked {
@@ -104,7 +99,8 @@ pub(super) fn repack(
             cancel,
             found: &found,
         };
-        let readers = repository.readers(options.threads).min(READERS_MAX);
+        let affordable = options.ingest.in_flight_bytes() / RANGE_MAX_BYTES as usize;
+        let readers = repository.readers(options.threads).min(affordable);
         run.all(plan, readers.max(options.threads))
     })?;
     let written = index.into_inner().unwrap_or_else(PoisonError::into_inner);
