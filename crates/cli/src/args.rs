@@ -2,6 +2,7 @@
 //! It must never read a secret from the command line: a process list shows it to everybody.
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use lifeboat_repo::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 
 use crate::exit::{Exit, TABLE};
 use crate::failure::{Failure, Outcome};
@@ -109,6 +110,9 @@ pub struct Global {
     /// Take no lock; for commands that only read
     #[arg(long, global = true)]
     pub no_lock: bool,
+    /// Memory for data on its way, in MiB, 160 if not given: less is slower, more rarely faster
+    #[arg(long, global = true, env = "LIFEBOAT_MEMORY", value_name = "MIB")]
+    pub memory: Option<usize>,
     /// Print JSON for programs: one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -121,6 +125,27 @@ pub struct Global {
     /// Options of remote repositories.
     #[command(flatten)]
     pub remote: Remote,
+}
+
+impl Global {
+    /// Memory for data on its way, in bytes.
+    ///
+    /// # Errors
+    /// When it is too little for the largest chunk and the smallest pack.
+    pub fn memory_bytes(&self) -> Result<usize, Failure> {
+        const MIB: usize = 1 << 20;
+        let bytes = self
+            .memory
+            .map_or(MEMORY_DEFAULT_BYTES, |mib| mib.saturating_mul(MIB));
+        match bytes < MEMORY_MIN_BYTES {
+            true => Err(Failure::new(format!(
+                "--memory {} is too little: {} MiB are the least",
+                bytes / MIB,
+                MEMORY_MIN_BYTES / MIB
+            ))),
+            false => Ok(bytes),
+        }
+    }
 }
 
 /// Options of every command, for repositories on other machines.

@@ -15,13 +15,19 @@ mod ui;
 use std::sync::Arc;
 
 use clap::FromArgMatches;
+use lifeboat_format::Kernel;
 
 use crate::args::{Cli, Command, Global};
+use crate::failure::Failure;
 use crate::ui::Ui;
 
 fn main() {
     let matches = args::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Err(failure) = kernel() {
+        let ui = Ui::new(&Global::default());
+        std::process::exit(ui.end(Err(failure)).code());
+    }
     let exit = match cli.command {
         Command::Repo(command) => {
             let ui = Arc::new(Ui::new(&command.global));
@@ -34,4 +40,25 @@ fn main() {
         }
     };
     std::process::exit(exit.code());
+}
+
+/// The variable that picks the instructions of the hot loops, for tests and support.
+const KERNEL_VARIABLE: &str = "LIFEBOAT_KERNEL";
+
+/// Uses the instructions that the environment asks for, if it does.
+fn kernel() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os(KERNEL_VARIABLE).filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let fit = Kernel::ALL.iter().filter(|kernel| kernel.is_available());
+    let fit: Vec<&str> = fit.map(|kernel| kernel.name()).collect();
+    let name = name.to_string_lossy();
+    let chosen = Kernel::of_name(&name).is_some_and(|kernel| kernel.choose().is_ok());
+    match chosen {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{KERNEL_VARIABLE}={name} is none of the instruction sets that this processor can run"
+        ))
+        .hint(format!("it can run: {}", fit.join(", ")))),
+    }
 }

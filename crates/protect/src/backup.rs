@@ -1,6 +1,7 @@
 //! Backs a source up: every entry into a node, every directory into a tree, the root into a snapshot that comes last.
 //! It must never acknowledge what is not stored and indexed, and never leave out an entry without saying so.
 
+mod changed;
 mod file;
 mod frame;
 mod queue;
@@ -12,16 +13,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use lifeboat_flow::{
     Budget, Cancel, Cancelled, Counters, Event, EventSink, Problem, Source, SourceError,
 };
-use lifeboat_format::{BlobKind, Id, Node, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError};
+use lifeboat_format::{
+    BlobKind, Id, Node, NodeKind, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError,
+};
 use lifeboat_repo::{
     Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_places,
 };
 
+pub use changed::ChangedPaths;
 use frame::Frame;
 use queue::{Job, Queue};
 
-/// Memory for chunks of large files on their way from one worker to another, in bytes.
-const CHUNKS_IN_FLIGHT_BYTES: usize = 24 * 1024 * 1024;
+/// Trees of the parent that are looked at to count what is gone: a hostile repository could make them endless.
+const GONE_MAX_TREES: u64 = 1_000_000;
 
 /// A backup or restore can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,19 @@ pub struct Parent {
     pub id: Id,
     /// Its tree.
     pub tree: Id,
+    /// What it holds, if it says so.
+    pub holds: Option<Amount>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Files.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// What is in the files, in bytes.
+    pub bytes: u64,
 }
 
 /// How to back up.
@@ -80,6 +97,9 @@ pub struct Parent {
 pub struct BackupOptions {
     /// The snapshot to compare with; without one every file is read.
     pub parent: Option<Parent>,
+    /// What may differ from the parent; directories that are not concerned are taken over as they were. `None` looks at
+    /// everything, as does a backup without a parent.
+    pub changed: Option<ChangedPaths>,
     /// When a file counts as unchanged.
     pub change_rule: ChangeRule,
     /// Write no snapshot if its tree would be the parent's.
@@ -137,6 +157,10 @@ struct Stats {
     dirs_new: AtomicU64,
     dirs_changed: AtomicU64,
     dirs_unmodified: AtomicU64,
+    /// What of the parent was looked at or is gone: the rest of it was taken over.
+    files_before: AtomicU64,
+    dirs_before: AtomicU64,
+    bytes_before: AtomicU64,
 }
 
 /// What the workers share.
@@ -173,7 +197,7 @@ impl Backup<'_> {
                     backup: &self,
                     ingest,
                     queue: Queue::new(self.options.readers.max(1)),
-                    budget: Budget::new(CHUNKS_IN_FLIGHT_BYTES),
+                    budget: Budget::new(self.options.ingest.in_flight_bytes()),
                     spare: Mutex::default(),
                     stats: Stats::default(),
                     root: Mutex::default(),
@@ -183,21 +207,30 @@ impl Backup<'_> {
             },
         )?;
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let holds = self.options.parent.and_then(|parent| parent.holds);
+        let taken = match holds.filter(|_| self.options.changed.is_some()) {
+            None => Amount::default(),
+            Some(all) => Amount {
+                files: all.files.saturating_sub(of(&stats.files_before)),
+                dirs: all.dirs.saturating_sub(of(&stats.dirs_before)),
+                bytes: all.bytes.saturating_sub(of(&stats.bytes_before)),
+            },
+        };
         let mut summary = SnapshotSummary {
             backup_start: Some(started),
             backup_end: Some(now()),
             files_new: of(&stats.files_new),
             files_changed: of(&stats.files_changed),
-            files_unmodified: of(&stats.files_unmodified),
+            files_unmodified: of(&stats.files_unmodified) + taken.files,
             dirs_new: of(&stats.dirs_new),
             dirs_changed: of(&stats.dirs_changed),
-            dirs_unmodified: of(&stats.dirs_unmodified),
+            dirs_unmodified: of(&stats.dirs_unmodified) + taken.dirs,
             data_blobs: i64::try_from(stored.data_blobs).unwrap_or(i64::MAX),
             tree_blobs: i64::try_from(stored.tree_blobs).unwrap_or(i64::MAX),
             data_added: stored.plain_bytes,
             data_added_packed: stored.stored_bytes,
             total_files_processed: 0,
-            total_bytes_processed: of(&self.counters.bytes_done),
+            total_bytes_processed: of(&self.counters.bytes_done) + taken.bytes,
         };
         summary.total_files_processed =
             summary.files_new + summary.files_changed + summary.files_unmodified;
@@ -348,6 +381,9 @@ impl Run<'_> {
                 let problem = Problem::from_error(&frame.path.display(), "read directory", &error);
                 frame.note_error(&problem.why);
                 backup.problem(problem);
+                if let Some(tree) = frame.parent_tree {
+                    self.count_gone(tree, tools);
+                }
                 return self.finish_frames(frame.clone(), tools);
             }
         };
@@ -364,21 +400,26 @@ impl Run<'_> {
             .parent_tree
             .and_then(|id| backup.parent_tree(id, &mut tools.opener))
             .unwrap_or_default();
+        parent.nodes.iter().for_each(|node| self.count_before(node));
         let mut parents = parent.nodes.into_iter().peekable();
         let mut nodes = Vec::with_capacity(listing.entries.len());
         let mut subdirs = Vec::new();
         let mut files = Vec::new();
         for (slot, entry) in listing.entries.into_iter().enumerate() {
             let mut node = crate::node::node_of(entry);
-            while parents.peek().is_some_and(|p| p.name < node.name) {
-                parents.next();
+            while let Some(gone) = parents.next_if(|p| p.name < node.name) {
+                self.count_subtree_gone(&gone, tools);
             }
             let before = parents.next_if(|p| p.name == node.name);
+            if let Some(before) = before.as_ref().filter(|p| p.kind != node.kind) {
+                self.count_subtree_gone(before, tools);
+            }
             match node.kind {
-                lifeboat_format::NodeKind::Dir => {
-                    subdirs.push((slot, before));
-                }
-                lifeboat_format::NodeKind::File => {
+                NodeKind::Dir => match self.taken_over(frame, &node, before.as_ref()) {
+                    Some(tree) => node.subtree = Some(tree),
+                    None => subdirs.push((slot, before)),
+                },
+                NodeKind::File => {
                     let is_new = before.is_none();
                     match before
                         .filter(|before| self.is_unchanged(before, &node))
@@ -400,6 +441,7 @@ impl Run<'_> {
             }
             nodes.push(Some(node));
         }
+        parents.for_each(|gone| self.count_subtree_gone(&gone, tools));
         frame.fill(nodes, subdirs.len() + files.len());
         let dirs = subdirs
             .into_iter()
@@ -407,6 +449,59 @@ impl Run<'_> {
             .collect();
         self.queue.push_all(frame, dirs, files);
         self.finish_one(frame.clone(), tools)
+    }
+
+    /// The tree of a directory in which nothing changed, as a watcher says.
+    fn taken_over(&self, above: &Frame, now: &Node, before: Option<&Node>) -> Option<Id> {
+        let changed = self.backup.options.changed.as_ref()?;
+        let before = before.filter(|before| before.kind == now.kind && before.error.is_empty())?;
+        let tree = before.subtree?;
+        let is_there = self.ingest.known(BlobKind::Tree, &tree).is_some();
+        if !is_there || changed.concerns(&above.path.join(&now.name)) {
+            return None;
+        }
+        // It is counted with all that is in it.
+        self.stats.dirs_before.fetch_sub(1, Ordering::Relaxed);
+        Some(tree)
+    }
+
+    /// Counts a node of the parent that is looked at anew.
+    fn count_before(&self, node: &Node) {
+        match node.kind {
+            NodeKind::File => {
+                self.stats.files_before.fetch_add(1, Ordering::Relaxed);
+                let bytes = &self.stats.bytes_before;
+                bytes.fetch_add(node.size_bytes, Ordering::Relaxed);
+            }
+            NodeKind::Dir => {
+                self.stats.dirs_before.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts what was in a directory of the parent that is no more.
+    fn count_subtree_gone(&self, node: &Node, tools: &mut file::Tools) {
+        if let Some(tree) = node.subtree {
+            self.count_gone(tree, tools);
+        }
+    }
+
+    /// Counts what was in a tree of the parent. Only who takes over the rest needs to know.
+    fn count_gone(&self, tree: Id, tools: &mut file::Tools) {
+        let mut trees = match self.backup.options.changed {
+            Some(_) => vec![tree],
+            None => Vec::new(),
+        };
+        let mut left = GONE_MAX_TREES;
+        while let Some(id) = trees.pop().filter(|_| left > 0) {
+            left -= 1;
+            let tree = self.backup.parent_tree(id, &mut tools.opener);
+            for node in tree.unwrap_or_default().nodes {
+                self.count_before(&node);
+                trees.extend(node.subtree);
+            }
+        }
     }
 
     fn is_unchanged(&self, before: &Node, now: &Node) -> bool {

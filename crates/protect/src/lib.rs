@@ -6,7 +6,9 @@ mod mount;
 mod node;
 mod restore;
 
-pub use backup::{Backup, BackupOptions, BackupOutcome, ChangeRule, Parent, ProtectError};
+pub use backup::{
+    Amount, Backup, BackupOptions, BackupOutcome, ChangeRule, ChangedPaths, Parent, ProtectError,
+};
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
 pub use restore::{

@@ -17,20 +17,18 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::Args;
-use lifeboat_flow::{Counters, EventSink, Source};
-use lifeboat_format::{CompressionMode, Id, Snapshot, Timestamp};
+use lifeboat_flow::{Counters, EntryPath, EventSink, Source};
+use lifeboat_format::{Id, Snapshot, SnapshotSummary, Timestamp};
 use lifeboat_plan::{
     GroupBy, ParentQuery, SnapshotName, TagList, find_parent, parse_time, select_one,
 };
-use lifeboat_protect::{BackupOptions, BackupOutcome, ChangeRule, Parent};
-use lifeboat_repo::{
-    Identity, IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES,
-    PackListing,
-};
-use lifeboat_state::{CommandSource, Pipe, StreamSource};
+use lifeboat_protect::{Amount, BackupOptions, BackupOutcome, ChangeRule, ChangedPaths, Parent};
+use lifeboat_repo::{Identity, IndexReport, PackListing};
+use lifeboat_state::{CommandSource, Pipe, StreamSource, VolumeSource};
 use serde_json::json;
 
 use super::session::{Locking, Session};
+use super::store::StoreArgs;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -40,7 +38,6 @@ use crate::ui::Ui;
 
 /// Files that are read at once if nobody says otherwise, at least.
 const READERS_MIN: usize = 2;
-const MIB: usize = 1024 * 1024;
 
 /// Back up files and directories into a new snapshot
 ///
@@ -115,29 +112,21 @@ pub struct Backup {
         help_heading = "What counts as changed"
     )]
     group_by: String,
+    /// Look only at the paths that this file names, one a line, and take the rest from the parent; it must name all that
+    /// changed since then
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["force", "stdin", "stdin_from_command"],
+        help_heading = "What counts as changed"
+    )]
+    changed_files: Option<PathBuf>,
     /// Take a file with another inode number or change time for the same
     #[arg(long, help_heading = "What counts as changed")]
     ignore_inode: bool,
     /// Take a file with another change time for the same
     #[arg(long, help_heading = "What counts as changed")]
     ignore_ctime: bool,
-    /// How hard to compress: auto, off, fastest, better, max
-    #[arg(
-        long,
-        env = "RESTIC_COMPRESSION",
-        value_name = "MODE",
-        default_value = "auto",
-        help_heading = "How to store"
-    )]
-    compression: String,
-    /// Size of packs in MiB, 4 to 128
-    #[arg(
-        long,
-        env = "RESTIC_PACK_SIZE",
-        value_name = "MIB",
-        help_heading = "How to store"
-    )]
-    pack_size: Option<usize>,
     /// Files to read at once
     #[arg(
         long,
@@ -152,7 +141,9 @@ pub struct Backup {
     /// Do everything but store, and say what would be added
     #[arg(short = 'n', long)]
     dry_run: bool,
-    // Last, or its heading would stand over what follows.
+    // Last, or their headings would stand over what follows.
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     excludes: excludes::ExcludeArgs,
 }
@@ -166,7 +157,10 @@ impl Backup {
             Some(text) => parse_time(text, now, &zone)
                 .map_err(|error| Failure::from_error(&error).while_doing("--time"))?,
         };
-        let ingest = self.ingest_options()?;
+        let ingest = self.store.options(global, self.dry_run)?;
+        if self.read_concurrency == Some(0) {
+            return Err(Failure::new("--read-concurrency 0 would read nothing"));
+        }
         let group_by: GroupBy = self
             .group_by
             .parse()
@@ -202,12 +196,15 @@ impl Backup {
             tags: &tag_lists,
             group_by,
         };
-        let (parent, index) = if self.force {
-            (None, session.index(ui, PackListing::Compare)?.0)
+        let (parent, index, report) = if self.force {
+            let (index, report) = session.index(ui, PackListing::Compare)?;
+            (None, index, report)
         } else {
-            let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Compare)?;
-            (self.find_parent(snapshots.all, &query)?, index)
+            let (snapshots, index, report) =
+                session.snapshots_and_index(ui, PackListing::Compare)?;
+            (self.find_parent(snapshots.all, &query)?, index, report)
         };
+        let changed = self.changed(&input, parent.as_ref(), &report, ui);
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
@@ -218,7 +215,9 @@ impl Backup {
             parent: parent.as_ref().map(|(id, snapshot)| Parent {
                 id: *id,
                 tree: snapshot.tree,
+                holds: snapshot.summary.as_ref().map(holds),
             }),
+            changed,
             change_rule: ChangeRule {
                 ignore_inode: self.ignore_inode,
                 ignore_ctime: self.ignore_ctime || self.ignore_inode,
@@ -278,34 +277,6 @@ impl Backup {
         })
     }
 
-    fn ingest_options(&self) -> Result<IngestOptions, Failure> {
-        let compression: CompressionMode = self.compression.parse().map_err(|_| {
-            let (given, known) = (&self.compression, CompressionMode::NAMES.join(", "));
-            Failure::new(format!("--compression {given:?} is none of {known}"))
-        })?;
-        let pack_size_bytes = match self.pack_size {
-            None | Some(0) => PACK_SIZE_DEFAULT_BYTES,
-            Some(mib) => mib.saturating_mul(MIB),
-        };
-        if !(PACK_SIZE_MIN_BYTES..=PACK_SIZE_MAX_BYTES).contains(&pack_size_bytes) {
-            let given = self.pack_size.unwrap_or_default();
-            return Err(Failure::new(format!(
-                "--pack-size {given} is outside {} to {} MiB",
-                PACK_SIZE_MIN_BYTES / MIB,
-                PACK_SIZE_MAX_BYTES / MIB
-            )));
-        }
-        if self.read_concurrency == Some(0) {
-            return Err(Failure::new("--read-concurrency 0 would read nothing"));
-        }
-        Ok(IngestOptions {
-            compression,
-            pack_size_bytes,
-            dry_run: self.dry_run,
-            ..IngestOptions::default()
-        })
-    }
-
     /// Where the content comes from.
     fn input(&self, time: Timestamp, ui: &Ui) -> Result<Input, Failure> {
         let name = self.stdin_filename.as_bytes();
@@ -313,6 +284,7 @@ impl Backup {
             source,
             paths: vec![targets::path_of_stream(name)],
             missing: Vec::new(),
+            changed: None,
             is_stream: true,
         };
         if self.stdin_from_command {
@@ -345,18 +317,51 @@ impl Backup {
             ui,
         )?;
         let paths = targets::absolute(&targets)?;
-        let source = lifeboat_state::VolumeSource::new(
+        let source = VolumeSource::new(
             targets::each_once(targets, ui),
             self.excludes.volume_options(self.with_atime)?,
         );
         let source = source.map_err(|error| Failure::from_error(&error))?;
         let missing = source.missing().to_vec();
+        let changed = match &self.changed_files {
+            None => None,
+            Some(file) => Some(changed_entries(&targets::changed(file)?, &source, ui)),
+        };
         Ok(Input {
             source: Box::new(source),
             paths,
             missing,
+            changed,
             is_stream: false,
         })
+    }
+
+    /// What may differ from the parent, if somebody said so and the rest can be relied on.
+    fn changed(
+        &self,
+        input: &Input,
+        parent: Option<&(Id, Snapshot)>,
+        index: &IndexReport,
+        ui: &Ui,
+    ) -> Option<ChangedPaths> {
+        let Some(changed) = &input.changed else {
+            return None;
+        };
+        let why_all = match parent {
+            None => Some("there is no snapshot to take the rest from"),
+            Some((_, parent)) if parent.excludes != self.excludes.for_snapshot() => {
+                Some("the snapshot to take the rest from was made with other exclusions")
+            }
+            Some(_) if !(index.missing_packs.is_empty() && index.damaged.is_empty()) => {
+                Some("something of the repository is missing, and may be here still")
+            }
+            Some(_) => None,
+        };
+        if let Some(why) = why_all {
+            ui.warn(format_args!("everything is looked at: {why}"));
+            return None;
+        }
+        Some(ChangedPaths::new(changed.iter().cloned()))
     }
 
     fn find_parent(
@@ -454,11 +459,37 @@ impl Backup {
     }
 }
 
+/// The entries that changed paths stand for.
+fn changed_entries(paths: &[PathBuf], source: &VolumeSource, ui: &Ui) -> Vec<EntryPath> {
+    let (mut entries, mut elsewhere) = (Vec::new(), 0);
+    for path in paths {
+        let found = source.entries_of(path);
+        elsewhere += u64::from(found.is_empty());
+        entries.extend(found);
+    }
+    if elsewhere > 0 && ui.verbose > 0 {
+        let count = format::count(elsewhere, "changed path");
+        ui.say(format_args!("{count} outside of what is backed up"));
+    }
+    entries
+}
+
+/// What a snapshot holds, as it says itself.
+fn holds(summary: &SnapshotSummary) -> Amount {
+    Amount {
+        files: summary.total_files_processed,
+        dirs: summary.dirs_new + summary.dirs_changed + summary.dirs_unmodified,
+        bytes: summary.total_bytes_processed,
+    }
+}
+
 /// What is backed up.
 struct Input {
     source: Box<dyn Source>,
     /// For the snapshot.
     paths: Vec<String>,
     missing: Vec<lifeboat_flow::Problem>,
+    /// What somebody says has changed.
+    changed: Option<Vec<EntryPath>>,
     is_stream: bool,
 }

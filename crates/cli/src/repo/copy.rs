@@ -49,7 +49,8 @@ impl Copy {
         let (from, to) = self.open(global, ui)?;
         let ingest = self
             .store
-            .options(to.repository.backend().as_ref(), self.dry_run)?;
+            .options(global, self.dry_run)?
+            .uploaders_for(to.repository.backend().as_ref());
         if from.repository.config().chunker_polynomial != to.repository.config().chunker_polynomial
         {
             ui.event(Event::Note("the two repositories cut files differently, so what is copied is not shared with what backups store here; a repository that is made with `init --copy-chunker-params` avoids this".into()));

@@ -143,7 +143,7 @@ where
 impl Forget {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let policy = self.keep.policy()?;
-        let pruning = self.pruning.options()?;
+        let pruning = self.pruning.options(global)?;
         let group_by: GroupBy = self
             .group_by
             .parse()

@@ -13,13 +13,11 @@ use lifeboat_plan::parse_size;
 use lifeboat_repo::prune::{
     Amount, Fate, Look, MaxUnused, Prune as Engine, PruneOptions, PruneStats, Removed, Repacked,
 };
-use lifeboat_repo::{
-    Identity, IngestOptions, LockGuard, LockRequest, LockTiming, PACK_SIZE_DEFAULT_BYTES,
-    PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES, RepoError, both,
-};
+use lifeboat_repo::{Identity, LockGuard, LockRequest, LockTiming, RepoError, both};
 use serde_json::{Value, json};
 
 use super::session::{Locking, Session, retry_for};
+use super::store::StoreArgs;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -27,7 +25,6 @@ use crate::format::{self, bytes, count};
 use crate::progress::{self, Shown, workers};
 use crate::ui::Ui;
 
-const MIB: usize = 1024 * 1024;
 /// Up to so many bytes are repacked while the repository is locked for this prune alone: that takes moments.
 const REPACK_ALONE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -75,46 +72,24 @@ pub struct PruneArgs {
     /// Delete at once; a rustic backup that runs meanwhile loses data by that
     #[arg(long)]
     instant_delete: bool,
-    /// How hard to compress what is compressed anew: auto, off, fastest, better, max
-    #[arg(
-        long,
-        env = "RESTIC_COMPRESSION",
-        value_name = "MODE",
-        default_value = "auto"
-    )]
-    compression: String,
-    /// Size of packs in MiB, 4 to 128
-    #[arg(long, env = "RESTIC_PACK_SIZE", value_name = "MIB")]
-    pack_size: Option<usize>,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl PruneArgs {
     /// The options that they stand for.
-    pub fn options(&self) -> Result<PruneOptions, Failure> {
+    pub fn options(&self, global: &Global) -> Result<PruneOptions, Failure> {
         let size = |option: &str, text: &Option<String>| {
             let parsed = text.as_deref().map(parse_size).transpose();
             parsed.map_err(|error| Failure::from_error(&error).while_doing(option))
         };
-        let compression: CompressionMode = self.compression.parse().map_err(|_| {
-            let (given, known) = (&self.compression, CompressionMode::NAMES.join(", "));
-            Failure::new(format!("--compression {given:?} is none of {known}"))
-        })?;
-        if self.repack_uncompressed && compression == CompressionMode::Off {
+        let ingest = self.store.options(global, false)?;
+        if self.repack_uncompressed && ingest.compression == CompressionMode::Off {
             return Err(Failure::new(
                 "--repack-uncompressed compresses, and --compression off forbids it; give one of them",
             ));
         }
-        let pack_size_bytes = self
-            .pack_size
-            .map_or(PACK_SIZE_DEFAULT_BYTES, |mib| mib.saturating_mul(MIB));
-        if !(PACK_SIZE_MIN_BYTES..=PACK_SIZE_MAX_BYTES).contains(&pack_size_bytes) {
-            return Err(Failure::new(format!(
-                "--pack-size {} is outside {} to {} MiB",
-                self.pack_size.unwrap_or_default(),
-                PACK_SIZE_MIN_BYTES / MIB,
-                PACK_SIZE_MAX_BYTES / MIB
-            )));
-        }
+        let pack_size_bytes = ingest.pack_size_bytes;
         let smaller_than = size("--repack-smaller-than", &self.repack_smaller_than)?;
         if smaller_than.is_some_and(|bytes| bytes == 0 || bytes > pack_size_bytes as u64) {
             return Err(Failure::new(format!(
@@ -131,11 +106,7 @@ impl PruneArgs {
             repack_cacheable_only: self.repack_cacheable_only,
             keep_delete: keep_delete(&self.keep_delete)?,
             instant_delete: self.instant_delete,
-            ingest: IngestOptions {
-                compression,
-                pack_size_bytes,
-                ..IngestOptions::default()
-            },
+            ingest,
             threads: workers(),
         })
     }
@@ -177,7 +148,7 @@ fn keep_delete(text: &str) -> Result<Duration, Failure> {
 
 impl Prune {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let options = self.options.options()?;
+        let options = self.options.options(global)?;
         let locking = if self.dry_run {
             Locking::Read
         } else {

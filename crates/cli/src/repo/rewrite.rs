@@ -170,7 +170,8 @@ impl Rewrite {
         let session = Session::open(global, ui, locking)?;
         let ingest = self
             .store
-            .options(session.repository.backend().as_ref(), self.dry_run)?;
+            .options(global, self.dry_run)?
+            .uploaders_for(session.repository.backend().as_ref());
         let snapshots = session.snapshots_and_damage(ui)?;
         let selected = select::among(&snapshots.all, ui, &self.ids, &self.filter.filter())?;
         let unread = match self.ids.as_slice() {

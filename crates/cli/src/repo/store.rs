@@ -3,11 +3,11 @@
 
 use clap::Args;
 use lifeboat_format::CompressionMode;
-use lifeboat_repo::backend::Backend;
 use lifeboat_repo::{
     IngestOptions, PACK_SIZE_DEFAULT_BYTES, PACK_SIZE_MAX_BYTES, PACK_SIZE_MIN_BYTES,
 };
 
+use crate::args::Global;
 use crate::failure::Failure;
 
 const MIB: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// What they say; `dry_run` stores nothing.
-    pub fn options(&self, backend: &dyn Backend, dry_run: bool) -> Result<IngestOptions, Failure> {
+    pub fn options(&self, global: &Global, dry_run: bool) -> Result<IngestOptions, Failure> {
         let compression: CompressionMode = self.compression.parse().map_err(|_| {
             let (given, known) = (&self.compression, CompressionMode::NAMES.join(", "));
             Failure::new(format!("--compression {given:?} is none of {known}"))
@@ -52,8 +52,8 @@ impl StoreArgs {
             compression,
             pack_size_bytes,
             dry_run,
+            memory_bytes: global.memory_bytes()?,
             ..IngestOptions::default()
-        }
-        .uploaders_for(backend))
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Our program, restic 0.19 and 0.14 and rustic on the same repositories: each reads, checks, continues and locks what another wrote.
 
 mod chain;
+mod changed_files;
 #[path = "../common/mod.rs"]
 mod common;
 mod forget;

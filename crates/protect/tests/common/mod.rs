@@ -110,6 +110,7 @@ pub fn draft(parent: Option<Id>) -> Snapshot {
 pub fn options(parent: Option<Parent>) -> BackupOptions {
     BackupOptions {
         parent,
+        changed: None,
         change_rule: ChangeRule::default(),
         skip_if_unchanged: false,
         refuse_empty: false,
@@ -138,6 +139,7 @@ pub fn back_up_source(
         .map(|(id, snapshot)| Parent {
             id: *id,
             tree: snapshot.tree,
+            holds: None,
         });
     let (index, _) = repository.load_index(PackListing::Compare, &cancel)?;
     let index = RwLock::new(index);

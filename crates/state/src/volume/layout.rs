@@ -108,6 +108,18 @@ impl Node {
         self.nodes.values_mut().try_for_each(Self::expand)
     }
 
+    /// Every target with its entry path.
+    pub(crate) fn targets(&self) -> Vec<(EntryPath, &Path)> {
+        let mut found = Vec::new();
+        let mut open = vec![(EntryPath::top(), self)];
+        while let Some((at, node)) = open.pop() {
+            found.extend(node.path.as_deref().map(|path| (at.clone(), path)));
+            let below = node.nodes.iter();
+            open.extend(below.map(|(name, node)| (at.join(name), node)));
+        }
+        found
+    }
+
     /// What an entry path means, `None` if nothing has it.
     pub(crate) fn find<'a>(&'a self, path: &'a EntryPath) -> Option<Place<'a>> {
         let mut node = self;

@@ -93,6 +93,28 @@ impl VolumeSource {
         &self.missing
     }
 
+    /// The entries that a path on this machine stands for: a target or what is below one, or all targets below it. None
+    /// if it lies elsewhere. It need not be there any more; targets may be named through links.
+    #[must_use]
+    pub fn entries_of(&self, path: &Path) -> Vec<EntryPath> {
+        let path = self.absolute(path);
+        let mut found = Vec::new();
+        for (at, target) in self.layout.targets() {
+            let target = self.absolute(target);
+            let resolved = target.canonicalize().ok();
+            for target in [Some(target), resolved].into_iter().flatten() {
+                if target.starts_with(&path) {
+                    found.push(at.clone());
+                } else if let Ok(rest) = path.strip_prefix(&target) {
+                    found.push(at.join(rest.as_os_str().as_bytes()));
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
     fn absolute(&self, path: &Path) -> PathBuf {
         clean(&self.working_dir.join(path))
     }

@@ -83,6 +83,18 @@ pub fn each_once(targets: Vec<PathBuf>, ui: &Ui) -> Vec<PathBuf> {
     unique
 }
 
+/// The paths that a watcher says have changed: one a line, or each ended by a zero byte.
+pub fn changed(file: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let list = read(file)?;
+    let separator = if list.contains(&0) { 0 } else { b'\n' };
+    let names = list.split(|byte| *byte == separator);
+    let names = names.map(|name| match separator {
+        0 => name,
+        _ => name.strip_suffix(b"\r").unwrap_or(name),
+    });
+    Ok(names.filter(|name| !name.is_empty()).map(path).collect())
+}
+
 /// The paths as a snapshot names them: absolute and clean, as often as they were given, without those that do not
 /// exist. restic finds a chain's next parent by them.
 pub fn absolute(targets: &[PathBuf]) -> Result<Vec<String>, Failure> {
