@@ -197,7 +197,7 @@ fn machines_behind_ssh() {
         &relative,
         sshd.options(),
         10,
-        &["one slash begins in the user's home"],
+        &["sftp://HOST/PATH begin in the user's home"],
     );
     let nonsense = with(&sshd.options(), &[("sftp.args", "-9")]);
     says_about(&location, nonsense, 1, &[&look, "unknown option -- 9\n"]);
@@ -322,7 +322,7 @@ fn what_was_mistyped() {
         (
             format!("rest:https://me:{MISTYPED}@host:99999/"),
             "rest:https://me:***@host:99999/",
-            "\"99999\" is no port",
+            "what stands behind the host's colon is no port; in a password",
         ),
         (
             format!("s3:https://key:{MISTYPED}@host/bucket"),
