@@ -217,6 +217,8 @@ pub fn prune(
     };
     let first = progress::during(ui, &counters, looking, || engine.look(lifeboat_repo::now()))
         .map_err(refused)?;
+    // What somebody with the repository to themselves was about to do would be no plan any more.
+    session.ensure()?;
     tell_plan(ui, &first, options);
     if dry_run {
         if ui.json {
