@@ -34,6 +34,8 @@ pub(super) struct Look {
     snapshots: HashMap<Id, Snapshot>,
     /// Snapshots that can't be read, so that they are not shown.
     damaged: HashSet<Id>,
+    /// Index files that can't be used.
+    damaged_index: HashSet<Id>,
     pub(super) index: Index,
 }
 
@@ -58,7 +60,7 @@ impl View {
     ) -> Result<Self, MountError> {
         let snapshots = selected(&repository, &options)?;
         tell_of_damaged(&snapshots, &HashSet::new(), &*events);
-        let look = look(&repository, &options, snapshots, &*events, &cancel)?;
+        let look = look(&repository, &options, snapshots, None, &*events, &cancel)?;
         Ok(Self {
             repository,
             options,
@@ -99,7 +101,8 @@ impl View {
                     return Ok(None);
                 }
                 let (options, events) = (&self.options, &*self.events);
-                look(&self.repository, options, snapshots, events, &self.cancel).map(Some)
+                let (repository, cancel) = (&self.repository, &self.cancel);
+                look(repository, options, snapshots, Some(&old), events, cancel).map(Some)
             });
         match renewed {
             Ok(None) => (old, None),
@@ -223,16 +226,18 @@ fn problem(what: &str, error: &RepoError, events: &dyn EventSink) {
     events.event(Event::Problem(Problem::from_error(what, "read", error)));
 }
 
-/// Snapshots come first: what they name was indexed before.
+/// Snapshots come first: what they name was indexed before. What the old look told is not told again.
 fn look(
     repository: &Repository,
     options: &MountOptions,
     snapshots: Snapshots,
+    old: Option<&Look>,
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<Look, MountError> {
     let (index, report) = repository.load_index(PackListing::Skip, cancel)?;
-    for (id, error) in &report.damaged {
+    let told = |id| old.is_some_and(|old| old.damaged_index.contains(id));
+    for (id, error) in report.damaged.iter().filter(|(id, _)| !told(id)) {
         problem(&format!("index file {}", id.short()), error, events);
     }
     let damaged = snapshots.damaged.iter().map(|(id, _)| *id).collect();
@@ -253,6 +258,7 @@ fn look(
         dirs,
         snapshots: snapshots.into_iter().collect(),
         damaged,
+        damaged_index: report.damaged.iter().map(|(id, _)| *id).collect(),
         index,
     })
 }
