@@ -2,7 +2,7 @@
 //! acknowledgement, between a pack and the snapshot that needs it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use lifeboat_flow::{Cancel, Event, EventSink};
@@ -157,21 +157,23 @@ fn a_retry_does_not_outlive_its_lock() {
 #[test]
 fn a_snapshot_that_arrives_without_a_lock_is_not_acknowledged() {
     let memory = memory();
+    let guard: Arc<OnceLock<LockGuard>> = Arc::default();
     let plan = FaultPlan::new({
-        let memory = memory.clone();
+        let (memory, guard) = (memory.clone(), Arc::downgrade(&guard));
         move |operation| {
             if saves(operation, FileKind::Snapshot) {
                 unlock(&memory);
-                // Longer than a refresh takes.
-                std::thread::sleep(QUICK.refresh * 20);
+                let guard = guard.upgrade().unwrap();
+                let guard = guard.get().unwrap();
+                until("that the loss is noticed", || guard.ensure().is_err());
             }
             None
         }
     });
     let repository = open(FaultyBackend::new(memory.clone(), plan));
-    let guard = take(&repository, QUICK, false);
+    let guard = guard.get_or_init(|| take(&repository, QUICK, false));
     let error = repository
-        .save_snapshot_under(Some(&guard), &snapshot(Id([7; 32])))
+        .save_snapshot_under(Some(guard), &snapshot(Id([7; 32])))
         .unwrap_err();
     assert!(matches!(error, RepoError::LockLost { .. }), "{error:?}");
     assert_eq!(snapshots(&memory), 0);
@@ -184,14 +186,12 @@ fn nobody_writes_under_an_early_lock_before_its_second_look() {
         ..QUICK
     };
     let memory = memory();
-    let (ours, theirs) = (open(memory.clone()), open(memory.clone()));
     let began = Instant::now();
-    let guard = take(&ours, slow, true);
+    let guard = take(&open(memory.clone()), slow, true);
     guard.ensure().unwrap();
     assert!(began.elapsed() >= slow.settle, "it did not wait");
     drop(guard);
 
-    let guard = take(&ours, slow, true);
     let other = Lock {
         time: now(),
         exclusive: true,
@@ -202,7 +202,17 @@ fn nobody_writes_under_an_early_lock_before_its_second_look() {
         gid: 0,
         origin: None,
     };
-    theirs.save_json(FileKind::Lock, &other.to_json()).unwrap();
+    // It comes after the look that follows our write, and before the second one.
+    let (theirs, looks) = (open(memory.clone()), AtomicUsize::new(0));
+    let plan = FaultPlan::new(move |operation| {
+        let is_look = operation.verb == Verb::List && operation.kind == Some(FileKind::Lock);
+        if is_look && looks.fetch_add(1, Ordering::SeqCst) == 2 {
+            theirs.save_json(FileKind::Lock, &other.to_json()).unwrap();
+        }
+        None
+    });
+    let ours = open(FaultyBackend::new(memory.clone(), plan));
+    let guard = take(&ours, slow, true);
     let error = ours
         .save_snapshot_under(Some(&guard), &snapshot(Id([7; 32])))
         .unwrap_err();

@@ -19,7 +19,7 @@ use lifeboat_testkit::retrying::{IMPATIENT, retrying_by};
 const QUICK: LockTiming = LockTiming {
     settle: Duration::from_millis(2),
     refresh: Duration::from_millis(20),
-    give_up: Duration::from_secs(2),
+    give_up: Duration::from_secs(20),
     lease: Duration::from_secs(60),
     watch: Duration::from_millis(300),
     watch_restic: Duration::from_millis(300),
@@ -243,7 +243,7 @@ fn a_holder_that_can_not_refresh_gives_up_before_others_call_it_stale() {
     let (backend, is_broken) = breakable(&memory);
     let repository = repository_on(backend);
     let timing = LockTiming {
-        give_up: Duration::from_millis(300),
+        give_up: Duration::from_secs(3),
         lease: Duration::from_secs(3600),
         ..QUICK
     };
@@ -257,7 +257,7 @@ fn a_holder_that_can_not_refresh_gives_up_before_others_call_it_stale() {
     let began = Instant::now();
     until("giving up", || guard.ensure().is_err());
     assert!(
-        began.elapsed() >= Duration::from_millis(200),
+        began.elapsed() >= Duration::from_millis(500),
         "a short failure is no loss"
     );
     let error = guard.ensure().unwrap_err();
@@ -291,18 +291,18 @@ fn a_short_failure_is_no_loss() {
     guard.ensure().unwrap();
 }
 
-/// A holder whose machine is on standby for 400 ms, which its refresher notices when it lists locks.
-/// What happens meanwhile is up to `meanwhile`; afterwards the lock is looked at.
+/// A holder whose machine is on standby when its refresher lists locks, for longer than it may go on without a refresh, and
+/// than a short lease. What happens meanwhile is up to `meanwhile`; afterwards the lock is looked at.
 fn after_standby(lease: Duration, meanwhile: impl FnOnce(&Repository)) -> Result<(), RepoError> {
     let memory = memory();
-    let asleep = Arc::new(AtomicUsize::new(0));
+    let [is_asleep, is_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let plan = {
-        let asleep = asleep.clone();
+        let (is_asleep, is_over) = (is_asleep.clone(), is_over.clone());
+        let taker = std::thread::current().id();
         FaultPlan::new(move |operation| {
-            let begins = || asleep.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst);
-            if operation.verb == Verb::List && begins().is_ok() {
-                std::thread::sleep(Duration::from_millis(400));
-                asleep.store(3, Ordering::SeqCst);
+            if operation.verb == Verb::List && std::thread::current().id() != taker {
+                is_asleep.store(true, Ordering::SeqCst);
+                until("the end", || is_over.load(Ordering::SeqCst));
             }
             None
         })
@@ -319,19 +319,22 @@ fn after_standby(lease: Duration, meanwhile: impl FnOnce(&Repository)) -> Result
         ..request(false)
     };
     let guard = take_with(&repository, wanted, &Seen::default()).unwrap();
-    asleep.store(1, Ordering::SeqCst);
-    until("the standby", || asleep.load(Ordering::SeqCst) == 2);
+    let began = Instant::now();
+    until("the standby", || is_asleep.load(Ordering::SeqCst));
     meanwhile(&repository_on(memory));
     until("that it is noticed", || guard.ensure().is_err());
-    until("the end of the standby", || {
-        asleep.load(Ordering::SeqCst) == 3
+    until("the end of a short lease", || {
+        lease > PATIENCE || began.elapsed() > lease
     });
+    is_over.store(true, Ordering::SeqCst);
     // Either it goes on, or it says at last why not.
-    until("a decision", || match guard.ensure() {
-        Ok(()) => true,
-        Err(error) => !error.to_string().contains("refreshed for 0 s"),
+    let mut decided = Ok(());
+    until("a decision", || {
+        decided = guard.ensure();
+        let is_open = |error: &RepoError| error.to_string().contains("it was not refreshed for");
+        !decided.as_ref().is_err_and(is_open)
     });
-    guard.ensure()
+    decided
 }
 
 #[test]
@@ -358,29 +361,27 @@ fn who_may_wait_waits_and_succeeds() {
     let memory = memory();
     let (first, second) = (repository_on(memory.clone()), repository_on(memory));
     let guard = take(&first, true).unwrap();
-    let waited = Duration::from_millis(250);
+    let (seen, is_free) = (Seen::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let patient = LockRequest {
                 retry_for: PATIENCE,
                 ..request(false)
             };
-            let seen = Seen::default();
-            let began = Instant::now();
-            take_with(&second, patient, &seen)
-                .unwrap()
-                .ensure()
-                .unwrap();
-            let notes = seen.0.into_inner().unwrap();
-            assert_eq!(notes.len(), 1, "told once: {notes:?}");
-            assert!(notes[0].contains("waiting"), "{notes:?}");
-            began.elapsed()
+            let guard = take_with(&second, patient, &seen).unwrap();
+            assert!(is_free.load(Ordering::SeqCst), "it did not wait");
+            guard.ensure().unwrap();
         });
-        std::thread::sleep(waited);
+        until("the wait", || !seen.0.lock().unwrap().is_empty());
+        // It asks a few times more, which is told once.
+        std::thread::sleep(QUICK.retry_max * 5);
+        is_free.store(true, Ordering::SeqCst);
         drop(guard);
-        let took = waiter.join().unwrap();
-        assert!(took >= waited / 2 && took < PATIENCE, "{took:?}");
+        waiter.join().unwrap();
     });
+    let notes = seen.0.into_inner().unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("waiting"), "{notes:?}");
     // Whose patience ends is told who holds it; who wishes to stop need not wait.
     let _guard = take(&first, true).unwrap();
     let impatient = LockRequest {
