@@ -18,7 +18,7 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// Where sshd parts with its rights, when root runs it; it does not make the folder itself.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 /// How long it may take to begin.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(60);
 const START_ATTEMPTS: u32 = 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

@@ -69,6 +69,8 @@ fn read_message(from: &mut TcpStream) -> Option<String> {
 
 const GET: &str = "GET /repo/data/ab HTTP/1.1\r\nhOsT: storage.example:1\r\nX-Signed: a,b\r\n\r\n";
 const PUT: &str = "PUT /repo/data/ab HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
+/// For what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LIST: &str = "GET /repo/data/ HTTP/1.1\r\nHost: h\r\n\r\n";
 
 struct Client(TcpStream);
@@ -76,9 +78,7 @@ struct Client(TcpStream);
 impl Client {
     fn of(proxy: &HttpProxy) -> Self {
         let stream = TcpStream::connect(proxy.address()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
     }
 
@@ -107,12 +107,13 @@ fn what_passes_is_not_changed_and_is_counted() {
     assert!(second.ends_with("answer 2"), "{second}");
     assert_eq!(server.seen(), [GET, PUT]);
     // The last bytes are counted when they have been told.
-    std::thread::sleep(Duration::from_millis(50));
+    let down_bytes = first.len() + second.len();
+    until(|| proxy.traffic().down_bytes as usize >= down_bytes);
     let traffic = proxy.traffic();
     assert_eq!((traffic.connections, traffic.total_requests()), (1, 2));
     assert_eq!(traffic.requests.get("PUT"), Some(&1));
     assert_eq!(traffic.up_bytes as usize, GET.len() + PUT.len());
-    assert_eq!(traffic.down_bytes as usize, first.len() + second.len());
+    assert_eq!(traffic.down_bytes as usize, down_bytes);
     proxy.reset_traffic();
     assert_eq!(proxy.traffic().total_requests(), 0);
 }
@@ -130,6 +131,14 @@ fn a_longer_way_takes_longer() {
     let begin = Instant::now();
     client.ask(GET).unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(40));
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A server behind a proxy whose next request goes wrong.
@@ -165,9 +174,12 @@ fn some_answers_come_instead_of_the_work() {
 fn silence_comes_before_and_after_the_work() {
     for (fault, work) in [(HttpFault::StallBefore, 0), (HttpFault::StallAfter, 1)] {
         let (server, _proxy, mut client) = failing(fault);
+        let soon = Some(Duration::from_millis(300));
+        client.0.set_read_timeout(soon).unwrap();
         let (got, end) = client.ask_to_the_end(PUT);
         assert_eq!(got, "");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        until(|| server.seen().len() >= work);
         assert_eq!(server.seen().len(), work);
     }
 }

@@ -242,7 +242,7 @@ impl World {
     pub fn wait_for_lock(&self) {
         let began = std::time::Instant::now();
         while self.files("repo/locks").is_empty() {
-            assert!(began.elapsed().as_secs() < 10, "no lock appears");
+            assert!(began.elapsed().as_secs() < 60, "no lock appears");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         // It counts when it was looked at once more.

@@ -21,9 +21,9 @@ const TRIES: usize = 8;
 /// The commands over one protocol are tested in so many lanes, side by side: they wait more than they work.
 const LANES: usize = 2;
 /// Without a byte for so long a request is stuck: short, because faults let it wait for nothing.
-const STALL: Duration = Duration::from_millis(200);
+const STALL: Duration = Duration::from_millis(400);
 /// For how long a command tries again what fails for ever.
-const LASTING_FOR: Duration = Duration::from_millis(300);
+const LASTING_FOR: Duration = Duration::from_millis(500);
 /// Of the cases, so many in a hundred last.
 const LASTING_PERCENT: u64 = 10;
 /// Of the cases, so many in a hundred are storms.
