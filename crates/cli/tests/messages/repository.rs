@@ -291,6 +291,15 @@ fn a_locked_repository() {
             .code,
         0
     );
+    // For programs: how many went, how many stay and why.
+    let counts = |arguments: &[&str]| {
+        let said = world.lifeboat([&["--json", "unlock"], arguments].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        let told: serde_json::Value = serde_json::from_str(said.stdout.trim()).unwrap();
+        let count = |name: &str| told[format!("locks_{name}")].as_u64().unwrap();
+        [count("removed"), count("live"), count("unreadable")]
+    };
+    assert_eq!(counts(&[]), [0, 1, 0]);
     drop(lock);
     let shared = LockRequest {
         exclusive: false,
@@ -326,12 +335,15 @@ fn a_locked_repository() {
             .code,
         0
     );
+    assert_eq!(counts(&[]), [0, 0, 1]);
     assert_eq!(
         world
             .tell("unlocking all", &["unlock", "--remove-all"])
             .code,
         0
     );
+    world.write(&format!("repo/locks/{}", "ab".repeat(32)), "no lock");
+    assert_eq!(counts(&["--remove-all"]), [1, 0, 0]);
     world.compare("locked");
 }
 
