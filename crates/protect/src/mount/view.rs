@@ -262,3 +262,78 @@ fn look(
         index,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
+    use lifeboat_repo::{Identity, KeyCost};
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl EventSink for Seen {
+        fn event(&self, event: Event) {
+            if let Event::Problem(problem) = event {
+                self.0.lock().unwrap().push(problem.path);
+            }
+        }
+    }
+
+    fn save_snapshot(repository: &Repository, number: i64) {
+        let mut time = lifeboat_repo::now();
+        time.seconds += number;
+        let snapshot = Snapshot {
+            time,
+            parent: None,
+            tree: Id([7; 32]),
+            paths: vec!["/data".into()],
+            hostname: "nas".into(),
+            username: String::new(),
+            uid: 0,
+            gid: 0,
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            original: None,
+            program_version: String::new(),
+            summary: None,
+        };
+        repository.save_snapshot(&snapshot).unwrap();
+    }
+
+    #[test]
+    fn an_index_file_that_can_not_be_used_is_told_once() {
+        let memory = MemoryBackend::new();
+        let (backend, who) = (Arc::new(memory.clone()), Identity::default());
+        let made = Repository::init(backend, b"test", 2, None, &who, KeyCost::Test);
+        let repository = Arc::new(made.unwrap());
+        let damage = |number: u8| {
+            let name = FileName::new(FileKind::Index, Id([number; 32]));
+            memory.save(name, &[b"no index"]).unwrap();
+        };
+        let options = MountOptions {
+            place: "/mnt".into(),
+            path_templates: vec!["ids/%i".into()],
+            time_template: "2006-01-02T15:04:05".into(),
+            select: Box::new(|_| true),
+            allow_other: false,
+            no_default_permissions: false,
+            owner_root: false,
+        };
+        let seen = Arc::new(Seen::default());
+        damage(1);
+        let events: Arc<dyn EventSink> = Arc::clone(&seen) as _;
+        let view = View::open(Arc::clone(&repository), options, events, Cancel::new()).unwrap();
+        for number in 0..3 {
+            // Each new snapshot is a reason to look at the index as well.
+            save_snapshot(&repository, number);
+            view.lock().looked = Instant::now().checked_sub(SNAPSHOTS_MAX_AGE).unwrap();
+            let (look, error) = view.fresh();
+            assert!(error.is_none(), "{error:?}");
+            assert_eq!(look.snapshots.len() as i64, number + 1);
+            damage(2);
+        }
+        let told = seen.0.lock().unwrap().clone();
+        assert_eq!(told, ["index file 01010101", "index file 02020202"]);
+    }
+}
