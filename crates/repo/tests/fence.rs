@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
-use lifeboat_flow::{Cancel, Event, EventSink};
-use lifeboat_format::{BlobKind, Id, Lock, Snapshot};
+use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{
     Backend, BackendError, FileKind, FileName, MemoryBackend, RetryPolicy, RetryingBackend,
 };
 use lifeboat_repo::{
-    Identity, Index, Ingest, IngestOptions, KeyCost, LockGuard, LockRequest, LockTiming,
-    PackListing, RepoError, Repository, now,
+    Identity, Index, Ingest, IngestOptions, LockGuard, LockRequest, LockTiming, PackListing,
+    RepoError, Repository,
 };
+use lifeboat_testkit::bare::{PASSWORD, foreign_lock, memory, snapshot};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Operation, Verb};
+use lifeboat_testkit::heard::Unheard;
+use lifeboat_testkit::wait::until;
 
 /// Times as short as a busy machine allows.
 const QUICK: LockTiming = LockTiming {
@@ -27,23 +30,9 @@ const QUICK: LockTiming = LockTiming {
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
-}
-
-fn memory() -> MemoryBackend {
-    let memory = MemoryBackend::new();
-    let (backend, who) = (Arc::new(memory.clone()), Identity::default());
-    Repository::init(backend, b"test", 2, None, &who, KeyCost::Test).unwrap();
-    memory
-}
 
 fn open(backend: impl Backend + 'static) -> Arc<Repository> {
-    Arc::new(Repository::open(Arc::new(backend), b"test", None).unwrap())
+    Arc::new(Repository::open(Arc::new(backend), PASSWORD, None).unwrap())
 }
 
 fn take(repository: &Arc<Repository>, timing: LockTiming, early: bool) -> LockGuard {
@@ -55,33 +44,7 @@ fn take(repository: &Arc<Repository>, timing: LockTiming, early: bool) -> LockGu
         reads: false,
     };
     let who = Identity::of_this_process();
-    LockGuard::take(repository, &who, request, &Silent, &Cancel::new()).unwrap()
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn snapshot(tree: Id) -> Snapshot {
-    Snapshot {
-        time: now(),
-        parent: None,
-        tree,
-        paths: vec!["/data".into()],
-        hostname: "nas".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        program_version: String::new(),
-        summary: None,
-    }
+    LockGuard::take(repository, &who, request, &Unheard, &Cancel::new()).unwrap()
 }
 
 fn unlock(memory: &MemoryBackend) {
@@ -128,7 +91,7 @@ fn a_retry_does_not_outlive_its_lock() {
         ..RetryPolicy::default()
     };
     let faulty = Arc::new(FaultyBackend::new(memory.clone(), plan));
-    let retrying = RetryingBackend::new(faulty, policy, Arc::new(Silent), Cancel::new());
+    let retrying = RetryingBackend::new(faulty, policy, Arc::new(Unheard), Cancel::new());
     let repository = open(retrying);
     let guard = take(&repository, QUICK, false);
     let error = std::thread::scope(|scope| {
@@ -192,16 +155,7 @@ fn nobody_writes_under_an_early_lock_before_its_second_look() {
     assert!(began.elapsed() >= slow.settle, "it did not wait");
     drop(guard);
 
-    let other = Lock {
-        time: now(),
-        exclusive: true,
-        hostname: "elsewhere".into(),
-        username: "somebody".into(),
-        pid: 4711,
-        uid: 0,
-        gid: 0,
-        origin: None,
-    };
+    let other = foreign_lock();
     // It comes after the look that follows our write, and before the second one.
     let (theirs, looks) = (open(memory.clone()), AtomicUsize::new(0));
     let plan = FaultPlan::new(move |operation| {
@@ -321,7 +275,7 @@ fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
         early: false,
         reads: false,
     };
-    let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Silent, &Cancel::new());
+    let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Unheard, &Cancel::new());
     let slow = LockTiming {
         settle: Duration::from_millis(100),
         ..QUICK
@@ -339,7 +293,7 @@ fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
             exclusive: false,
             ..alone
         },
-        &Silent,
+        &Unheard,
         &Cancel::new(),
     );
     assert!(matches!(refused.map(drop), Err(RepoError::Locked { .. })));

@@ -193,7 +193,14 @@ impl Sshd {
     /// # Panics
     /// If it does not start.
     pub fn start_again(&mut self) {
-        assert!(self.try_start(), "sshd does not start:\n{}", self.log());
+        for _ in 0..START_ATTEMPTS {
+            if self.try_start() {
+                return;
+            }
+            // Somebody's connection has this very port; it will be let go.
+            std::thread::sleep(LOOK_AGAIN * 50);
+        }
+        panic!("sshd does not start:\n{}", self.log());
     }
 
     fn trust_host_key(&self) {

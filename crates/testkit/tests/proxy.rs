@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lifeboat_testkit::proxy::{HttpFault, HttpPlan, HttpProxy};
+use lifeboat_testkit::wait::{PATIENCE, until};
 
 /// A server that keeps what it was sent and answers each request with its number.
 struct Server {
@@ -69,8 +70,6 @@ fn read_message(from: &mut TcpStream) -> Option<String> {
 
 const GET: &str = "GET /repo/data/ab HTTP/1.1\r\nhOsT: storage.example:1\r\nX-Signed: a,b\r\n\r\n";
 const PUT: &str = "PUT /repo/data/ab HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
-/// For what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
 const LIST: &str = "GET /repo/data/ HTTP/1.1\r\nHost: h\r\n\r\n";
 
 struct Client(TcpStream);
@@ -108,7 +107,9 @@ fn what_passes_is_not_changed_and_is_counted() {
     assert_eq!(server.seen(), [GET, PUT]);
     // The last bytes are counted when they have been told.
     let down_bytes = first.len() + second.len();
-    until(|| proxy.traffic().down_bytes as usize >= down_bytes);
+    until("the count", || {
+        proxy.traffic().down_bytes as usize >= down_bytes
+    });
     let traffic = proxy.traffic();
     assert_eq!((traffic.connections, traffic.total_requests()), (1, 2));
     assert_eq!(traffic.requests.get("PUT"), Some(&1));
@@ -131,14 +132,6 @@ fn a_longer_way_takes_longer() {
     let begin = Instant::now();
     client.ask(GET).unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(40));
-}
-
-fn until(mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "it did not come");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A server behind a proxy whose next request goes wrong.
@@ -179,7 +172,7 @@ fn silence_comes_before_and_after_the_work() {
         let (got, end) = client.ask_to_the_end(PUT);
         assert_eq!(got, "");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-        until(|| server.seen().len() >= work);
+        until("the work", || server.seen().len() >= work);
         assert_eq!(server.seen().len(), work);
     }
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use lifeboat_flow::Cancel;
 use lifeboat_format::Config;
 use lifeboat_repo::{Identity, LockGuard, LockRequest, LockTiming};
+use lifeboat_testkit::heard::Unheard;
 
-use crate::world::{Quiet, Said, World};
+use crate::world::{Said, World};
 
 #[test]
 fn a_repository_that_is_not_there() {
@@ -257,7 +258,7 @@ fn a_locked_repository() {
         early: false,
         reads: false,
     };
-    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Unheard, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell("locked exclusively, backing up", &["backup", "src"])
@@ -305,7 +306,7 @@ fn a_locked_repository() {
         exclusive: false,
         ..request
     };
-    let lock = LockGuard::take(&repository, &robin(), shared, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), shared, &Unheard, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell(
@@ -358,7 +359,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_gone() {
         early: false,
         reads: false,
     };
-    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Unheard, &Cancel::new()).unwrap();
     let waiting = world
         .command(["--retry-lock", "30s", "-q", "snapshots"])
         .stderr(std::process::Stdio::piped())

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_flow::{Event, EventSink};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{Identity, KeyCost, Repository};
 use lifeboat_testkit::program::copy_program;
@@ -277,13 +276,6 @@ impl World {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
-}
-
-/// Hears nothing.
-pub struct Quiet;
-
-impl EventSink for Quiet {
-    fn event(&self, _: Event) {}
 }
 
 /// What a run said.

@@ -266,8 +266,8 @@ fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
-    use lifeboat_repo::{Identity, KeyCost};
+    use lifeboat_repo::backend::{Backend, FileKind, FileName};
+    use lifeboat_testkit::bare::{PASSWORD, memory, snapshot};
 
     #[derive(Default)]
     struct Seen(Mutex<Vec<String>>);
@@ -280,33 +280,16 @@ mod tests {
         }
     }
 
-    fn save_snapshot(repository: &Repository, number: i64) {
-        let mut time = lifeboat_repo::now();
-        time.seconds += number;
-        let snapshot = Snapshot {
-            time,
-            parent: None,
-            tree: Id([7; 32]),
-            paths: vec!["/data".into()],
-            hostname: "nas".into(),
-            username: String::new(),
-            uid: 0,
-            gid: 0,
-            excludes: Vec::new(),
-            tags: Vec::new(),
-            original: None,
-            program_version: String::new(),
-            summary: None,
-        };
+    fn save_snapshot(repository: &Repository, number: u8) {
+        let snapshot = snapshot(Id([number; 32]));
         repository.save_snapshot(&snapshot).unwrap();
     }
 
     #[test]
     fn an_index_file_that_can_not_be_used_is_told_once() {
-        let memory = MemoryBackend::new();
-        let (backend, who) = (Arc::new(memory.clone()), Identity::default());
-        let made = Repository::init(backend, b"test", 2, None, &who, KeyCost::Test);
-        let repository = Arc::new(made.unwrap());
+        let memory = memory();
+        let opened = Repository::open(Arc::new(memory.clone()), PASSWORD, None);
+        let repository = Arc::new(opened.unwrap());
         let damage = |number: u8| {
             let name = FileName::new(FileKind::Index, Id([number; 32]));
             memory.save(name, &[b"no index"]).unwrap();
@@ -330,7 +313,7 @@ mod tests {
             view.lock().looked = Instant::now().checked_sub(SNAPSHOTS_MAX_AGE).unwrap();
             let (look, error) = view.fresh();
             assert!(error.is_none(), "{error:?}");
-            assert_eq!(look.snapshots.len() as i64, number + 1);
+            assert_eq!(look.snapshots.len(), usize::from(number) + 1);
             damage(2);
         }
         let told = seen.0.lock().unwrap().clone();
