@@ -308,6 +308,8 @@ fn what_was_mistyped() {
     let unusable = |location: &str, why: &str| {
         format!("error: the location {location:?} can't be used: {why}")
     };
+    let no_port =
+        "what stands behind the host's colon is no port; in a password `/` is written as %2F";
     for (location, shown, why) in [
         (
             format!("https://me:{MISTYPED}@host/"),
@@ -322,7 +324,17 @@ fn what_was_mistyped() {
         (
             format!("rest:https://me:{MISTYPED}@host:99999/"),
             "rest:https://me:***@host:99999/",
-            "what stands behind the host's colon is no port; in a password",
+            no_port,
+        ),
+        (
+            format!("rest:https://me:pass/{MISTYPED}@host/"),
+            "rest:https://me:***@host/",
+            no_port,
+        ),
+        (
+            format!("rest:https://me:{MISTYPED}/path"),
+            "rest:https://me:***/path",
+            no_port,
         ),
         (
             format!("s3:https://key:{MISTYPED}@host/bucket"),

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 const FOREIGN: [&str; 4] = ["b2", "azure", "gs", "swift"];
 
 /// What is wrong with a port; never which, see `check_port`.
-const NO_PORT: &str = "what stands behind the host's colon is no port; in a password `/` is written as %2F, `:` as %3A and `@` as %40";
+const NO_PORT: &str =
+    "what stands behind the host's colon is no port; in a password `/` is written as %2F";
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
