@@ -7,13 +7,17 @@ use lifeboat_repo::backend::{BackendError, Trouble};
 
 use crate::exit::Exit;
 
+/// What to do when the lock did not hold until the end.
+pub const LOCK_LOST: &str =
+    "nothing was acknowledged; run the command again, it goes on with what is stored";
+
 /// How the program ends because of this error of a backend, and what to do next.
 pub fn on_backend(error: &BackendError) -> (Exit, Option<&'static str>) {
     match error {
         BackendError::NoRepository { location, .. } if is_in_a_home(location) => (
             Exit::NoRepository,
             Some(
-                "check the location: after sftp://HOST a path with one slash begins in the user's home, an absolute one has two; `lifeboat repo init` makes a new repository",
+                "check the location: sftp:HOST:PATH and sftp://HOST/PATH begin in the user's home, sftp:HOST:/PATH and sftp://HOST//PATH do not; `lifeboat repo init` makes a new repository",
             ),
         ),
         BackendError::NoRepository { .. } => (
@@ -37,6 +41,7 @@ pub fn on_backend(error: &BackendError) -> (Exit, Option<&'static str>) {
             doing,
             ..
         } => (Exit::Failed, on_trouble(*trouble, location, doing)),
+        BackendError::Fenced { .. } => (Exit::Failed, Some(LOCK_LOST)),
         BackendError::Cancelled(_) => (Exit::Interrupted, None),
         _ => (Exit::Failed, None),
     }
@@ -54,12 +59,18 @@ pub fn is_append_only(error: &BackendError) -> bool {
     )
 }
 
-/// Whether it is a URL of SFTP whose path looks absolute and is not.
+/// Whether it is a place of SFTP, as it is shown, whose path may look absolute and is not.
 fn is_in_a_home(location: &str) -> bool {
-    let path = location
-        .strip_prefix("sftp://")
-        .and_then(|rest| rest.split_once('/'));
-    path.is_some_and(|(_, path)| !path.starts_with('/'))
+    match location.strip_prefix("sftp:") {
+        None => false,
+        Some(rest) => match rest.strip_prefix("//") {
+            Some(rest) => rest
+                .split_once('/')
+                .is_some_and(|(_, path)| !path.starts_with('/')),
+            // A host may have colons itself.
+            None => !rest.contains(":/"),
+        },
+    }
 }
 
 fn on_trouble(trouble: Trouble, location: &str, doing: &str) -> Option<&'static str> {
@@ -139,6 +150,7 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
     use lifeboat_repo::RepoError;
+    use lifeboat_repo::backend::FileName;
 
     const ALL: [Trouble; 13] = [
         Trouble::Transient,
@@ -207,6 +219,43 @@ mod tests {
             "the repository is append-only for these credentials: cannot remove snapshots/ab in rest:http://host/: the server answered 403 (AccessDenied)"
         );
         assert!(failure.hint.unwrap().starts_with("backups go on"));
+    }
+
+    #[test]
+    fn a_path_in_a_home_is_known_in_either_form() {
+        for (location, expected) in [
+            ("sftp:me@host:repo", true),
+            ("sftp:me@host:/repo", false),
+            ("sftp:fe80::1:repo", true),
+            ("sftp:fe80::1:/repo", false),
+            ("sftp://host:2222/repo", true),
+            ("sftp://host:2222//repo", false),
+            ("/srv/repo", false),
+            ("rest:http://host/repo/", false),
+        ] {
+            assert_eq!(is_in_a_home(location), expected, "{location}");
+            let error = BackendError::NoRepository {
+                location: location.into(),
+                what: "the directory".into(),
+            };
+            let (exit, hint) = on_backend(&error);
+            assert_eq!(exit, Exit::NoRepository);
+            assert_eq!(hint.unwrap().contains("sftp:HOST:PATH"), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_lock_that_was_lost_kept_from_being_done_is_told_as_the_loss() {
+        let fenced = BackendError::Fenced {
+            name: FileName::CONFIG,
+            location: "/srv/repo".into(),
+            why: "somebody removed it".into(),
+        };
+        let failure = Failure::from(RepoError::from(fenced));
+        assert_eq!(
+            (failure.exit, failure.hint.as_deref()),
+            (Exit::Failed, Some(LOCK_LOST))
+        );
     }
 
     #[test]

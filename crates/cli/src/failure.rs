@@ -109,10 +109,7 @@ fn repo_advice(error: &RepoError) -> (Exit, Option<&'static str>) {
                 "when no other process works on the repository, `lifeboat repo unlock --remove-all` removes damaged locks",
             ),
         ),
-        RepoError::LockLost { .. } => (
-            Exit::Failed,
-            Some("nothing was acknowledged; run the command again, it goes on with what is stored"),
-        ),
+        RepoError::LockLost { .. } => (Exit::Failed, Some(advice::LOCK_LOST)),
         RepoError::Exists { .. } => (
             Exit::Failed,
             Some("to use it, give its password; to make another one, choose another place"),

@@ -214,7 +214,15 @@ fn who_is_killed_loses_nothing_and_keeps_nobody_waiting() {
     let first = place.back_up(&first_tree);
     for round in 0..rounds {
         grow(&tree, &mut random, 10);
-        let mut child = place.start(&backup(&tree));
+        // The first one waits for its input, so that it is killed before its end for certain.
+        let mut child = match round {
+            0 => place
+                .command(&["backup", "--stdin"])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap(),
+            _ => place.start(&backup(&tree)),
+        };
         let began = Instant::now();
         while place.locks() == 0 && child.try_wait().unwrap().is_none() {
             assert!(
@@ -223,8 +231,7 @@ fn who_is_killed_loses_nothing_and_keeps_nobody_waiting() {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
-        // The first round is killed as soon as it has its lock, the others whenever.
-        let delay = Duration::from_millis(if round == 0 { 0 } else { random.below(600) });
+        let delay = Duration::from_millis(random.below(600));
         let _note = Note::new(format!("round {round}, killed {delay:?} after its lock"));
         std::thread::sleep(delay);
         child.kill().unwrap();

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 use lifeboat_repo::backend::{
     Backend, CachedBackend, LimitedBackend, LocalBackend, MemoryBackend, RateLimits,
 };
 use lifeboat_testkit::conformance::check_backend;
 use lifeboat_testkit::disk::SimulatedDisk;
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
+use lifeboat_testkit::heard::Unheard;
 use lifeboat_testkit::replay::{Note, seed};
 use lifeboat_testkit::retrying::retrying;
 
@@ -86,7 +87,7 @@ fn cached() {
             memory,
             &places.next(),
             &id,
-            Arc::new(Silent),
+            Arc::new(Unheard),
         ))
     });
 }
@@ -100,12 +101,6 @@ fn failing(backend: impl Backend + 'static) -> Box<dyn Backend> {
         &[Fault::FailBefore, Fault::FailAfter],
     );
     Box::new(retrying(FaultyBackend::new(backend, plan)))
-}
-
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
 }
 
 /// Directories that do not exist, in one that is removed at the end.

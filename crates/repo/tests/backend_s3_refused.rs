@@ -275,13 +275,11 @@ fn nobody_there() {
     assert_eq!(trouble, Trouble::Unreachable, "{why}");
     assert!(why.contains("Connection refused"), "{why}");
     let backend = opened("s3:http://no-such-host.invalid/bucket", &options);
-    assert_eq!(
-        said(&backend),
-        (
-            Trouble::Unreachable,
-            "the name of the server can't be looked up: Name or service not known".to_owned()
-        )
-    );
+    let (trouble, why) = said(&backend);
+    assert_eq!(trouble, Trouble::Unreachable, "{why}");
+    // What follows are the words of the system.
+    let says = "the name of the server can't be looked up: ";
+    assert!(why.starts_with(says) && why.len() > says.len(), "{why}");
 }
 
 #[test]

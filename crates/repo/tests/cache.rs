@@ -3,26 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lifeboat_flow::{Event, EventSink};
 use lifeboat_format::Id;
 use lifeboat_repo::backend::{
     Backend, CACHE_MAX_AGE, CachedBackend, FileKind, FileName, MemoryBackend, remove_old_caches,
 };
 use lifeboat_testkit::faults::{FaultyBackend, Verb};
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl EventSink for Seen {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = event {
-            self.0.lock().unwrap().push(note);
-        }
-    }
-}
+use lifeboat_testkit::heard::Notes;
 
 type Recorded = FaultyBackend<MemoryBackend>;
 
@@ -30,7 +19,7 @@ type Recorded = FaultyBackend<MemoryBackend>;
 struct World {
     dir: tempfile::TempDir,
     inner: Recorded,
-    seen: Arc<Seen>,
+    seen: Arc<Notes>,
 }
 
 impl World {

@@ -1,32 +1,22 @@
 //! restic and we share one cache: what either fetched, the other need not fetch.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 use lifeboat_format::BlobKind;
 use lifeboat_repo::backend::{CachedBackend, FileKind, LocalBackend};
 use lifeboat_repo::{BlobReader, PackListing, Repository};
 use lifeboat_testkit::faults::{FaultyBackend, Verb};
 use lifeboat_testkit::fixtures::{Generator, Shape};
+use lifeboat_testkit::heard::Notes;
 use lifeboat_testkit::restic::{PASSWORD, Restic};
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl EventSink for Seen {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = event {
-            self.0.lock().unwrap().push(note);
-        }
-    }
-}
 
 /// Reads all snapshots, index files and trees through a cache; gives how many were read and how many of them came from
 /// the repository.
 fn read_all(repository: &Path, cache: &Path) -> (usize, usize) {
     let recorded = Arc::new(FaultyBackend::recording(LocalBackend::new(repository)));
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Notes::default());
     let opened = Repository::open(recorded.clone(), PASSWORD.as_bytes(), None).unwrap();
     let opened = opened
         .with_backend(|inner, config| CachedBackend::wrap(inner, cache, &config.id, seen.clone()));

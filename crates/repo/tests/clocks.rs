@@ -1,61 +1,45 @@
 //! Locks of machines whose clocks differ by hours, or are set while a lock is held: who refreshes a lock is never taken for
 //! gone, whatever its clock says, and who is gone keeps nobody waiting for long.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, Lock, LockOrigin};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
-    Identity, KeyCost, LockGuard, LockRequest, LockTiming, RepoError, Repository, now, remove_locks,
+    Identity, LockGuard, LockRequest, LockTiming, RepoError, Repository, now, remove_locks,
 };
+use lifeboat_testkit::bare::{PASSWORD, foreign_lock, memory};
 use lifeboat_testkit::faults::{FaultPlan, FaultyBackend, Verb};
+use lifeboat_testkit::heard::Notes;
+use lifeboat_testkit::wait::PATIENCE;
 
 const HOUR: i64 = 3600;
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the other machine refreshes: the watch is longer by more than any pause of a busy machine.
 const REFRESH: Duration = Duration::from_millis(5);
 const TIMING: LockTiming = LockTiming {
     settle: Duration::from_millis(2),
     refresh: Duration::from_millis(20),
-    give_up: Duration::from_secs(2),
+    give_up: Duration::from_secs(20),
     lease: Duration::from_secs(60),
-    watch: Duration::from_millis(250),
-    watch_restic: Duration::from_millis(300),
+    watch: Duration::from_millis(1000),
+    watch_restic: Duration::from_millis(1200),
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
 
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl EventSink for Seen {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = event {
-            self.0.lock().unwrap().push(note);
-        }
-    }
-}
-
 fn repository_on(backend: impl Backend + 'static) -> Arc<Repository> {
-    Arc::new(Repository::open(Arc::new(backend), b"test", None).unwrap())
-}
-
-fn memory() -> MemoryBackend {
-    let memory = MemoryBackend::new();
-    let (backend, who) = (Arc::new(memory.clone()), Identity::default());
-    Repository::init(backend, b"test", 2, None, &who, KeyCost::Test).unwrap();
-    memory
+    Arc::new(Repository::open(Arc::new(backend), PASSWORD, None).unwrap())
 }
 
 fn take(
     repository: &Arc<Repository>,
     exclusive: bool,
     retry_for: Duration,
-    seen: &Seen,
+    seen: &Notes,
 ) -> Result<LockGuard, RepoError> {
     let who = Identity::of_this_process();
     let request = LockRequest {
@@ -90,12 +74,8 @@ impl Machine {
         let lock = Lock {
             time,
             exclusive: self.exclusive,
-            hostname: "elsewhere".into(),
-            username: "somebody".into(),
-            pid: 4711,
-            uid: 0,
-            gid: 0,
             origin: (!self.is_restic).then_some(origin),
+            ..foreign_lock()
         };
         let json = lock.to_json();
         repository.save_json(FileKind::Lock, &json).unwrap()
@@ -156,7 +136,7 @@ fn who_refreshes_lives_whatever_its_clock_says() {
         let repository = repository_on(memory.clone());
         let holder = machine.hold(&memory);
         for exclusive in [false, true] {
-            let seen = Seen::default();
+            let seen = Notes::default();
             let taken = take(&repository, exclusive, Duration::ZERO, &seen).map(drop);
             let notes = seen.0.into_inner().unwrap();
             if exclusive || machine.exclusive {
@@ -180,11 +160,11 @@ fn who_refreshes_lives_whatever_its_clock_says() {
 
 #[test]
 fn who_is_gone_is_waited_for_as_long_as_its_clock_leaves_open() {
-    for machine in Machine::all() {
+    let is_waited_for = |machine: Machine| {
         let memory = memory();
         let repository = repository_on(memory.clone());
         let left = machine.hold(&memory).die();
-        let (seen, began) = (Seen::default(), Instant::now());
+        let (seen, began) = (Notes::default(), Instant::now());
         let taken = take(&repository, true, Duration::ZERO, &seen).map(drop);
         let notes = seen.0.into_inner().unwrap();
         if machine.ahead_seconds < 0 {
@@ -205,7 +185,12 @@ fn who_is_gone_is_waited_for_as_long_as_its_clock_leaves_open() {
         let is_behind = usize::from(machine.ahead_seconds < 0);
         assert_eq!(remove_locks(&repository, false).unwrap().removed, is_behind);
         remove_locks(&repository, true).unwrap();
-    }
+    };
+    std::thread::scope(|scope| {
+        for machine in Machine::all() {
+            scope.spawn(move || is_waited_for(machine));
+        }
+    });
 }
 
 /// After a disaster a lock of the lost machine may be there, and every look at the repository would take minutes.
@@ -230,7 +215,7 @@ fn who_only_reads_waits_for_nobody_that_looks_gone() {
         early: false,
         reads: true,
     };
-    let (who, seen, began) = (Identity::default(), Seen::default(), Instant::now());
+    let (who, seen, began) = (Identity::default(), Notes::default(), Instant::now());
     LockGuard::take(&repository, &who, request, &seen, &Cancel::new()).unwrap();
     assert!(began.elapsed() < PATIENCE);
     let notes = seen.0.into_inner().unwrap();
@@ -250,7 +235,7 @@ fn who_may_wait_gets_the_lock_when_a_clock_that_is_behind_lets_go() {
     let is_free = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let seen = Seen::default();
+            let seen = Notes::default();
             let guard = take(&repository, true, PATIENCE, &seen).unwrap();
             assert!(is_free.load(Ordering::SeqCst), "it did not wait");
             guard.ensure().unwrap();
@@ -281,7 +266,7 @@ fn who_comes_meanwhile_with_an_old_time_lives() {
         None
     });
     let repository = repository_on(FaultyBackend::new(memory.clone(), plan));
-    let taken = take(&repository, false, Duration::ZERO, &Seen::default()).map(drop);
+    let taken = take(&repository, false, Duration::ZERO, &Notes::default()).map(drop);
     assert!(matches!(taken, Err(RepoError::Locked { .. })), "{taken:?}");
     assert_eq!(
         repository.ids(FileKind::Lock).unwrap().len(),
@@ -313,7 +298,7 @@ fn a_watch_ends_with_the_wish_to_stop() {
         reads: false,
     };
     let began = Instant::now();
-    let taken = LockGuard::take(&repository, &who, request, &Seen::default(), &cancel).map(drop);
+    let taken = LockGuard::take(&repository, &who, request, &Notes::default(), &cancel).map(drop);
     assert!(matches!(taken, Err(RepoError::Cancelled(_))), "{taken:?}");
     assert!(began.elapsed() < PATIENCE);
 }

@@ -2,19 +2,22 @@
 //! acknowledgement, between a pack and the snapshot that needs it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
-use lifeboat_flow::{Cancel, Event, EventSink};
-use lifeboat_format::{BlobKind, Id, Lock, Snapshot};
+use lifeboat_flow::Cancel;
+use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{
     Backend, BackendError, FileKind, FileName, MemoryBackend, RetryPolicy, RetryingBackend,
 };
 use lifeboat_repo::{
-    Identity, Index, Ingest, IngestOptions, KeyCost, LockGuard, LockRequest, LockTiming,
-    PackListing, RepoError, Repository, now,
+    Identity, Index, Ingest, IngestOptions, LockGuard, LockRequest, LockTiming, PackListing,
+    RepoError, Repository,
 };
+use lifeboat_testkit::bare::{PASSWORD, foreign_lock, memory, snapshot};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Operation, Verb};
+use lifeboat_testkit::heard::Unheard;
+use lifeboat_testkit::wait::until;
 
 /// Times as short as a busy machine allows.
 const QUICK: LockTiming = LockTiming {
@@ -27,23 +30,9 @@ const QUICK: LockTiming = LockTiming {
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
-}
-
-fn memory() -> MemoryBackend {
-    let memory = MemoryBackend::new();
-    let (backend, who) = (Arc::new(memory.clone()), Identity::default());
-    Repository::init(backend, b"test", 2, None, &who, KeyCost::Test).unwrap();
-    memory
-}
 
 fn open(backend: impl Backend + 'static) -> Arc<Repository> {
-    Arc::new(Repository::open(Arc::new(backend), b"test", None).unwrap())
+    Arc::new(Repository::open(Arc::new(backend), PASSWORD, None).unwrap())
 }
 
 fn take(repository: &Arc<Repository>, timing: LockTiming, early: bool) -> LockGuard {
@@ -55,33 +44,7 @@ fn take(repository: &Arc<Repository>, timing: LockTiming, early: bool) -> LockGu
         reads: false,
     };
     let who = Identity::of_this_process();
-    LockGuard::take(repository, &who, request, &Silent, &Cancel::new()).unwrap()
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn snapshot(tree: Id) -> Snapshot {
-    Snapshot {
-        time: now(),
-        parent: None,
-        tree,
-        paths: vec!["/data".into()],
-        hostname: "nas".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        program_version: String::new(),
-        summary: None,
-    }
+    LockGuard::take(repository, &who, request, &Unheard, &Cancel::new()).unwrap()
 }
 
 fn unlock(memory: &MemoryBackend) {
@@ -128,7 +91,7 @@ fn a_retry_does_not_outlive_its_lock() {
         ..RetryPolicy::default()
     };
     let faulty = Arc::new(FaultyBackend::new(memory.clone(), plan));
-    let retrying = RetryingBackend::new(faulty, policy, Arc::new(Silent), Cancel::new());
+    let retrying = RetryingBackend::new(faulty, policy, Arc::new(Unheard), Cancel::new());
     let repository = open(retrying);
     let guard = take(&repository, QUICK, false);
     let error = std::thread::scope(|scope| {
@@ -157,21 +120,23 @@ fn a_retry_does_not_outlive_its_lock() {
 #[test]
 fn a_snapshot_that_arrives_without_a_lock_is_not_acknowledged() {
     let memory = memory();
+    let guard: Arc<OnceLock<LockGuard>> = Arc::default();
     let plan = FaultPlan::new({
-        let memory = memory.clone();
+        let (memory, guard) = (memory.clone(), Arc::downgrade(&guard));
         move |operation| {
             if saves(operation, FileKind::Snapshot) {
                 unlock(&memory);
-                // Longer than a refresh takes.
-                std::thread::sleep(QUICK.refresh * 20);
+                let guard = guard.upgrade().unwrap();
+                let guard = guard.get().unwrap();
+                until("that the loss is noticed", || guard.ensure().is_err());
             }
             None
         }
     });
     let repository = open(FaultyBackend::new(memory.clone(), plan));
-    let guard = take(&repository, QUICK, false);
+    let guard = guard.get_or_init(|| take(&repository, QUICK, false));
     let error = repository
-        .save_snapshot_under(Some(&guard), &snapshot(Id([7; 32])))
+        .save_snapshot_under(Some(guard), &snapshot(Id([7; 32])))
         .unwrap_err();
     assert!(matches!(error, RepoError::LockLost { .. }), "{error:?}");
     assert_eq!(snapshots(&memory), 0);
@@ -184,25 +149,24 @@ fn nobody_writes_under_an_early_lock_before_its_second_look() {
         ..QUICK
     };
     let memory = memory();
-    let (ours, theirs) = (open(memory.clone()), open(memory.clone()));
     let began = Instant::now();
-    let guard = take(&ours, slow, true);
+    let guard = take(&open(memory.clone()), slow, true);
     guard.ensure().unwrap();
     assert!(began.elapsed() >= slow.settle, "it did not wait");
     drop(guard);
 
+    let other = foreign_lock();
+    // It comes after the look that follows our write, and before the second one.
+    let (theirs, looks) = (open(memory.clone()), AtomicUsize::new(0));
+    let plan = FaultPlan::new(move |operation| {
+        let is_look = operation.verb == Verb::List && operation.kind == Some(FileKind::Lock);
+        if is_look && looks.fetch_add(1, Ordering::SeqCst) == 2 {
+            theirs.save_json(FileKind::Lock, &other.to_json()).unwrap();
+        }
+        None
+    });
+    let ours = open(FaultyBackend::new(memory.clone(), plan));
     let guard = take(&ours, slow, true);
-    let other = Lock {
-        time: now(),
-        exclusive: true,
-        hostname: "elsewhere".into(),
-        username: "somebody".into(),
-        pid: 4711,
-        uid: 0,
-        gid: 0,
-        origin: None,
-    };
-    theirs.save_json(FileKind::Lock, &other.to_json()).unwrap();
     let error = ours
         .save_snapshot_under(Some(&guard), &snapshot(Id([7; 32])))
         .unwrap_err();
@@ -311,7 +275,7 @@ fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
         early: false,
         reads: false,
     };
-    let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Silent, &Cancel::new());
+    let upgrade = |shared: &LockGuard| shared.upgrade(&who, alone, &Unheard, &Cancel::new());
     let slow = LockTiming {
         settle: Duration::from_millis(100),
         ..QUICK
@@ -329,7 +293,7 @@ fn a_shared_lock_is_not_in_the_way_of_its_own_upgrade_and_others_are() {
             exclusive: false,
             ..alone
         },
-        &Silent,
+        &Unheard,
         &Cancel::new(),
     );
     assert!(matches!(refused.map(drop), Err(RepoError::Locked { .. })));

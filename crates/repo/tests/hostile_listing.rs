@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
-use lifeboat_flow::{Cancel, Counters, Event, EventSink};
+use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, LocalBackend};
 use lifeboat_repo::prune::{Prune, PruneOptions};
@@ -13,17 +13,12 @@ use lifeboat_repo::{
     RepoError, Repository,
 };
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Operation, Verb};
+use lifeboat_testkit::heard::Unheard;
 
 /// More than this no read may ask for here: all packs are small.
 const READ_MAX_BYTES: u64 = 1 << 20;
 
 type Faulty = FaultyBackend<Arc<LocalBackend>>;
-
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
-}
 
 /// A repository on a disk with some packs.
 fn world(dir: &tempfile::TempDir, plan: FaultPlan) -> (Faulty, Repository) {
@@ -92,7 +87,7 @@ fn sizes_that_no_pack_can_have_are_findings() {
         },
         forgotten: BTreeSet::new(),
         counters: &counters,
-        events: &Silent,
+        events: &Unheard,
         cancel: &cancel,
     };
     let look = prune.look(lifeboat_repo::now()).unwrap();

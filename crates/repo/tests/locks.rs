@@ -1,61 +1,36 @@
 //! Locks between processes: who waits for whom, who may be ignored, and who has to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, Lock, LockOrigin};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
-    Identity, KeyCost, LockGuard, LockRequest, LockTiming, RepoError, Repository, all_locks, now,
-    remove_locks,
+    Identity, LockGuard, LockRequest, LockTiming, RepoError, Repository, all_locks, remove_locks,
 };
 use lifeboat_testkit::append_only::AppendOnlyBackend;
+use lifeboat_testkit::bare::{PASSWORD, foreign_lock, memory};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
+use lifeboat_testkit::heard::Notes;
 use lifeboat_testkit::retrying::{IMPATIENT, retrying_by};
+use lifeboat_testkit::wait::{PATIENCE, until};
 
 /// Times as short as a busy machine allows; waits in these tests are longer by an order of magnitude.
 const QUICK: LockTiming = LockTiming {
     settle: Duration::from_millis(2),
     refresh: Duration::from_millis(20),
-    give_up: Duration::from_secs(2),
+    give_up: Duration::from_secs(20),
     lease: Duration::from_secs(60),
     watch: Duration::from_millis(300),
     watch_restic: Duration::from_millis(300),
     retry_first: Duration::from_millis(5),
     retry_max: Duration::from_millis(20),
 };
-const PATIENCE: Duration = Duration::from_secs(30);
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl EventSink for Seen {
-    fn event(&self, event: Event) {
-        if let Event::Note(note) = event {
-            self.0.lock().unwrap().push(note);
-        }
-    }
-}
 
 fn repository_on(backend: impl Backend + 'static) -> Arc<Repository> {
-    Arc::new(Repository::open(Arc::new(backend), b"test", None).unwrap())
-}
-
-fn memory() -> MemoryBackend {
-    let memory = MemoryBackend::new();
-    let who = Identity::default();
-    Repository::init(
-        Arc::new(memory.clone()),
-        b"test",
-        2,
-        None,
-        &who,
-        KeyCost::Test,
-    )
-    .unwrap();
-    memory
+    Arc::new(Repository::open(Arc::new(backend), PASSWORD, None).unwrap())
 }
 
 fn request(exclusive: bool) -> LockRequest {
@@ -71,40 +46,23 @@ fn request(exclusive: bool) -> LockRequest {
 fn take_with(
     repository: &Arc<Repository>,
     request: LockRequest,
-    seen: &Seen,
+    seen: &Notes,
 ) -> Result<LockGuard, RepoError> {
     let who = Identity::of_this_process();
     LockGuard::take(repository, &who, request, seen, &Cancel::new())
 }
 
 fn take(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, RepoError> {
-    take_with(repository, request(exclusive), &Seen::default())
+    take_with(repository, request(exclusive), &Notes::default())
 }
 
 fn ids(repository: &Repository) -> Vec<Id> {
     repository.ids(FileKind::Lock).unwrap()
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// A lock file of some other process.
 fn plant(repository: &Repository, change: impl FnOnce(&mut Lock)) -> Id {
-    let mut lock = Lock {
-        time: now(),
-        exclusive: true,
-        hostname: "elsewhere".into(),
-        username: "somebody".into(),
-        pid: 4711,
-        uid: 0,
-        gid: 0,
-        origin: None,
-    };
+    let mut lock = foreign_lock();
     change(&mut lock);
     repository
         .save_json(FileKind::Lock, &lock.to_json())
@@ -176,7 +134,7 @@ fn a_lock_that_is_refreshed_all_the_time_is_always_seen() {
         timing,
         ..request(false)
     };
-    let guard = take_with(&holder, busy, &Seen::default()).unwrap();
+    let guard = take_with(&holder, busy, &Notes::default()).unwrap();
     let other = repository_on(memory);
     for _ in 0..300 {
         assert!(
@@ -243,7 +201,7 @@ fn a_holder_that_can_not_refresh_gives_up_before_others_call_it_stale() {
     let (backend, is_broken) = breakable(&memory);
     let repository = repository_on(backend);
     let timing = LockTiming {
-        give_up: Duration::from_millis(300),
+        give_up: Duration::from_secs(3),
         lease: Duration::from_secs(3600),
         ..QUICK
     };
@@ -251,13 +209,13 @@ fn a_holder_that_can_not_refresh_gives_up_before_others_call_it_stale() {
         timing,
         ..request(false)
     };
-    let guard = take_with(&repository, quick, &Seen::default()).unwrap();
+    let guard = take_with(&repository, quick, &Notes::default()).unwrap();
     guard.ensure().unwrap();
     is_broken.store(true, Ordering::SeqCst);
     let began = Instant::now();
     until("giving up", || guard.ensure().is_err());
     assert!(
-        began.elapsed() >= Duration::from_millis(200),
+        began.elapsed() >= Duration::from_millis(500),
         "a short failure is no loss"
     );
     let error = guard.ensure().unwrap_err();
@@ -291,18 +249,18 @@ fn a_short_failure_is_no_loss() {
     guard.ensure().unwrap();
 }
 
-/// A holder whose machine is on standby for 400 ms, which its refresher notices when it lists locks.
-/// What happens meanwhile is up to `meanwhile`; afterwards the lock is looked at.
+/// A holder whose machine is on standby when its refresher lists locks, for longer than it may go on without a refresh, and
+/// than a short lease. What happens meanwhile is up to `meanwhile`; afterwards the lock is looked at.
 fn after_standby(lease: Duration, meanwhile: impl FnOnce(&Repository)) -> Result<(), RepoError> {
     let memory = memory();
-    let asleep = Arc::new(AtomicUsize::new(0));
+    let [is_asleep, is_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let plan = {
-        let asleep = asleep.clone();
+        let (is_asleep, is_over) = (is_asleep.clone(), is_over.clone());
+        let taker = std::thread::current().id();
         FaultPlan::new(move |operation| {
-            let begins = || asleep.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst);
-            if operation.verb == Verb::List && begins().is_ok() {
-                std::thread::sleep(Duration::from_millis(400));
-                asleep.store(3, Ordering::SeqCst);
+            if operation.verb == Verb::List && std::thread::current().id() != taker {
+                is_asleep.store(true, Ordering::SeqCst);
+                until("the end", || is_over.load(Ordering::SeqCst));
             }
             None
         })
@@ -318,20 +276,23 @@ fn after_standby(lease: Duration, meanwhile: impl FnOnce(&Repository)) -> Result
         timing,
         ..request(false)
     };
-    let guard = take_with(&repository, wanted, &Seen::default()).unwrap();
-    asleep.store(1, Ordering::SeqCst);
-    until("the standby", || asleep.load(Ordering::SeqCst) == 2);
+    let guard = take_with(&repository, wanted, &Notes::default()).unwrap();
+    let began = Instant::now();
+    until("the standby", || is_asleep.load(Ordering::SeqCst));
     meanwhile(&repository_on(memory));
     until("that it is noticed", || guard.ensure().is_err());
-    until("the end of the standby", || {
-        asleep.load(Ordering::SeqCst) == 3
+    until("the end of a short lease", || {
+        lease > PATIENCE || began.elapsed() > lease
     });
+    is_over.store(true, Ordering::SeqCst);
     // Either it goes on, or it says at last why not.
-    until("a decision", || match guard.ensure() {
-        Ok(()) => true,
-        Err(error) => !error.to_string().contains("refreshed for 0 s"),
+    let mut decided = Ok(());
+    until("a decision", || {
+        decided = guard.ensure();
+        let is_open = |error: &RepoError| error.to_string().contains("it was not refreshed for");
+        !decided.as_ref().is_err_and(is_open)
     });
-    guard.ensure()
+    decided
 }
 
 #[test]
@@ -358,29 +319,27 @@ fn who_may_wait_waits_and_succeeds() {
     let memory = memory();
     let (first, second) = (repository_on(memory.clone()), repository_on(memory));
     let guard = take(&first, true).unwrap();
-    let waited = Duration::from_millis(250);
+    let (seen, is_free) = (Notes::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let patient = LockRequest {
                 retry_for: PATIENCE,
                 ..request(false)
             };
-            let seen = Seen::default();
-            let began = Instant::now();
-            take_with(&second, patient, &seen)
-                .unwrap()
-                .ensure()
-                .unwrap();
-            let notes = seen.0.into_inner().unwrap();
-            assert_eq!(notes.len(), 1, "told once: {notes:?}");
-            assert!(notes[0].contains("waiting"), "{notes:?}");
-            began.elapsed()
+            let guard = take_with(&second, patient, &seen).unwrap();
+            assert!(is_free.load(Ordering::SeqCst), "it did not wait");
+            guard.ensure().unwrap();
         });
-        std::thread::sleep(waited);
+        until("the wait", || !seen.0.lock().unwrap().is_empty());
+        // It asks a few times more, which is told once.
+        std::thread::sleep(QUICK.retry_max * 5);
+        is_free.store(true, Ordering::SeqCst);
         drop(guard);
-        let took = waiter.join().unwrap();
-        assert!(took >= waited / 2 && took < PATIENCE, "{took:?}");
+        waiter.join().unwrap();
     });
+    let notes = seen.0.into_inner().unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("waiting"), "{notes:?}");
     // Whose patience ends is told who holds it; who wishes to stop need not wait.
     let _guard = take(&first, true).unwrap();
     let impatient = LockRequest {
@@ -388,7 +347,7 @@ fn who_may_wait_waits_and_succeeds() {
         ..request(true)
     };
     let began = Instant::now();
-    let refused = take_with(&second, impatient, &Seen::default()).map(drop);
+    let refused = take_with(&second, impatient, &Notes::default()).map(drop);
     assert!(matches!(refused, Err(RepoError::Locked { .. })));
     assert!(began.elapsed() >= Duration::from_millis(60));
     let cancel = Cancel::new();
@@ -398,7 +357,7 @@ fn who_may_wait_waits_and_succeeds() {
         ..request(true)
     };
     let who = Identity::of_this_process();
-    let stopped = LockGuard::take(&second, &who, patient, &Seen::default(), &cancel).map(drop);
+    let stopped = LockGuard::take(&second, &who, patient, &Notes::default(), &cancel).map(drop);
     assert!(
         matches!(stopped, Err(RepoError::Cancelled(_))),
         "{stopped:?}"
@@ -429,7 +388,7 @@ fn stale_locks_are_ignored_noted_and_removed_alone() {
             dead(lock);
         }),
     ];
-    let seen = Seen::default();
+    let seen = Notes::default();
     let guard = take_with(&repository, request(true), &seen).unwrap();
     let notes = seen.0.into_inner().unwrap();
     assert_eq!(notes.len(), 3, "{notes:?}");
@@ -597,7 +556,7 @@ fn of_two_that_race_at_most_one_wins() {
 fn where_nothing_may_be_removed_a_lock_is_refreshed_and_left_to_become_stale() {
     let memory = memory();
     let repository = repository_on(AppendOnlyBackend::new(memory.clone(), &[]));
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Notes::default());
     let quick = LockRequest {
         timing: LockTiming {
             lease: Duration::from_secs(12 * 60),

@@ -3,17 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lifeboat_flow::{Event, EventSink};
 use lifeboat_format::Id;
 use lifeboat_repo::backend::{CachedBackend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{Identity, KeyCost, RepoError, Repository};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
-
-struct Quiet;
-
-impl EventSink for Quiet {
-    fn event(&self, _: Event) {}
-}
+use lifeboat_testkit::heard::Unheard;
 
 /// A repository with an index file and what may be a snapshot.
 fn made() -> (MemoryBackend, [FileName; 2]) {
@@ -86,7 +80,7 @@ fn a_cache_does_not_give_the_same_wrong_bytes_again() {
         let faulty = FaultyBackend::new(memory.clone(), plan);
         let repository = open(faulty.clone())
             .unwrap()
-            .with_backend(|inner, _| CachedBackend::wrap(inner, &base, &id, Arc::new(Quiet)));
+            .with_backend(|inner, _| CachedBackend::wrap(inner, &base, &id, Arc::new(Unheard)));
         for _ in 0..3 {
             let raw = repository.load_raw(name).unwrap();
             assert_eq!(Id::of(&raw), name.id);

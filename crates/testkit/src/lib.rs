@@ -3,6 +3,7 @@
 
 pub mod append_only;
 pub mod authority;
+pub mod bare;
 pub mod compare;
 pub mod conformance;
 pub mod crash;
@@ -11,6 +12,7 @@ pub mod faults;
 pub mod fixtures;
 pub mod garage;
 pub mod gather;
+pub mod heard;
 pub mod parsers;
 pub mod program;
 pub mod proxy;
@@ -23,3 +25,4 @@ pub mod retrying;
 pub mod s3;
 pub mod sshd;
 pub mod tls;
+pub mod wait;

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use lifeboat_repo::backend::{BackendOptions, Location, Secret};
 use tempfile::TempDir;
 
+use crate::bare::scratch;
+
 /// The remote that the configuration has.
 const REMOTE: &str = "disk";
 
@@ -32,9 +34,7 @@ impl Rclone {
             found.is_ok_and(|status| status.success()),
             "rclone is not installed, and nothing is proven without it: `make test` installs it"
         );
-        // In memory if there is such a place: the contract asks for thousands of files.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let folder = folder.unwrap();
+        let folder = scratch();
         let rclone = Self { folder };
         let kept = rclone.directory("");
         fs::create_dir(&kept).unwrap();

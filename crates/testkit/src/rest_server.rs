@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use lifeboat_repo::backend::{BackendOptions, Location, Secret};
 use tempfile::TempDir;
 
+use crate::bare::scratch;
 use crate::restic::{PASSWORD, env_path, first_file, tool};
 use crate::tls::Certificates;
 
@@ -51,9 +52,7 @@ impl RestServer {
     /// If it is not installed or does not start.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        // In memory if there is such a place: the contract asks for thousands of files.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let folder = folder.unwrap();
+        let folder = scratch();
         let certificates = options.tls.then(|| Certificates::make(folder.path()));
         fs::create_dir(folder.path().join("data")).unwrap();
         let users = format!("{USER}:{PASSWORD_SHA1}\n");

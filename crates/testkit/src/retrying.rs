@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 pub use lifeboat_repo::backend::RetryingBackend;
 use lifeboat_repo::backend::{Backend, RetryPolicy};
+
+use crate::heard::Unheard;
 
 /// Waits that a test can afford, and so much time in all that none comes near its end.
 pub const QUICK: RetryPolicy = RetryPolicy {
@@ -29,12 +31,6 @@ pub const IMPATIENT: RetryPolicy = RetryPolicy {
     parting_total: Duration::ZERO,
     ..QUICK
 };
-
-struct Unheard;
-
-impl EventSink for Unheard {
-    fn event(&self, _: Event) {}
-}
 
 /// The backend behind retries.
 pub fn retrying(backend: impl Backend + 'static) -> RetryingBackend {

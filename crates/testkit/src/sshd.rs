@@ -18,7 +18,7 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// Where sshd parts with its rights, when root runs it; it does not make the folder itself.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 /// How long it may take to begin.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(60);
 const START_ATTEMPTS: u32 = 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -193,7 +193,14 @@ impl Sshd {
     /// # Panics
     /// If it does not start.
     pub fn start_again(&mut self) {
-        assert!(self.try_start(), "sshd does not start:\n{}", self.log());
+        for _ in 0..START_ATTEMPTS {
+            if self.try_start() {
+                return;
+            }
+            // Somebody's connection has this very port; it will be let go.
+            std::thread::sleep(LOOK_AGAIN * 50);
+        }
+        panic!("sshd does not start:\n{}", self.log());
     }
 
     fn trust_host_key(&self) {

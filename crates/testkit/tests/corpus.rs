@@ -17,7 +17,7 @@ const MEMORY_MAX_BYTES: u64 = 768 * 1024 * 1024;
 /// Mutations of each file of a corpus.
 const MUTATIONS: usize = 1500;
 /// One input may take so long, also in a slow build on a busy machine.
-const INPUT_MAX: Duration = Duration::from_secs(5);
+const INPUT_MAX: Duration = Duration::from_secs(20);
 
 fn corpora() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus")

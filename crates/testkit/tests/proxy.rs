@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lifeboat_testkit::proxy::{HttpFault, HttpPlan, HttpProxy};
+use lifeboat_testkit::wait::{PATIENCE, until};
 
 /// A server that keeps what it was sent and answers each request with its number.
 struct Server {
@@ -76,9 +77,7 @@ struct Client(TcpStream);
 impl Client {
     fn of(proxy: &HttpProxy) -> Self {
         let stream = TcpStream::connect(proxy.address()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
     }
 
@@ -107,12 +106,15 @@ fn what_passes_is_not_changed_and_is_counted() {
     assert!(second.ends_with("answer 2"), "{second}");
     assert_eq!(server.seen(), [GET, PUT]);
     // The last bytes are counted when they have been told.
-    std::thread::sleep(Duration::from_millis(50));
+    let down_bytes = first.len() + second.len();
+    until("the count", || {
+        proxy.traffic().down_bytes as usize >= down_bytes
+    });
     let traffic = proxy.traffic();
     assert_eq!((traffic.connections, traffic.total_requests()), (1, 2));
     assert_eq!(traffic.requests.get("PUT"), Some(&1));
     assert_eq!(traffic.up_bytes as usize, GET.len() + PUT.len());
-    assert_eq!(traffic.down_bytes as usize, first.len() + second.len());
+    assert_eq!(traffic.down_bytes as usize, down_bytes);
     proxy.reset_traffic();
     assert_eq!(proxy.traffic().total_requests(), 0);
 }
@@ -165,9 +167,12 @@ fn some_answers_come_instead_of_the_work() {
 fn silence_comes_before_and_after_the_work() {
     for (fault, work) in [(HttpFault::StallBefore, 0), (HttpFault::StallAfter, 1)] {
         let (server, _proxy, mut client) = failing(fault);
+        let soon = Some(Duration::from_millis(300));
+        client.0.set_read_timeout(soon).unwrap();
         let (got, end) = client.ask_to_the_end(PUT);
         assert_eq!(got, "");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        until("the work", || server.seen().len() >= work);
         assert_eq!(server.seen().len(), work);
     }
 }

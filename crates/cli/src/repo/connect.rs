@@ -21,8 +21,6 @@ use crate::failure::Failure;
 use crate::format;
 use crate::ui::Ui;
 
-/// What an option may begin with: the kinds of places that have options.
-const NAMESPACES: [&str; 5] = ["local", "s3", "rest", "sftp", "rclone"];
 /// Variables that backends are given: all with these beginnings …
 const VARIABLE_PREFIXES: [&str; 2] = ["AWS_", "RESTIC_AWS_"];
 /// … and these, in capitals or, for proxies, in small letters.
@@ -202,14 +200,17 @@ fn settings(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
             Failure::new(format!("--option {text:?} is not of the form KEY=VALUE"))
         })?;
         let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
-        let namespace = key.split_once('.').map(|(namespace, _)| namespace);
-        if !namespace.is_some_and(|namespace| NAMESPACES.contains(&namespace)) {
+        let kind = key.split_once('.').map(|(kind, _)| kind);
+        if !backend::option_kinds().any(|known| kind == Some(known)) {
+            let known: Vec<String> = backend::option_kinds()
+                .map(|kind| format!("{kind}."))
+                .collect();
             return Err(Failure::new(format!(
                 "--option {key}: it belongs to no kind of place that this program knows"
             ))
             .hint(format!(
                 "options begin with one of {}, as s3.region=eu-west-1",
-                NAMESPACES.map(|name| format!("{name}.")).join(", ")
+                known.join(", ")
             )));
         }
         let before = settings.insert(key.clone(), value.to_owned());

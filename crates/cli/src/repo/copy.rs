@@ -133,8 +133,6 @@ impl Copy {
 
     /// Both repositories, opened at once: a key takes its time. Questions to the user come one after the other.
     fn open(&self, global: &Global, ui: &Ui) -> Result<(Session, Session), Failure> {
-        let from = Closed::from(global, &self.from, ui).map_err(of_source)?;
-        let to = Closed::own(global, ui)?;
         // As with restic, --no-lock is for what is read.
         let (to_global, locking) = match self.dry_run {
             true => (global.clone(), Locking::Read),
@@ -146,9 +144,11 @@ impl Copy {
                 (global, Locking::Shared)
             }
         };
+        let from = Closed::from(global, &self.from, ui, Locking::Read).map_err(of_source)?;
+        let to = Closed::own(&to_global, ui, locking)?;
         let (from, to) = both(
-            || from.open(global, ui, Locking::Read, Start::Early),
-            || to.open(&to_global, ui, locking, Start::Early),
+            || from.open(global, ui, Start::Early),
+            || to.open(&to_global, ui, Start::Early),
         );
         Ok((from.map_err(of_source)?, to?))
     }
@@ -161,8 +161,8 @@ pub fn open_source(
     ui: &Ui,
     locking: Locking,
 ) -> Result<Session, Failure> {
-    Closed::from(global, from, ui)
-        .and_then(|closed| closed.open(global, ui, locking, Start::Locked))
+    Closed::from(global, from, ui, locking)
+        .and_then(|closed| closed.open(global, ui, Start::Locked))
         .map_err(of_source)
 }
 

@@ -26,10 +26,12 @@ pub fn hint(reader: &BlobReader<'_>, root: Id, path: &[u8], wants_dir: bool) -> 
         .split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
         .collect();
-    let near = |wants_dir| {
-        let left = TREES_MAX;
-        Search { reader, left }.near(root, &wanted, wants_dir)
+    let mut search = Search {
+        reader,
+        left: 0,
+        is_over: false,
     };
+    let mut near = |wants_dir| search.near(root, &wanted, wants_dir);
     match (near(wants_dir), wants_dir) {
         (Some(near), _) => format!("{LISTS}; there is {}", named(&near)),
         (None, false) => LISTS.to_owned(),
@@ -44,12 +46,15 @@ struct Search<'s, 'r> {
     reader: &'s BlobReader<'r>,
     /// Trees that may still be read.
     left: usize,
+    /// Whether the place does not answer any more: each further tree would wait for it as long as the last one.
+    is_over: bool,
 }
 
 impl Search<'_, '_> {
     /// The path of what has as much of the wanted path at its end as possible, in small letters or capital ones: below
     /// any directory near the top, because paths are easily given without their beginning or with one too many.
     fn near(&mut self, root: Id, wanted: &[&[u8]], wants_dir: bool) -> Option<Vec<u8>> {
+        self.left = TREES_MAX;
         let mut dirs: Vec<(Vec<u8>, Vec<Node>)> = vec![(Vec::new(), self.nodes(root)?)];
         let mut at = 0;
         // Half of what may be read is for finding directories, the rest for looking below them.
@@ -107,8 +112,17 @@ impl Search<'_, '_> {
 
     /// What is in a tree; nothing if it can't be read, or enough were.
     fn nodes(&mut self, tree: Id) -> Option<Vec<Node>> {
+        if self.is_over {
+            return None;
+        }
         self.left = self.left.checked_sub(1)?;
-        self.reader.tree(tree).ok().map(|tree| tree.nodes)
+        match self.reader.tree(tree) {
+            Ok(tree) => Some(tree.nodes),
+            Err(error) => {
+                self.is_over = error.ends_all();
+                None
+            }
+        }
     }
 }
 

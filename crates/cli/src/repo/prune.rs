@@ -25,14 +25,16 @@ use crate::format::{self, bytes, count};
 use crate::progress::{self, Shown, workers};
 use crate::ui::Ui;
 
-/// Up to so many bytes are repacked while the repository is locked for this prune alone: that takes moments.
+/// Up to so many bytes are repacked while the repository is locked for this prune alone: that takes moments, or as long as a
+/// limited rate lets it take.
 const REPACK_ALONE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Remove what no snapshot needs
 ///
 /// Packs that hold nothing needed are marked, and deleted by a prune at least 23 hours later:
 /// until then a backup by a program that takes no locks, as rustic, may rely on them.
-/// Backups go on while packs are repacked; only the last, short step needs the repository alone.
+/// Backups go on while packs are repacked. The last, short step needs the repository alone; up to
+/// 64 MiB are repacked under its lock, and with --limit-upload that is not short.
 /// Example: lifeboat repo prune --max-unused 10% --dry-run
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -188,6 +190,8 @@ pub fn prune(
     };
     let first = progress::during(ui, &counters, looking, || engine.look(lifeboat_repo::now()))
         .map_err(refused)?;
+    // What somebody with the repository to themselves was about to do would be no plan any more.
+    session.ensure()?;
     tell_plan(ui, &first, options);
     if dry_run {
         if ui.json {

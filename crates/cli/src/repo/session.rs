@@ -1,6 +1,7 @@
 //! An open repository with the lock that a command needs and the wish of the user to stop.
 //! It must never hold a lock longer than the command lasts, and never write where no lock was asked for.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ pub struct Closed<'a> {
     password: String,
     key_hint: Option<&'a str>,
     caching: Caching,
+    locking: Locking,
+    needs_lock: bool,
+    retry_for: Duration,
 }
 
 /// An open repository. The lock is released when this is dropped.
@@ -67,22 +71,22 @@ pub struct Session {
 impl Session {
     /// Opens the repository that the options name.
     pub fn open(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
-        Closed::own(global, ui)?.open(global, ui, locking, Start::Locked)
+        Closed::own(global, ui, locking)?.open(global, ui, Start::Locked)
     }
 
     /// As [`open`](Self::open), but the lock is certain only when its `ensure` says so: for a command that reads first
     /// and asks before it writes anything anywhere.
     pub fn open_early(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
-        Closed::own(global, ui)?.open(global, ui, locking, Start::Early)
+        Closed::own(global, ui, locking)?.open(global, ui, Start::Early)
     }
 
     /// As [`open`](Self::open), and believes nothing that an earlier command fetched.
     pub fn open_afresh(global: &Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
         let closed = Closed {
             caching: Caching::Fresh,
-            ..Closed::own(global, ui)?
+            ..Closed::own(global, ui, locking)?
         };
-        closed.open(global, ui, locking, Start::Locked)
+        closed.open(global, ui, Start::Locked)
     }
 
     /// Whether the lock, if there is one, is certain and still ours.
@@ -154,21 +158,46 @@ impl Session {
 
 impl<'a> Closed<'a> {
     /// The repository that a command works on.
-    pub fn own(global: &'a Global, ui: &Ui) -> Result<Self, Failure> {
-        Self::find(&Access::own(global), global, ui)
+    pub fn own(global: &'a Global, ui: &Ui, locking: Locking) -> Result<Self, Failure> {
+        Self::find(&Access::own(global), global, ui, locking)
     }
 
     /// The repository that a command reads from, beside the one it works on.
-    pub fn from(global: &Global, from: &'a FromArgs, ui: &Ui) -> Result<Self, Failure> {
-        Self::find(&Access::from(from), global, ui)
+    pub fn from(
+        global: &Global,
+        from: &'a FromArgs,
+        ui: &Ui,
+        locking: Locking,
+    ) -> Result<Self, Failure> {
+        Self::find(&Access::from(from), global, ui, locking)
     }
 
-    fn find(access: &Access<'a>, global: &Global, ui: &Ui) -> Result<Self, Failure> {
+    fn find(
+        access: &Access<'a>,
+        global: &Global,
+        ui: &Ui,
+        locking: Locking,
+    ) -> Result<Self, Failure> {
         cancel_on_signal(&ui.wish);
         let location = access.location()?;
+        // Before anybody is asked for anything.
+        let retry_for = retry_for(global)?;
+        let needs_lock = match locking {
+            Locking::None => false,
+            Locking::Read => !global.no_lock,
+            Locking::Shared | Locking::Exclusive if global.no_lock => {
+                return Err(Failure::new(
+                    "--no-lock is for commands that only read; this one writes",
+                ));
+            }
+            Locking::Shared | Locking::Exclusive => true,
+        };
         let backend = connect(&location, global, ui)?;
-        if access.asks_for_password() {
-            // Where nothing is, nobody should be asked.
+        // Where nothing is, nobody should be asked. And ssh may ask as well: the ones of two repositories that are opened
+        // at once would do so across each other.
+        let ssh_may_ask =
+            matches!(location, Location::Sftp { .. }) && std::io::stdin().is_terminal();
+        if access.asks_for_password() || ssh_may_ask {
             match backend.size(FileName::CONFIG) {
                 Err(error) if error.is_missing() => {
                     let what = "the file config".to_owned();
@@ -187,41 +216,27 @@ impl<'a> Closed<'a> {
             password: access.password()?,
             key_hint: access.key_hint,
             caching: Caching::Kept,
+            locking,
+            needs_lock,
+            retry_for,
         })
     }
 
     /// Opens it and takes the lock.
-    pub fn open(
-        self,
-        global: &Global,
-        ui: &Ui,
-        locking: Locking,
-        start: Start,
-    ) -> Result<Session, Failure> {
-        let retry_for = retry_for(global)?;
+    pub fn open(self, global: &Global, ui: &Ui, start: Start) -> Result<Session, Failure> {
         let cancel = ui.wish.clone();
-        let needs_lock = match locking {
-            Locking::None => false,
-            Locking::Read => !global.no_lock,
-            Locking::Shared | Locking::Exclusive if global.no_lock => {
-                return Err(Failure::new(
-                    "--no-lock is for commands that only read; this one writes",
-                ));
-            }
-            Locking::Shared | Locking::Exclusive => true,
-        };
         let repository = Repository::open(self.backend, self.password.as_bytes(), self.key_hint)?;
         let (repository, fresh_cache) =
             with_cache(repository, &self.location, global, ui, self.caching);
         let repository = Arc::new(repository);
         let request = LockRequest {
-            exclusive: locking == Locking::Exclusive,
-            retry_for,
+            exclusive: self.locking == Locking::Exclusive,
+            retry_for: self.retry_for,
             timing: LockTiming::default(),
             early: start == Start::Early,
-            reads: locking == Locking::Read,
+            reads: self.locking == Locking::Read,
         };
-        let lock = if needs_lock {
+        let lock = if self.needs_lock {
             Some(LockGuard::take(
                 &repository,
                 &Identity::of_this_process(),

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
-use lifeboat_flow::Counters;
+use lifeboat_flow::{Cancelled, Counters};
 use lifeboat_format::{BlobKind, Id, Node, NodeKind, OVERHEAD_BYTES, Snapshot};
 use lifeboat_repo::{BlobReader, BlobSet, Index, PackListing, RepoError, TreeRoot, walk_trees};
 use serde_json::{Map, Value};
@@ -349,15 +349,17 @@ fn use_blobs<'i>(
         })
         .collect();
     let failed = OnceLock::new();
-    walk_trees(reader, &roots, &used, workers(), &session.cancel, &|seen| {
+    let walked = walk_trees(reader, &roots, &used, workers(), &session.cancel, &|seen| {
         let snapshot = seen.snapshot.short();
+        // No sum leaves anything out, so the rest need not be walked.
         let fail = |error: RepoError| {
             let doing = format!("count snapshot {snapshot}");
             let _ = failed.set(Failure::from(error).while_doing(doing));
+            Err(RepoError::Cancelled(Cancelled))
         };
         match seen.tree {
             Err(error) if error.ends_all() => return Err(error),
-            Err(error) => fail(error),
+            Err(error) => return fail(error),
             Ok(tree) => {
                 let count = tree.nodes.len() as u64;
                 counters.files_done.fetch_add(count, Ordering::Relaxed);
@@ -365,15 +367,18 @@ fn use_blobs<'i>(
                 for id in files.flat_map(|node| node.content.iter().flatten()) {
                     if used.insert(BlobKind::Data, id).is_none() {
                         let (kind, id) = (BlobKind::Data, *id);
-                        fail(RepoError::BlobUnknown { kind, id });
+                        return fail(RepoError::BlobUnknown { kind, id });
                     }
                 }
             }
         }
         Ok(())
-    })?;
+    });
     match failed.into_inner() {
         Some(failure) => Err(failure),
-        None => Ok(used),
+        None => {
+            walked?;
+            Ok(used)
+        }
     }
 }

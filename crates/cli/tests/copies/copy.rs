@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, Event, EventSink};
+use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{Identity, LockGuard, LockRequest, LockTiming, PackListing, Repository};
+use lifeboat_testkit::heard::Unheard;
 use lifeboat_testkit::restic::PASSWORD;
 
 use crate::common::{Place, Program, objects, summary};
@@ -189,12 +190,6 @@ fn damage_in_the_source_is_named_and_the_rest_is_copied() {
     assert!(said.stderr.contains("can't be read"), "{}", said.stderr);
 }
 
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
-}
-
 #[test]
 fn what_is_wrong_with_the_source_is_told() {
     let place = Place::new();
@@ -232,7 +227,7 @@ fn what_is_wrong_with_the_source_is_told() {
         },
     );
     let cancel = Cancel::new();
-    let events = Silent;
+    let events = Unheard;
     let held = LockGuard::take(&Arc::new(repository), &who, request, &events, &cancel).unwrap();
     let said = with_source(ours.run(["copy"]), &source).ends(11);
     assert!(

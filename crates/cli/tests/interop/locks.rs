@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Place, Program, array};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// What restic says when somebody else has the lock; 0.14 has no status of its own for it.
 const LOCKED: [(&str, i32); 2] = [("restic 0.19", 11), ("restic 0.14", 1)];

@@ -21,6 +21,18 @@ fn passwords_that_do_not_come() {
         );
     };
     tell("no password and no terminal", &["snapshots"], 1);
+    // What can't be done anyhow is said before anybody is asked.
+    for (arguments, says) in [
+        (["--no-lock", "tag", "--add=x"], "only read"),
+        (["--retry-lock=5x", "snapshots", "-v"], "--retry-lock"),
+    ] {
+        let said = Said::of(without(&arguments).output().unwrap());
+        assert!(
+            said.code == 1 && said.stderr.contains(says),
+            "{}",
+            said.stderr
+        );
+    }
     tell("no password file", &["-p", "nothing", "snapshots"], 1);
     tell(
         "a password file that is a directory",

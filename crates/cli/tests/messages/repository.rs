@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use lifeboat_flow::Cancel;
 use lifeboat_format::Config;
 use lifeboat_repo::{Identity, LockGuard, LockRequest, LockTiming};
+use lifeboat_testkit::heard::Unheard;
 
-use crate::world::{Quiet, Said, World};
+use crate::world::{Said, World};
 
 #[test]
 fn a_repository_that_is_not_there() {
@@ -257,7 +258,7 @@ fn a_locked_repository() {
         early: false,
         reads: false,
     };
-    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Unheard, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell("locked exclusively, backing up", &["backup", "src"])
@@ -291,12 +292,21 @@ fn a_locked_repository() {
             .code,
         0
     );
+    // For programs: how many went, how many stay and why.
+    let counts = |arguments: &[&str]| {
+        let said = world.lifeboat([&["--json", "unlock"], arguments].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        let told: serde_json::Value = serde_json::from_str(said.stdout.trim()).unwrap();
+        let count = |name: &str| told[format!("locks_{name}")].as_u64().unwrap();
+        [count("removed"), count("live"), count("unreadable")]
+    };
+    assert_eq!(counts(&[]), [0, 1, 0]);
     drop(lock);
     let shared = LockRequest {
         exclusive: false,
         ..request
     };
-    let lock = LockGuard::take(&repository, &robin(), shared, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), shared, &Unheard, &Cancel::new()).unwrap();
     assert_eq!(
         world
             .tell(
@@ -326,12 +336,15 @@ fn a_locked_repository() {
             .code,
         0
     );
+    assert_eq!(counts(&[]), [0, 0, 1]);
     assert_eq!(
         world
             .tell("unlocking all", &["unlock", "--remove-all"])
             .code,
         0
     );
+    world.write(&format!("repo/locks/{}", "ab".repeat(32)), "no lock");
+    assert_eq!(counts(&["--remove-all"]), [1, 0, 0]);
     world.compare("locked");
 }
 
@@ -346,7 +359,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_gone() {
         early: false,
         reads: false,
     };
-    let lock = LockGuard::take(&repository, &robin(), request, &Quiet, &Cancel::new()).unwrap();
+    let lock = LockGuard::take(&repository, &robin(), request, &Unheard, &Cancel::new()).unwrap();
     let waiting = world
         .command(["--retry-lock", "30s", "-q", "snapshots"])
         .stderr(std::process::Stdio::piped())

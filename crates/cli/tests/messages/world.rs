@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_flow::{Event, EventSink};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{Identity, KeyCost, Repository};
 use lifeboat_testkit::program::copy_program;
@@ -242,7 +241,7 @@ impl World {
     pub fn wait_for_lock(&self) {
         let began = std::time::Instant::now();
         while self.files("repo/locks").is_empty() {
-            assert!(began.elapsed().as_secs() < 10, "no lock appears");
+            assert!(began.elapsed().as_secs() < 60, "no lock appears");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         // It counts when it was looked at once more.
@@ -277,13 +276,6 @@ impl World {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
-}
-
-/// Hears nothing.
-pub struct Quiet;
-
-impl EventSink for Quiet {
-    fn event(&self, _: Event) {}
 }
 
 /// What a run said.

@@ -62,6 +62,37 @@ fn both_snapshots_exist_when_the_old_one_can_not_be_removed() {
 }
 
 #[test]
+fn a_snapshot_that_can_not_be_forgotten_stays_and_is_named() {
+    let (server, peer) = append_only();
+    peer.ok(&["backup", "file"]);
+    let before = names(&server, "snapshots");
+    for command in [
+        &["forget", "latest"][..],
+        &["forget", "--keep-last", "1"],
+        &["forget", "--keep-last", "1", "--prune"],
+    ] {
+        let said = fails(&peer, command);
+        let start =
+            "error: the repository is append-only for these credentials: cannot remove snapshots/";
+        let lines: Vec<&str> = said.stderr.lines().collect();
+        assert!(
+            lines.len() == 2 && lines[0].starts_with(start),
+            "{}",
+            said.stderr
+        );
+        assert!(before.iter().any(|name| lines[0].contains(name.as_str())));
+        assert_eq!(
+            lines[1],
+            "hint: backups go on as they are; forget, prune and unlock need credentials that may remove, on a machine that is trusted with them"
+        );
+        assert!(!said.text().contains("removed"), "{}", said.text());
+        assert_eq!(names(&server, "snapshots"), before);
+    }
+    peer.ok(&["forget", "--keep-last", "1", "--dry-run"]);
+    peer.ok(&["check"]);
+}
+
+#[test]
 fn a_prune_that_may_remove_nothing_leaves_nothing_that_grows() {
     let (server, peer) = append_only();
     // Something to prune: a snapshot goes in a way that this server does not have.

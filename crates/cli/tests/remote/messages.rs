@@ -197,7 +197,7 @@ fn machines_behind_ssh() {
         &relative,
         sshd.options(),
         10,
-        &["one slash begins in the user's home"],
+        &["sftp://HOST/PATH begin in the user's home"],
     );
     let nonsense = with(&sshd.options(), &[("sftp.args", "-9")]);
     says_about(&location, nonsense, 1, &[&look, "unknown option -- 9\n"]);
@@ -308,6 +308,8 @@ fn what_was_mistyped() {
     let unusable = |location: &str, why: &str| {
         format!("error: the location {location:?} can't be used: {why}")
     };
+    let no_port =
+        "what stands behind the host's colon is no port; in a password `/` is written as %2F";
     for (location, shown, why) in [
         (
             format!("https://me:{MISTYPED}@host/"),
@@ -322,7 +324,17 @@ fn what_was_mistyped() {
         (
             format!("rest:https://me:{MISTYPED}@host:99999/"),
             "rest:https://me:***@host:99999/",
-            "\"99999\" is no port",
+            no_port,
+        ),
+        (
+            format!("rest:https://me:pass/{MISTYPED}@host/"),
+            "rest:https://me:***@host/",
+            no_port,
+        ),
+        (
+            format!("rest:https://me:{MISTYPED}/path"),
+            "rest:https://me:***/path",
+            no_port,
         ),
         (
             format!("s3:https://key:{MISTYPED}@host/bucket"),

@@ -34,6 +34,8 @@ pub(super) struct Look {
     snapshots: HashMap<Id, Snapshot>,
     /// Snapshots that can't be read, so that they are not shown.
     damaged: HashSet<Id>,
+    /// Index files that can't be used.
+    damaged_index: HashSet<Id>,
     pub(super) index: Index,
 }
 
@@ -58,7 +60,7 @@ impl View {
     ) -> Result<Self, MountError> {
         let snapshots = selected(&repository, &options)?;
         tell_of_damaged(&snapshots, &HashSet::new(), &*events);
-        let look = look(&repository, &options, snapshots, &*events, &cancel)?;
+        let look = look(&repository, &options, snapshots, None, &*events, &cancel)?;
         Ok(Self {
             repository,
             options,
@@ -99,7 +101,8 @@ impl View {
                     return Ok(None);
                 }
                 let (options, events) = (&self.options, &*self.events);
-                look(&self.repository, options, snapshots, events, &self.cancel).map(Some)
+                let (repository, cancel) = (&self.repository, &self.cancel);
+                look(repository, options, snapshots, Some(&old), events, cancel).map(Some)
             });
         match renewed {
             Ok(None) => (old, None),
@@ -223,16 +226,18 @@ fn problem(what: &str, error: &RepoError, events: &dyn EventSink) {
     events.event(Event::Problem(Problem::from_error(what, "read", error)));
 }
 
-/// Snapshots come first: what they name was indexed before.
+/// Snapshots come first: what they name was indexed before. What the old look told is not told again.
 fn look(
     repository: &Repository,
     options: &MountOptions,
     snapshots: Snapshots,
+    old: Option<&Look>,
     events: &dyn EventSink,
     cancel: &Cancel,
 ) -> Result<Look, MountError> {
     let (index, report) = repository.load_index(PackListing::Skip, cancel)?;
-    for (id, error) in &report.damaged {
+    let told = |id| old.is_some_and(|old| old.damaged_index.contains(id));
+    for (id, error) in report.damaged.iter().filter(|(id, _)| !told(id)) {
         problem(&format!("index file {}", id.short()), error, events);
     }
     let damaged = snapshots.damaged.iter().map(|(id, _)| *id).collect();
@@ -253,6 +258,65 @@ fn look(
         dirs,
         snapshots: snapshots.into_iter().collect(),
         damaged,
+        damaged_index: report.damaged.iter().map(|(id, _)| *id).collect(),
         index,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_repo::backend::{Backend, FileKind, FileName};
+    use lifeboat_testkit::bare::{PASSWORD, memory, snapshot};
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl EventSink for Seen {
+        fn event(&self, event: Event) {
+            if let Event::Problem(problem) = event {
+                self.0.lock().unwrap().push(problem.path);
+            }
+        }
+    }
+
+    fn save_snapshot(repository: &Repository, number: u8) {
+        let snapshot = snapshot(Id([number; 32]));
+        repository.save_snapshot(&snapshot).unwrap();
+    }
+
+    #[test]
+    fn an_index_file_that_can_not_be_used_is_told_once() {
+        let memory = memory();
+        let opened = Repository::open(Arc::new(memory.clone()), PASSWORD, None);
+        let repository = Arc::new(opened.unwrap());
+        let damage = |number: u8| {
+            let name = FileName::new(FileKind::Index, Id([number; 32]));
+            memory.save(name, &[b"no index"]).unwrap();
+        };
+        let options = MountOptions {
+            place: "/mnt".into(),
+            path_templates: vec!["ids/%i".into()],
+            time_template: "2006-01-02T15:04:05".into(),
+            select: Box::new(|_| true),
+            allow_other: false,
+            no_default_permissions: false,
+            owner_root: false,
+        };
+        let seen = Arc::new(Seen::default());
+        damage(1);
+        let events: Arc<dyn EventSink> = Arc::clone(&seen) as _;
+        let view = View::open(Arc::clone(&repository), options, events, Cancel::new()).unwrap();
+        for number in 0..3 {
+            // Each new snapshot is a reason to look at the index as well.
+            save_snapshot(&repository, number);
+            view.lock().looked = Instant::now().checked_sub(SNAPSHOTS_MAX_AGE).unwrap();
+            let (look, error) = view.fresh();
+            assert!(error.is_none(), "{error:?}");
+            assert_eq!(look.snapshots.len(), usize::from(number) + 1);
+            damage(2);
+        }
+        let told = seen.0.lock().unwrap().clone();
+        assert_eq!(told, ["index file 01010101", "index file 02020202"]);
+    }
 }

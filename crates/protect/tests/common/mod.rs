@@ -18,6 +18,8 @@ use lifeboat_repo::{
     LockTiming, PackListing, RepoError, Repository,
 };
 use lifeboat_state::{TargetOptions, VolumeOptions, VolumeSource, VolumeTarget};
+#[allow(unused_imports, reason = "each test uses a part")]
+pub use lifeboat_testkit::bare::scratch;
 use lifeboat_testkit::compare::Comparison;
 use lifeboat_testkit::random::Random;
 
@@ -234,13 +236,6 @@ pub fn check_all(repository: &Repository) -> CheckReport {
     };
     let checked = repository.check(&options, &Counters::default(), &Cancel::new());
     checked.expect("check")
-}
-
-/// A temporary directory in memory if there is such a place: hundreds of restores that are made durable take their time.
-pub fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .expect("a temporary directory")
 }
 
 /// Whether the long matrices are to be run whole.

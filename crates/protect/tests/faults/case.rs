@@ -146,21 +146,29 @@ impl FromStr for Case {
         let count = digits
             .parse()
             .map_err(|_| format!("{number:?} is no number"))?;
-        let known = FAULTS
+        let found = FAULTS
             .into_iter()
             .find(|known| format!("{known:?}") == fault);
-        let (when, fault) = match (fault, known) {
+        let (when, fault) = match (fault, found) {
             ("storm", _) => (When::Storm(count), STORM[0]),
             (_, None) => return Err(format!("there is no fault {fault:?}")),
             (_, Some(fault)) if digits == number => (When::Once(count), fault),
             (_, Some(fault)) => (When::From(count), fault),
         };
         Ok(Self {
-            command: command.to_owned(),
+            command: known(command)?,
             when,
             fault,
         })
     }
+}
+
+/// The name of a command, if there is one of it: a case that nobody runs would seem to go well.
+pub(crate) fn known(command: &str) -> Result<String, String> {
+    let mut all = super::COMMANDS.iter();
+    let found = all.any(|known| known.name == command);
+    let none = || format!("there is no command {command:?}");
+    found.then(|| command.to_owned()).ok_or_else(none)
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn a_case_that_is_shown_can_be_read() {
     for fault in FAULTS {
         for when in [When::Once(3), When::From(0)] {
             cases.push(Case {
-                command: "key add".into(),
+                command: "key-add".into(),
                 when,
                 fault,
             });
@@ -178,5 +186,14 @@ fn a_case_that_is_shown_can_be_read() {
     }
     for case in cases {
         assert_eq!(case.to_string().parse(), Ok(case));
+    }
+    for wrong in [
+        "",
+        "check:1",
+        "chekc:1:Busy",
+        "check:one:Busy",
+        "check:1:Buzy",
+    ] {
+        assert!(wrong.parse::<Case>().is_err(), "{wrong}");
     }
 }

@@ -1,5 +1,7 @@
 //! A small repository with a history, the directory it comes from, and what must hold of it whatever goes wrong.
 
+use lifeboat_testkit::bare::foreign_lock;
+
 use super::*;
 
 pub(crate) const NEW_PASSWORD: &[u8] = b"another";
@@ -70,13 +72,7 @@ impl World {
         time.seconds -= 2 * 60 * 60;
         let lock = Lock {
             time,
-            exclusive: true,
-            hostname: "elsewhere".into(),
-            username: "somebody".into(),
-            pid: 1,
-            uid: 0,
-            gid: 0,
-            origin: None,
+            ..foreign_lock()
         };
         let repository = open(self.backend.clone()).unwrap();
         repository

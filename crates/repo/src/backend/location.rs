@@ -7,6 +7,10 @@ use std::path::PathBuf;
 /// The schemes of restic's other backends, which this program does not have.
 const FOREIGN: [&str; 4] = ["b2", "azure", "gs", "swift"];
 
+/// What is wrong with a port; never which, see `check_port`.
+const NO_PORT: &str =
+    "what stands behind the host's colon is no port; in a password `/` is written as %2F";
+
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
@@ -165,7 +169,7 @@ fn sftp(rest: &str) -> Result<Location, String> {
             let (host, port) = match colon {
                 Some(colon) => {
                     let port = authority.get(colon + 1..).unwrap_or_default();
-                    let port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+                    let port = port.parse().map_err(|_| NO_PORT)?;
                     (authority.get(..colon).unwrap_or_default(), Some(port))
                 }
                 None => (authority, None),
@@ -215,7 +219,8 @@ fn sftp(rest: &str) -> Result<Location, String> {
     })
 }
 
-/// Refuses what stands behind the host's colon and is no port: it would be looked up as a part of the name.
+/// Refuses what stands behind the host's colon and is no port: it would be looked up as a part of the name. It is not
+/// shown, because it may be a password with a slash in it, or one behind which the host is missing.
 fn check_port(host: &str) -> Result<(), String> {
     let port = match host.rsplit_once(':') {
         Some((_, port)) if !host.ends_with(']') => port,
@@ -223,7 +228,7 @@ fn check_port(host: &str) -> Result<(), String> {
     };
     match port.parse::<u16>() {
         Ok(_) => Ok(()),
-        Err(_) => Err(format!("{port:?} is no port")),
+        Err(_) => Err(NO_PORT.into()),
     }
 }
 
@@ -234,7 +239,7 @@ fn decoded(text: &str) -> Result<String, String> {
         .map_err(|_| "its user or password is no UTF-8".to_owned())
 }
 
-/// What a user wrote, with the password of a URL replaced.
+/// What a user wrote, with all replaced that may be the password of a URL.
 fn without_password(text: &str) -> String {
     let Some((head, slashes, rest)) = ["://", ":"]
         .into_iter()
@@ -243,15 +248,24 @@ fn without_password(text: &str) -> String {
         return text.to_owned();
     };
     let authority = rest.split('/').next().unwrap_or_default();
-    match authority
-        .rsplit_once('@')
-        .and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
-    {
-        Some((user, host)) => {
-            let tail = rest.get(authority.len()..).unwrap_or_default();
-            format!("{head}{slashes}{user}:***@{host}{tail}")
+    // A password may have a slash in it, which ends what comes before the path for everybody but its user.
+    for before_at in [authority, rest] {
+        let user = before_at
+            .rfind('@')
+            .and_then(|at| Some((before_at.get(..at)?.split_once(':')?.0, at)));
+        if let Some((user, at)) = user {
+            let tail = rest.get(at..).unwrap_or_default();
+            return format!("{head}{slashes}{user}:***{tail}");
         }
-        None => text.to_owned(),
+    }
+    // Or the host is missing behind it. What SFTP has behind the colon is a path, but in a URL.
+    let is_url = slashes == "://" || matches!(head, "rest" | "s3");
+    match authority.rsplit_once(':') {
+        Some((host, port)) if is_url && !port.ends_with(']') && port.parse::<u16>().is_err() => {
+            let tail = rest.get(authority.len()..).unwrap_or_default();
+            format!("{head}{slashes}{host}:***{tail}")
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -365,6 +379,17 @@ mod tests {
             "rest:me:secret@host",
             "rest:ftp://me:secret@host/",
             "rest:https://me:secret@host:99999/",
+            "rest:https://me:se/secret@host/",
+            "rest:https://me:secret/secret@host/",
+            "rest:https:/me:secret@host/",
+            "rest:https://me:secret",
+            "rest:https://me:secret/path",
+            "rest:https://me:secret@/path",
+            "rest:me:secret/path",
+            "s3:https://key:secret/secret@host/bucket",
+            "s3:key:secret/bucket",
+            "sftp://me:secret/repo",
+            "https://me:secret/path",
             "s3:https://host:port/bucket",
             "https://me:secret@host/",
             "rest:http:///path",

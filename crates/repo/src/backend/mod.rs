@@ -32,7 +32,7 @@ pub use limit::{LimitedBackend, RateLimits};
 pub use local::LocalBackend;
 pub use location::{Location, LocationError};
 pub use memory::MemoryBackend;
-pub use open::open;
+pub use open::{open, option_kinds};
 pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
 pub use retry::{RetryPolicy, RetryingBackend};
 pub use sftp::SftpBackend;

@@ -18,6 +18,11 @@ const OPTIONS: [(&str, &[&str]); 5] = [
     ("rclone", rclone::OPTIONS),
 ];
 
+/// What the name of an option begins with: the kinds of places that have options.
+pub fn option_kinds() -> impl Iterator<Item = &'static str> {
+    OPTIONS.into_iter().map(|(kind, _)| kind)
+}
+
 /// The backend of a location, without decorators. Options of other kinds of places are not looked at but for their names:
 /// one command may have to do with two places.
 ///

@@ -166,7 +166,7 @@ fn the_connection_breaks_while_a_pack_is_saved() {
 
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
-    let gated = Gated::new(|options, _| options.stall = Duration::from_secs(2));
+    let gated = Gated::new(|options, _| options.stall = Duration::from_secs(5));
     let (name, content) = pack();
     let error = save_and(&gated, name, &content, || {}).unwrap_err();
     assert_eq!(trouble(&error), Trouble::Transient, "{error}");

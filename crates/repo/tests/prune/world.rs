@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, Counters, Event, EventSink};
+use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id, Snapshot, Timestamp};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::prune::{Look, MaxUnused, Prune, PruneOptions, Removed};
@@ -13,16 +13,11 @@ use lifeboat_repo::{
     BlobReader, CheckOptions, FindingKind, Identity, Index, Ingest, IngestOptions, KeyCost,
     LockGuard, LockRequest, LockTiming, PackListing, RepoError, Repository,
 };
+pub use lifeboat_testkit::heard::Unheard;
 use lifeboat_testkit::random::Random;
 
 const HOUR: i64 = 3600;
 const PACK_BYTES: usize = 60_000;
-
-pub struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: Event) {}
-}
 
 pub fn at(hours: i64) -> Timestamp {
     Timestamp::utc(1_800_000_000 + hours * HOUR, 0)
@@ -51,7 +46,7 @@ pub fn lock(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, 
         reads: false,
     };
     let who = Identity::of_this_process();
-    LockGuard::take(repository, &who, request, &Silent, &Cancel::new())
+    LockGuard::take(repository, &who, request, &Unheard, &Cancel::new())
 }
 
 pub fn ingest_options() -> IngestOptions {
@@ -155,7 +150,7 @@ pub fn prune_by(
         options,
         forgotten: BTreeSet::new(),
         counters: &counters,
-        events: &Silent,
+        events: &Unheard,
         cancel: &cancel,
     };
     let shared = lock(repository, false)?;

@@ -189,8 +189,6 @@ fn of_io(cause: &io::Error) -> TransportError {
     }
     let trouble = match cause.kind() {
         _ if tls => Trouble::Tls,
-        // The standard library's words; it gives a name that can't be looked up no kind of its own.
-        _ if text.starts_with("failed to lookup address information") => Trouble::Unreachable,
         Kind::InvalidData => Trouble::Tls,
         Kind::ConnectionRefused
         | Kind::HostUnreachable

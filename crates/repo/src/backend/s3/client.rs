@@ -174,7 +174,7 @@ impl Client {
         })?;
         match response.status {
             200..=299 => Ok(response),
-            _ => Err(Failure::of(&mut response, ask.method)),
+            _ => Err(Failure::of(&mut response)),
         }
     }
 

@@ -54,12 +54,10 @@ impl Failure {
         }
     }
 
-    /// What an answer to such a request says, whose status is no good one.
-    pub(super) fn of(response: &mut Response, method: &str) -> Self {
+    /// What an answer says whose status is no good one.
+    pub(super) fn of(response: &mut Response) -> Self {
         let body = match response.read(ERROR_MAX_BYTES) {
             Ok(body) => body,
-            // It may tell the length of a body all the same, and never has one.
-            Err(_) if method == "HEAD" => Vec::new(),
             // A status alone may be that of something between, and says less than what was lost.
             Err(error) if error.trouble == Trouble::Transient => return error.into(),
             Err(_) => Vec::new(),
