@@ -30,6 +30,12 @@ impl Id {
         Self(lifeboat_kernels::sha256_beside(data, &mut growing.0, piece))
     }
 
+    /// How many objects [`of_each`](Self::of_each) takes at a time: more together are no faster.
+    #[must_use]
+    pub fn at_once() -> usize {
+        lifeboat_kernels::sha256_lanes()
+    }
+
     /// The identifiers of several objects, which together cost less than one after the other.
     #[must_use]
     pub fn of_each(objects: &[&[u8]]) -> Vec<Self> {

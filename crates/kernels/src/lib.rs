@@ -11,4 +11,5 @@ pub use kernel::{Kernel, Unavailable};
 pub use rabin::{RabinTable, WINDOW_BYTES};
 pub use sha256::{
     Sha256Stream, sha256, sha256_beside, sha256_beside_with, sha256_each, sha256_each_with,
+    sha256_lanes,
 };

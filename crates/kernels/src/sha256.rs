@@ -39,6 +39,18 @@ pub fn sha256_each(blobs: &[&[u8]]) -> Vec<[u8; 32]> {
     each_by(Kernel::current(), blobs)
 }
 
+/// How many blobs [`sha256_each`] hashes at a time: more together are no faster.
+#[must_use]
+pub fn sha256_lanes() -> usize {
+    match Kernel::current() {
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 if sha_ni::is_available() => sha_ni::LANES,
+        _ => 1,
+    }
+}
+
 /// The same by a certain kernel, for tests; by the scalar one where it is not available.
 #[must_use]
 pub fn sha256_each_with(kernel: Kernel, blobs: &[&[u8]]) -> Vec<[u8; 32]> {

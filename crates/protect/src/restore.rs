@@ -1,6 +1,7 @@
 //! Restores a tree of a snapshot: directories first, content by pack in any order, names and metadata last.
 //! It must never write outside its target, and never give a new file its name before it is whole.
 
+mod comparer;
 mod content;
 mod file;
 mod finish;

@@ -50,7 +50,7 @@ pub use lock::{
     remove_locks, staleness,
 };
 pub use migrate::{Migration, MigrationState};
-pub use read::{BlobReader, Opener, open_blob, read_blob, read_places};
+pub use read::{BlobReader, Fetched, Opener, open_blob, open_blobs, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};
 pub use repair::{
     IndexFacts, IndexPlan, KeepPack, Loss, LossKind, Losses, LostUse, OtherRepository, PackPlan,

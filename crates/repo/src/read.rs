@@ -11,11 +11,26 @@ use crate::{Index, RepoError, Repository};
 /// Largest blob that is read, in bytes: a tree of a directory with millions of entries.
 const BLOB_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
+/// Plaintext of blobs that are hashed together, in bytes, if it is more than one.
+const TOGETHER_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
 /// What a thread that reads blobs keeps between them.
 #[derive(Default)]
 pub struct Opener {
     decompressor: Decompressor,
     sealed: Vec<u8>,
+    /// What was decompressed of blobs that are hashed together.
+    plains: Vec<Vec<u8>>,
+}
+
+/// A blob that was fetched and is still encrypted.
+pub struct Fetched<'a> {
+    /// Which blob it should be.
+    pub id: Id,
+    /// Where it lay.
+    pub place: BlobRef,
+    /// Its bytes there.
+    pub sealed: &'a mut [u8],
 }
 
 /// Reads blobs of a repository through its index.
@@ -185,6 +200,91 @@ pub fn open_blob<'a>(
     open_stored(repository, id, place, sealed, opener, out).map(|opened| opened.plain)
 }
 
+/// As [`open_blob`] for several blobs in turn, which together costs less: `each` gets them with their numbers, every one
+/// compared with its ID, or what is wrong with it.
+///
+/// # Errors
+/// The first one of `each`, which ends it.
+pub fn open_blobs<E>(
+    repository: &Repository,
+    mut blobs: Vec<Fetched<'_>>,
+    opener: &mut Opener,
+    mut each: impl FnMut(usize, Result<&[u8], FormatError>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = blobs.as_mut_slice();
+    let mut number = 0;
+    while !rest.is_empty() {
+        let (together, others) = rest.split_at_mut(together(rest));
+        rest = others;
+        let plains = std::mem::take(&mut opener.plains);
+        let mut plains = plains.into_iter();
+        let mut opened = Vec::with_capacity(together.len());
+        for blob in together {
+            let mut out = plains.next().unwrap_or_default();
+            let stored = stored(repository, blob.place, blob.sealed, opener, &mut out);
+            opened.push((blob.id, blob.place.raw_length_bytes, stored, out));
+        }
+        let views = opened.iter().map(|(_, raw, stored, out)| match stored {
+            Ok(stored) => choose(*raw, stored, out),
+            Err(_) => &[],
+        });
+        let ids = Id::of_each(&views.collect::<Vec<_>>());
+        for ((expected, raw, stored, out), got) in opened.into_iter().zip(ids) {
+            let result = match stored {
+                Err(error) => Err(error),
+                Ok(_) if got != expected => Err(FormatError::Hash { expected, got }),
+                Ok(stored) => Ok(choose(raw, stored, &out)),
+            };
+            each(number, result)?;
+            number += 1;
+            opener.plains.push(out);
+        }
+    }
+    Ok(())
+}
+
+/// How many of these blobs are hashed together, at least one.
+fn together(blobs: &[Fetched<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = blobs.iter().take(Id::at_once()).take_while(|blob| {
+        bytes += blob.place.plain_bytes();
+        bytes <= TOGETHER_MAX_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The plaintext: what was encrypted, if it is not compressed.
+fn choose<'a>(raw_length_bytes: u32, stored: &'a [u8], out: &'a [u8]) -> &'a [u8] {
+    match raw_length_bytes {
+        0 => stored,
+        _ => out,
+    }
+}
+
+/// Decrypts a blob, and decompresses it into `out` if it is compressed. What comes is not compared with any hash.
+fn stored<'a>(
+    repository: &Repository,
+    place: BlobRef,
+    sealed: &'a mut [u8],
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<&'a [u8], FormatError> {
+    let stored: &'a [u8] = repository.master().open(sealed)?;
+    if place.raw_length_bytes != 0 {
+        if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
+            return Err(FormatError::Limit {
+                what: "length of a blob",
+                got: u64::from(place.raw_length_bytes),
+                limit: BLOB_MAX_BYTES,
+            });
+        }
+        opener
+            .decompressor
+            .exactly(stored, place.raw_length_bytes as usize, out)?;
+    }
+    Ok(stored)
+}
+
 /// A blob that was decrypted and compared with its ID.
 pub(crate) struct Opened<'a> {
     /// What was encrypted: a compressed frame, or the plaintext itself.
@@ -202,23 +302,22 @@ pub(crate) fn open_stored<'a>(
     opener: &mut Opener,
     out: &'a mut Vec<u8>,
 ) -> Result<Opened<'a>, FormatError> {
-    let stored: &'a [u8] = repository.master().open(sealed)?;
-    let plain: &'a [u8] = if place.raw_length_bytes == 0 {
-        stored
-    } else {
-        if u64::from(place.raw_length_bytes) > BLOB_MAX_BYTES {
-            return Err(FormatError::Limit {
-                what: "length of a blob",
-                got: u64::from(place.raw_length_bytes),
-                limit: BLOB_MAX_BYTES,
-            });
-        }
-        opener
-            .decompressor
-            .exactly(stored, place.raw_length_bytes as usize, out)?;
-        out
-    };
-    let got = Id::of(plain);
+    open_hashed(repository, id, place, sealed, opener, out, Id::of)
+}
+
+/// As [`open_stored`], with the hash by `hash`.
+pub(crate) fn open_hashed<'a>(
+    repository: &Repository,
+    id: Id,
+    place: BlobRef,
+    sealed: &'a mut [u8],
+    opener: &mut Opener,
+    out: &'a mut Vec<u8>,
+    hash: impl FnOnce(&[u8]) -> Id,
+) -> Result<Opened<'a>, FormatError> {
+    let stored = stored(repository, place, sealed, opener, out)?;
+    let plain = choose(place.raw_length_bytes, stored, out);
+    let got = hash(plain);
     if got == id {
         Ok(Opened { stored, plain })
     } else {

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::lanes::{BLOCK_BYTES, ROUND};
 
 /// Streams at once.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// With fewer streams than these, two streams of SHA-NI are faster.
 pub(super) const LANES_MIN: usize = 10;
 /// How far ahead data is asked for, in bytes: 16 streams are more than a processor guesses.

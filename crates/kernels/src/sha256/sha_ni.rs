@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::lanes::{BLOCK_BYTES, ROUND};
 
 /// Streams at once. More do not fit the registers.
-const LANES: usize = 2;
+pub(super) const LANES: usize = 2;
 
 /// Whether this processor has the instructions.
 pub(super) fn is_available() -> bool {

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, bounded};
 use lifeboat_flow::TargetError;
-use lifeboat_format::{BlobKind, Id};
+use lifeboat_format::{BlobKind, BlobRef, Id};
 use lifeboat_repo::backend::{FileKind, FileName};
-use lifeboat_repo::{Opener, RepoError, open_blob, read_blob};
+use lifeboat_repo::{Fetched, Opener, RepoError, open_blobs, read_blob};
 
+use super::comparer::Comparer;
 use super::file::FileTask;
 use super::tasks::{Batch, Place, Task, Wanted, ranges};
 use super::{Leftovers, Run};
@@ -29,10 +30,9 @@ static ZEROS: [u8; HOLE_BYTES] = [0; HOLE_BYTES];
 struct Buffers {
     opener: Opener,
     range: Vec<u8>,
-    plain: Vec<u8>,
     /// For a blob that had to be read again.
     second: Vec<u8>,
-    existing: Vec<u8>,
+    existing: Comparer,
 }
 
 impl Run<'_> {
@@ -122,7 +122,12 @@ impl Run<'_> {
             .offset_bytes
             .saturating_add(last.at.length_bytes)
             .saturating_sub(start);
-        let mut sealed = std::mem::take(&mut buffers.range);
+        let Buffers {
+            opener,
+            range: sealed,
+            second,
+            ..
+        } = buffers;
         // Not cleared before: every byte is read over, or an error.
         sealed.resize(len as usize, 0);
         let name = FileName::new(FileKind::Pack, first.at.pack);
@@ -130,56 +135,74 @@ impl Run<'_> {
             .restore
             .repository
             .backend()
-            .load_at(name, u64::from(start), &mut sealed)
+            .load_at(name, u64::from(start), sealed)
             .map_err(RepoError::from);
         let is_fetched = match fetched {
             // Where nothing answers any more, blob by blob would not do better.
             Err(error) if error.ends_all() => return Err(error.into()),
             fetched => fetched.is_ok(),
         };
+        let (mut there, mut again) = (Vec::new(), Vec::new());
+        let (mut rest, mut rest_at) = (sealed.as_mut_slice(), start);
         for wanted in range {
-            self.check()?;
-            let from = (wanted.at.offset_bytes - start) as usize;
-            let opened = match sealed.get_mut(from..from + wanted.at.length_bytes as usize) {
-                Some(sealed) if is_fetched => open_blob(
-                    self.restore.repository,
-                    wanted.id,
-                    wanted.at,
-                    sealed,
-                    &mut buffers.opener,
-                    &mut buffers.plain,
-                )
-                .map_err(RepoError::from),
-                _ => Err(RepoError::BlobUnknown {
-                    kind: BlobKind::Data,
-                    id: wanted.id,
-                }),
-            };
-            // A second look, blob by blob: it may lie in another pack too, and the error names the pack.
-            let opened = opened.or_else(|_| {
-                read_blob(
-                    self.restore.repository,
-                    self.restore.index,
-                    BlobKind::Data,
-                    wanted.id,
-                    &mut buffers.opener,
-                    &mut buffers.second,
-                )
-                .map(|()| buffers.second.as_slice())
+            let skip = wanted.at.offset_bytes.checked_sub(rest_at);
+            let length = wanted.at.length_bytes as usize;
+            let carved = skip.filter(|_| is_fetched).and_then(|skip| {
+                let behind = std::mem::take(&mut rest).split_at_mut_checked(skip as usize);
+                let (sealed, behind) = behind?.1.split_at_mut_checked(length)?;
+                (rest, rest_at) = (behind, wanted.at.offset_bytes + wanted.at.length_bytes);
+                Some(sealed)
             });
-            let opened = match opened {
-                Err(error) if error.ends_all() => return Err(error.into()),
-                opened => opened,
-            };
-            for place in wanted.places {
-                match &opened {
-                    Ok(plain) => self.put(&place, plain)?,
-                    Err(error) => self.damaged(&place.file, error),
-                }
-                self.part_done(&place.file)?;
+            match carved {
+                Some(sealed) => there.push((wanted, sealed)),
+                None => again.push(wanted),
             }
         }
-        buffers.range = sealed;
+        let (wanted, sealed): (Vec<Wanted>, Vec<&mut [u8]>) = there.into_iter().unzip();
+        let blobs = wanted.iter().zip(sealed).map(|(wanted, sealed)| Fetched {
+            id: wanted.id,
+            place: wanted.at,
+            sealed,
+        });
+        let repository = self.restore.repository;
+        open_blobs(
+            repository,
+            blobs.collect(),
+            opener,
+            |number, opened| match (wanted.get(number), opened) {
+                (Some(wanted), Ok(plain)) => self.put_all(wanted, plain),
+                (Some(wanted), Err(_)) => self.second_look(wanted, second),
+                (None, _) => Ok(()),
+            },
+        )?;
+        let mut again = again.iter();
+        again.try_for_each(|wanted| self.second_look(wanted, second))
+    }
+
+    /// Reads a blob by itself: it may lie in another pack too, and the error names the pack.
+    fn second_look(&self, wanted: &Wanted, plain: &mut Vec<u8>) -> Result<(), ProtectError> {
+        let (repository, index) = (self.restore.repository, self.restore.index);
+        let (kind, mut opener) = (BlobKind::Data, Opener::default());
+        match read_blob(repository, index, kind, wanted.id, &mut opener, plain) {
+            Ok(()) => self.put_all(wanted, plain),
+            Err(error) if error.ends_all() => Err(error.into()),
+            Err(error) => {
+                for place in &wanted.places {
+                    self.damaged(&place.file, &error);
+                    self.part_done(&place.file)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a blob to all its places.
+    fn put_all(&self, wanted: &Wanted, plain: &[u8]) -> Result<(), ProtectError> {
+        self.check()?;
+        for place in &wanted.places {
+            self.put(place, plain)?;
+            self.part_done(&place.file)?;
+        }
         Ok(())
     }
 
@@ -249,36 +272,43 @@ impl Run<'_> {
             Ok(open) => open,
             Err(error) => return self.written(file, Err(error)),
         };
+        let ids = file.content.get(from..to).unwrap_or_default();
+        let places = ids.iter().filter_map(|id| {
+            let place = self.restore.index.find(BlobKind::Data, id)?;
+            Some((*id, place))
+        });
+        let places: Vec<(Id, BlobRef)> = places.collect();
         let mut differing = Vec::new();
-        let mut at_offset = offset;
-        for id in file.content.get(from..to).unwrap_or_default() {
+        let mut offset = offset;
+        let mut rest = places.as_slice();
+        while !rest.is_empty() {
             self.check()?;
-            let Some(at) = self.restore.index.find(BlobKind::Data, id) else {
-                continue;
-            };
-            let len = usize::try_from(at.plain_bytes()).unwrap_or(usize::MAX);
-            buffers.existing.resize(len, 0);
-            let is_same = match open.read_at(&mut buffers.existing, at_offset) {
-                Ok(got) => got == len && Id::of(&buffers.existing) == *id,
+            let parts = rest.iter().map(|(id, at)| (*id, at.plain_bytes()));
+            let same = buffers.existing.compare(&*open, offset, parts);
+            let same = match same {
+                Ok(same) => same,
                 Err(error) => return self.written(file, Err(error)),
             };
-            if is_same {
-                self.restore
-                    .counters
-                    .bytes_done
-                    .fetch_add(len as u64, Ordering::Relaxed);
-            } else {
-                differing.push(Wanted {
-                    id: *id,
-                    at,
-                    places: vec![Place {
-                        file: file.clone(),
-                        offset: at_offset,
-                    }],
-                    order: differing.len(),
-                });
+            let (compared, others) = rest.split_at(same.len().min(rest.len()));
+            rest = others;
+            for ((id, at), is_same) in compared.iter().zip(same) {
+                let len = at.plain_bytes();
+                if is_same {
+                    let done = &self.restore.counters.bytes_done;
+                    done.fetch_add(len, Ordering::Relaxed);
+                } else {
+                    differing.push(Wanted {
+                        id: *id,
+                        at: *at,
+                        places: vec![Place {
+                            file: file.clone(),
+                            offset,
+                        }],
+                        order: differing.len(),
+                    });
+                }
+                offset += len;
             }
-            at_offset += len as u64;
         }
         differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
         file.wait_for_more(differing.len() as u64);

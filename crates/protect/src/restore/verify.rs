@@ -8,6 +8,7 @@ use lifeboat_flow::{EntryPath, Problem};
 use lifeboat_format::{BlobKind, Id};
 
 use super::Run;
+use super::comparer::Comparer;
 use crate::backup::ProtectError;
 
 impl Run<'_> {
@@ -17,7 +18,7 @@ impl Run<'_> {
         std::thread::scope(|scope| {
             for _ in 0..self.restore.options.workers.max(1) {
                 scope.spawn(|| {
-                    let mut buffer = Vec::new();
+                    let mut comparer = Comparer::default();
                     while let Some((path, content)) =
                         files.get(next.fetch_add(1, Ordering::Relaxed))
                     {
@@ -32,7 +33,7 @@ impl Run<'_> {
                         if self.is_lost(path) {
                             continue;
                         }
-                        match self.verify_one(path, content, &mut buffer) {
+                        match self.verify_one(path, content, &mut comparer) {
                             Ok(None) => {
                                 self.done.verified.fetch_add(1, Ordering::Relaxed);
                             }
@@ -66,22 +67,31 @@ impl Run<'_> {
         &self,
         path: &EntryPath,
         content: &[Id],
-        buffer: &mut Vec<u8>,
+        comparer: &mut Comparer,
     ) -> Result<Option<String>, lifeboat_flow::TargetError> {
         let file = self.restore.target.read_file(path)?;
-        let mut offset = 0;
+        let index = self.restore.index;
+        let mut parts = Vec::with_capacity(content.len());
         for id in content {
-            let Some(len) = self.restore.index.plain_bytes(BlobKind::Data, id) else {
-                return Ok(Some(format!("data blob {id} is in no index file")));
-            };
-            buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
-            let got = file.read_at(buffer, offset)?;
-            if got != buffer.len() || Id::of(buffer) != *id {
-                return Ok(Some(format!(
-                    "its content differs from the snapshot in the {len} bytes from {offset} on"
-                )));
+            match index.plain_bytes(BlobKind::Data, id) {
+                Some(bytes) => parts.push((*id, bytes)),
+                None => return Ok(Some(format!("data blob {id} is in no index file"))),
             }
-            offset += len;
+        }
+        let mut offset = 0;
+        let mut rest = parts.as_slice();
+        while !rest.is_empty() {
+            let same = comparer.compare(&*file, offset, rest.iter().copied())?;
+            let (compared, others) = rest.split_at(same.len().min(rest.len()));
+            rest = others;
+            for ((_, len), is_same) in compared.iter().zip(same) {
+                if !is_same {
+                    return Ok(Some(format!(
+                        "its content differs from the snapshot in the {len} bytes from {offset} on"
+                    )));
+                }
+                offset += len;
+            }
         }
         let extra = file.read_at(&mut [0], offset)?;
         Ok((extra > 0).then(|| format!("it is longer than the {offset} bytes of the snapshot")))
