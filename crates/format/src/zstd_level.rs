@@ -73,6 +73,10 @@ impl fmt::Display for CompressionMode {
     }
 }
 
+/// Lengths in bytes for which `auto` compresses harder: among small files these cost a quarter more at this level and
+/// lose 4 % of their size; shorter ones cost half as much again, and of longer ones there is too much.
+const MIDDLE_BYTES: std::ops::Range<usize> = 64 * 1024..256 * 1024;
+const MIDDLE_LEVEL: i32 = 3;
 /// From this length on, in bytes, samples say whether compressing is worthwhile.
 const SAMPLED_MIN_BYTES: usize = 128 * 1024;
 /// Bytes of a sample.
@@ -90,8 +94,18 @@ pub struct ZstdError(&'static str);
 /// A compressor to be reused; making one costs more than compressing a small blob.
 pub struct Compressor {
     context: CCtx<'static>,
+    /// For blobs of the middle lengths.
+    middle: Option<CCtx<'static>>,
     mode: CompressionMode,
     tried: Vec<u8>,
+}
+
+fn context(level: i32) -> Result<CCtx<'static>, ZstdError> {
+    let mut context = CCtx::create();
+    context
+        .set_parameter(CParameter::CompressionLevel(level))
+        .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
+    Ok(context)
 }
 
 impl Compressor {
@@ -100,12 +114,9 @@ impl Compressor {
     /// # Errors
     /// When zstd refuses the level, which none of [`CompressionMode`] is.
     pub fn new(mode: CompressionMode) -> Result<Self, ZstdError> {
-        let mut context = CCtx::create();
-        context
-            .set_parameter(CParameter::CompressionLevel(mode.level()))
-            .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))?;
         Ok(Self {
-            context,
+            context: context(mode.level())?,
+            middle: None,
             mode,
             tried: Vec::new(),
         })
@@ -121,7 +132,16 @@ impl Compressor {
         // Behind the cursor nothing needs to be written twice: memory is not cleared before.
         let mut place = Cursor::new(out);
         place.set_position(start as u64);
-        self.context
+        let context = match self.mode {
+            CompressionMode::Auto if MIDDLE_BYTES.contains(&plain.len()) => {
+                match &mut self.middle {
+                    Some(middle) => middle,
+                    none => none.insert(context(MIDDLE_LEVEL)?),
+                }
+            }
+            _ => &mut self.context,
+        };
+        context
             .compress2(&mut place, plain)
             .map(drop)
             .map_err(|code| ZstdError(zstd_safe::get_error_name(code)))

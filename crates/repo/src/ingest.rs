@@ -298,42 +298,39 @@ impl<'r> Ingest<'r> {
         })
     }
 
-    /// Adds a blob of data, and gives its ID.
+    /// Adds blobs of data, and gives their IDs. Several together cost less.
     ///
     /// # Errors
-    /// When storing failed, for this blob or an earlier one.
-    pub fn add_data(&self, plain: &[u8], sealer: &mut Sealer) -> Result<(Id, Added), RepoError> {
-        let kind = BlobKind::Data;
-        // Where memory allows, each thread fills a pack of its own, and hashes it on the way.
-        let own = match self.options.dry_run {
-            true => None,
-            false => self.pool.try_take(),
-        };
-        let Some(mut pack) = own else {
-            let id = Id::of(plain);
-            return Ok((id, self.add(kind, id, plain, sealer)?));
-        };
-        let id = pack.id_of(plain);
-        if !self.claim(kind, id) {
-            self.pool.put(pack);
-            return Ok((id, Added::KNOWN));
+    /// When storing failed, for these blobs or an earlier one.
+    pub fn add_data(&self, blobs: &[&[u8]], sealer: &mut Sealer) -> Result<Vec<Id>, RepoError> {
+        let mut ids = Vec::with_capacity(blobs.len());
+        let mut left = blobs;
+        while let Some((first, others)) = left.split_first() {
+            // Two hashes at once cost less than one after the other: a blob's beside that of the pack, as long as enough
+            // of the pack is not hashed yet, and otherwise those of several blobs.
+            let is_worthwhile =
+                |pack: &OpenPack| others.is_empty() || pack.due_bytes() >= first.len() / 2;
+            match self.own_pack() {
+                Some(mut pack) if is_worthwhile(&pack) => {
+                    let id = pack.id_of(first);
+                    self.add_to(pack, id, first, sealer)?;
+                    ids.push(id);
+                    left = others;
+                }
+                own => {
+                    if let Some(pack) = own {
+                        self.pool.put(pack);
+                    }
+                    let found = Id::of_each(left);
+                    for (id, plain) in found.iter().zip(left) {
+                        self.add(BlobKind::Data, *id, plain, sealer)?;
+                    }
+                    ids.extend(found);
+                    break;
+                }
+            }
         }
-        let compressor = self.worthwhile(kind, plain, &mut sealer.compressor);
-        let master = self.repository.master();
-        let sealed = self
-            .check()
-            .and_then(|()| pack.seal(kind, id, plain, compressor, master));
-        let stored = self.put_or_send(pack);
-        let stored_bytes = self.count(sealed?, plain.len() as u64);
-        stored?;
-        let is_new = true;
-        Ok((
-            id,
-            Added {
-                is_new,
-                stored_bytes,
-            },
-        ))
+        Ok(ids)
     }
 
     /// Adds a blob under its ID, which the caller has computed from `plain`.
@@ -347,6 +344,11 @@ impl<'r> Ingest<'r> {
         plain: &[u8],
         sealer: &mut Sealer,
     ) -> Result<Added, RepoError> {
+        if kind == BlobKind::Data
+            && let Some(pack) = self.own_pack()
+        {
+            return self.add_to(pack, id, plain, sealer);
+        }
         if !self.claim(kind, id) {
             return Ok(Added::KNOWN);
         }
@@ -359,6 +361,41 @@ impl<'r> Ingest<'r> {
         scratch.clear();
         let entry = scratch.seal(kind, id, plain, compressor, self.repository.master())?;
         self.append(entry, plain.len() as u64, scratch)
+    }
+
+    /// A pack for this thread to fill, if one is free: then nothing has to be sealed elsewhere and copied.
+    fn own_pack(&self) -> Option<OpenPack> {
+        match self.options.dry_run {
+            true => None,
+            false => self.pool.try_take(),
+        }
+    }
+
+    /// Adds a blob of data to a pack, which then goes back or to an uploader.
+    fn add_to(
+        &self,
+        mut pack: OpenPack,
+        id: Id,
+        plain: &[u8],
+        sealer: &mut Sealer,
+    ) -> Result<Added, RepoError> {
+        let kind = BlobKind::Data;
+        if !self.claim(kind, id) {
+            self.pool.put(pack);
+            return Ok(Added::KNOWN);
+        }
+        let compressor = self.worthwhile(kind, plain, &mut sealer.compressor);
+        let master = self.repository.master();
+        let sealed = self
+            .check()
+            .and_then(|()| pack.seal(kind, id, plain, compressor, master));
+        let stored = self.put_or_send(pack);
+        let stored_bytes = self.count(sealed?, plain.len() as u64);
+        stored?;
+        Ok(Added {
+            is_new: true,
+            stored_bytes,
+        })
     }
 
     /// Adds a blob whose plaintext is compressed already, as it was in another repository, and encrypts it anew. The

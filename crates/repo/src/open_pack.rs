@@ -57,6 +57,11 @@ impl OpenPack {
             && self.entries.len() + other.entries.len() <= PACK_MAX_BLOBS
     }
 
+    /// Bytes that the pack's own hash has not seen yet.
+    pub(crate) fn due_bytes(&self) -> usize {
+        self.bytes.len() - self.hashed
+    }
+
     /// The ID of a blob, and on the way a part of the pack's own: two hashes at once cost less than one after the other.
     pub(crate) fn id_of(&mut self, blob: &[u8]) -> Id {
         let due = self.bytes.get(self.hashed..).unwrap_or_default();

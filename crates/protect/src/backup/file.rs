@@ -14,14 +14,17 @@ use super::{ProtectError, Run};
 
 /// Bytes asked for by one read: of what lies behind the end of a chunk, so much is copied at most.
 const READ_BYTES: usize = 256 * 1024;
-/// What a worker keeps allocated between files, in bytes; more is given back.
+/// What is kept allocated of a buffer, in bytes; a longer one is given back.
 const BUFFER_KEEP_BYTES: usize = CHUNK_MAX_BYTES + READ_BYTES;
+/// Chunks that are hashed together, in bytes, if it is more than one.
+const TOGETHER_MAX_BYTES: usize = CHUNK_MAX_BYTES;
 
 /// What a worker keeps between jobs.
 pub(super) struct Tools {
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    buffer: Vec<u8>,
+    /// Memory for chunks.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Tools {
@@ -29,7 +32,7 @@ impl Tools {
         Ok(Self {
             sealer: ingest.sealer()?,
             opener: Opener::default(),
-            buffer: Vec::new(),
+            spare: Vec::new(),
         })
     }
 }
@@ -45,13 +48,19 @@ pub(super) struct OpenFile {
     left_out: AtomicBool,
 }
 
-/// A chunk to be stored by whoever takes it.
-pub(super) struct BlobJob {
-    file: Arc<OpenFile>,
+/// A chunk of a file.
+struct Chunk {
+    /// Which of the file's.
     number: usize,
     /// The chunk, and behind it whatever was there.
     buffer: Vec<u8>,
     length: usize,
+}
+
+/// Chunks to be stored by whoever takes them.
+pub(super) struct BlobJob {
+    file: Arc<OpenFile>,
+    chunks: Vec<Chunk>,
     _share: BudgetShare,
 }
 
@@ -99,13 +108,7 @@ impl Run<'_> {
     ) -> Result<(), ReadError> {
         let backup = self.backup;
         let mut content = backup.source.open(path).map_err(ReadError::Source)?;
-        let mut buffer = std::mem::take(&mut tools.buffer);
-        let result = self.cut_all(file, path, content.as_mut(), &mut buffer, tools);
-        if buffer.capacity() > BUFFER_KEEP_BYTES {
-            buffer = Vec::new();
-        }
-        tools.buffer = buffer;
-        let size_bytes = result?;
+        let size_bytes = self.cut_all(file, path, content.as_mut(), tools)?;
         let read = content.finish().map_err(ReadError::Source)?;
         let changed = content.changed();
         let (frame, slot) = (&file.frame, file.slot);
@@ -135,10 +138,11 @@ impl Run<'_> {
         file: &Arc<OpenFile>,
         path: &lifeboat_flow::EntryPath,
         content: &mut dyn lifeboat_flow::Content,
-        buffer: &mut Vec<u8>,
         tools: &mut Tools,
     ) -> Result<u64, ReadError> {
         let chunker = self.backup.repository.chunker();
+        let mut buffer = self.buffer(tools);
+        let (mut chunks, mut chunks_bytes, mut number) = (Vec::new(), 0, 0);
         let (mut filled, mut searched, mut total, mut ended) = (0usize, 0usize, 0u64, false);
         // The first read asks for the size that the listing gave and one byte, so that a small file takes two calls.
         let expected = file
@@ -159,13 +163,37 @@ impl Run<'_> {
                 match chunker.cut(data, searched, ended) {
                     Some(end) => {
                         total += end as u64;
-                        self.take_chunk(file, buffer, end, filled, tools)
-                            .map_err(ReadError::Backup)?;
+                        // What lies behind the chunk goes on in another buffer.
+                        let mut next = self.buffer(tools);
+                        let rest = data.get(end..).unwrap_or_default();
+                        if next.len() < rest.len() {
+                            next.resize(rest.len(), 0);
+                        }
+                        if let Some(place) = next.get_mut(..rest.len()) {
+                            place.copy_from_slice(rest);
+                        }
+                        chunks.push(Chunk {
+                            number,
+                            buffer: std::mem::replace(&mut buffer, next),
+                            length: end,
+                        });
+                        number += 1;
+                        chunks_bytes += end;
                         filled -= end;
                         searched = 0;
+                        if chunks.len() >= Id::at_once() || chunks_bytes >= TOGETHER_MAX_BYTES {
+                            chunks_bytes = 0;
+                            self.hand_over(file, std::mem::take(&mut chunks), tools)
+                                .map_err(ReadError::Backup)?;
+                        }
                         continue;
                     }
-                    None if ended => return Ok(total),
+                    None if ended => {
+                        self.keep(buffer, tools);
+                        self.hand_over(file, chunks, tools)
+                            .map_err(ReadError::Backup)?;
+                        return Ok(total);
+                    }
                     None => searched = filled,
                 }
             }
@@ -194,39 +222,23 @@ impl Run<'_> {
         }
     }
 
-    /// Stores the chunk at the beginning of the buffer, or gives it to another worker that has nothing better to do. What
-    /// was read behind it is at the beginning of the buffer then.
-    fn take_chunk(
+    /// Stores chunks, or gives them to another worker that has nothing better to do.
+    fn hand_over(
         &self,
         file: &Arc<OpenFile>,
-        buffer: &mut Vec<u8>,
-        length: usize,
-        filled: usize,
+        chunks: Vec<Chunk>,
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
-        let number = {
-            let mut ids = file.ids.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.push(Id::default());
-            ids.len() - 1
-        };
         let others = self.backup.options.workers.saturating_sub(1);
-        if self.queue.wants_blob(others)
-            && let Some(share) = self.budget.try_take(length)
+        let bytes = chunks.iter().map(|chunk| chunk.length).sum();
+        if !chunks.is_empty()
+            && self.queue.wants_blob(others)
+            && let Some(share) = self.budget.try_take(bytes)
         {
-            let mut next = self.spare().pop().unwrap_or_default();
-            let rest = buffer.get(length..filled).unwrap_or_default();
-            if next.len() < rest.len() {
-                next.resize(rest.len(), 0);
-            }
-            if let Some(place) = next.get_mut(..rest.len()) {
-                place.copy_from_slice(rest);
-            }
             file.waiting.fetch_add(1, Ordering::AcqRel);
             let job = BlobJob {
                 file: file.clone(),
-                number,
-                buffer: std::mem::replace(buffer, next),
-                length,
+                chunks,
                 _share: share,
             };
             return match self.queue.offer_blob(job, others) {
@@ -234,49 +246,68 @@ impl Run<'_> {
                 Some(job) => self.seal_blob(job, tools),
             };
         }
-        let chunk = buffer.get(..length).unwrap_or_default();
-        self.store_chunk(file, number, chunk, tools)?;
-        buffer.copy_within(length..filled, 0);
-        Ok(())
+        self.store_chunks(file, chunks, tools)
     }
 
-    /// Stores a chunk that came through the queue.
+    /// Stores chunks that came through the queue.
     pub(super) fn seal_blob(&self, job: BlobJob, tools: &mut Tools) -> Result<(), ProtectError> {
-        let chunk = job.buffer.get(..job.length).unwrap_or_default();
-        self.store_chunk(&job.file, job.number, chunk, tools)?;
-        let mut spare = self.spare();
-        if spare.len() <= self.backup.options.workers {
-            spare.push(job.buffer);
-        }
-        drop(spare);
+        self.store_chunks(&job.file, job.chunks, tools)?;
         self.finish_chunk(&job.file, tools)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn store_chunk(
+    fn store_chunks(
         &self,
         file: &OpenFile,
-        number: usize,
-        chunk: &[u8],
+        chunks: Vec<Chunk>,
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
-        let (id, _) = self.ingest.add_data(chunk, &mut tools.sealer)?;
+        let plain = chunks.iter();
+        let plain = plain.map(|chunk| chunk.buffer.get(..chunk.length).unwrap_or_default());
+        let plain: Vec<&[u8]> = plain.collect();
+        let ids = self.ingest.add_data(&plain, &mut tools.sealer)?;
         self.backup
             .counters
             .bytes_stored
             .store(self.ingest.stored_bytes(), Ordering::Relaxed);
-        if let Some(slot) = file
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_mut(number)
-        {
-            *slot = id;
+        let mut all = file.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        for (chunk, id) in chunks.iter().zip(ids) {
+            if all.len() <= chunk.number {
+                all.resize(chunk.number + 1, Id::default());
+            }
+            if let Some(slot) = all.get_mut(chunk.number) {
+                *slot = id;
+            }
+        }
+        drop(all);
+        for chunk in chunks {
+            self.keep(chunk.buffer, tools);
         }
         Ok(())
+    }
+
+    /// Memory for a chunk.
+    fn buffer(&self, tools: &mut Tools) -> Vec<u8> {
+        let own = tools.spare.pop();
+        own.or_else(|| self.spare().pop()).unwrap_or_default()
+    }
+
+    /// Keeps memory for the next chunk. Workers that cut have too little of it, and those that store too much.
+    fn keep(&self, buffer: Vec<u8>, tools: &mut Tools) {
+        if buffer.capacity() > BUFFER_KEEP_BYTES {
+            return;
+        }
+        if tools.spare.is_empty() {
+            tools.spare.push(buffer);
+            return;
+        }
+        let mut spare = self.spare();
+        if spare.len() < self.backup.options.workers * Id::at_once() {
+            spare.push(buffer);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of the things that a file waits for is done; after the last its node is complete.
