@@ -5,6 +5,7 @@ mod changed_files;
 #[path = "../common/mod.rs"]
 mod common;
 mod forget;
+mod kernels;
 mod keys;
 mod listing;
 mod locks;
