@@ -2,7 +2,8 @@
 //! It must never use a nonce twice (callers pass random ones) and must never show plaintext whose tag does not fit.
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit, KeyIvInit, StreamCipher};
-use poly1305::Poly1305;
+use poly1305::universal_hash::UniversalHash;
+use poly1305::{Block, Poly1305};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::FormatError;
@@ -110,7 +111,11 @@ impl MasterKey {
         let mut one_time = [0u8; 32];
         one_time[..16].copy_from_slice(&self.mac_r);
         one_time[16..].copy_from_slice(&pad);
-        let tag = Poly1305::new(&one_time.into()).compute_unpadded(ciphertext);
+        let mut poly = Poly1305::new(&one_time.into());
+        // Whole blocks at once are half as fast again as one by one.
+        let (blocks, rest) = Block::slice_as_chunks(ciphertext);
+        poly.update(blocks);
+        let tag = poly.compute_unpadded(rest);
         one_time.zeroize();
         tag.into()
     }
@@ -201,6 +206,21 @@ mod tests {
         buf.extend_from_slice(plain);
         key().seal(nonce, &mut buf).unwrap();
         buf
+    }
+
+    #[test]
+    fn a_tag_of_any_length_is_that_of_one_block_after_the_other() {
+        let key = MasterKey::from_bytes(&std::array::from_fn(|at| at as u8 + 1));
+        let (data, nonce) = ([0x5a; 300], [9; NONCE_BYTES]);
+        for length in 0..=data.len() {
+            let mut pad = nonce.into();
+            aes::Aes128::new(&key.mac_k.into()).encrypt_block(&mut pad);
+            let mut one_time = [0u8; 32];
+            one_time[..16].copy_from_slice(&key.mac_r);
+            one_time[16..].copy_from_slice(&pad);
+            let plain = Poly1305::new(&one_time.into()).compute_unpadded(&data[..length]);
+            assert_eq!(key.tag(&nonce, &data[..length])[..], plain[..], "{length}");
+        }
     }
 
     #[test]
