@@ -1,0 +1,296 @@
+//! How fast each stage of a backup is on this processor alone, and how many bytes of a corpus pass each of them: the
+//! limit that the benchmark compares with. It must never be part of what is shipped, and it leaves nothing behind.
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it reads files and measures time"
+)]
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::time::Instant;
+
+use lifeboat_format::chunker::{CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, Chunker};
+use lifeboat_format::{
+    CompressionMode, Compressor, Kernel, MasterKey, NONCE_BYTES, OVERHEAD_BYTES, Polynomial,
+};
+use lifeboat_kernels::{RabinTable, WINDOW_BYTES, sha256, sha256_each};
+
+const POLYNOMIAL: u64 = 0x003D_A335_8B4D_C173;
+/// What a stage works on while it is measured, in bytes: more than caches hold.
+const BYTES: usize = 64 << 20;
+const PIECE_BYTES: usize = 1 << 20;
+const PACK_BYTES: usize = 16 << 20;
+const FILES_OPEN_MAX: usize = 512;
+/// The best of so many counts: a limit is what nothing disturbed.
+const TRIES: usize = 5;
+
+/// `stages CORPUS DIRECTORY`: prints one JSON object a line. Files are written into a directory in memory, and removed.
+fn main() -> io::Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [corpus, place] = arguments.as_slice() else {
+        return Err(io::Error::other("usage: stages CORPUS DIRECTORY"));
+    };
+    let mut files = Vec::new();
+    list(corpus, &mut files)?;
+    let corpus_bytes = files.iter().map(|(_, bytes)| bytes).sum();
+    let (passing, sample) = pass(&files, corpus_bytes)?;
+    let random = random();
+    // The best one last: it is what the other stages and the program itself use.
+    for kernel in Kernel::ALL.into_iter().rev() {
+        if kernel.choose().is_ok() {
+            instructions(kernel, &random);
+        }
+    }
+    measure("compress random", "", BYTES, compressor, |tools| {
+        compress(tools, random.chunks(PIECE_BYTES));
+    });
+    if !sample.is_empty() {
+        let bytes = sample.iter().map(Vec::len).sum();
+        measure("compress", "", bytes, compressor, |tools| {
+            compress(tools, sample.iter().map(Vec::as_slice));
+        });
+    }
+    let key = MasterKey::from_bytes(&std::array::from_fn(|at| at as u8 + 1));
+    let buffer = |_| Vec::with_capacity(PIECE_BYTES + OVERHEAD_BYTES);
+    measure("seal", "", BYTES, buffer, |buffer: &mut Vec<u8>| {
+        for piece in random.chunks(PIECE_BYTES) {
+            buffer.clear();
+            buffer.resize(NONCE_BYTES, 0);
+            buffer.extend_from_slice(piece);
+            key.seal(&[1; NONCE_BYTES], buffer).expect("a nonce");
+        }
+    });
+    read(files)?;
+    write(place, &random);
+    passing.print();
+    Ok(())
+}
+
+/// Prints the best rate of `work` on one thread, and on all cores at once.
+fn measure<S>(
+    stage: &str,
+    kernel: &str,
+    bytes: usize,
+    prepare: impl Fn(usize) -> S + Sync,
+    work: impl Fn(&mut S) + Sync,
+) {
+    let rate = |threads: usize| {
+        let tries = (0..TRIES).map(|_| {
+            let (ready, done) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    let (ready, done, prepare, work) = (&ready, &done, &prepare, &work);
+                    scope.spawn(move || {
+                        let mut state = prepare(thread);
+                        ready.wait();
+                        work(&mut state);
+                        done.wait();
+                    });
+                }
+                ready.wait();
+                let began = Instant::now();
+                done.wait();
+                (threads * bytes) as f64 / began.elapsed().as_secs_f64()
+            })
+        });
+        tries.fold(0.0, f64::max)
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!(
+        r#"{{"stage":"{stage}","kernel":"{kernel}","one_core":{:.0},"all_cores":{:.0}}}"#,
+        rate(1),
+        rate(cores)
+    );
+}
+
+/// The stages that are different with other instructions.
+fn instructions(kernel: Kernel, data: &[u8]) {
+    let table = RabinTable::new(POLYNOMIAL).expect("a polynomial");
+    let nothing = |_| ();
+    measure("chunk", kernel.name(), BYTES, nothing, |()| {
+        // No position is a candidate of this mask in practice, so that all of it is searched.
+        for piece in data.chunks(PIECE_BYTES) {
+            black_box(table.find(piece, WINDOW_BYTES, (1 << 20) - 1));
+        }
+    });
+    measure("hash one", kernel.name(), BYTES, nothing, |()| {
+        for piece in data.chunks(PIECE_BYTES) {
+            black_box(sha256(piece));
+        }
+    });
+    let pieces: Vec<&[u8]> = data.chunks(PIECE_BYTES).collect();
+    measure("hash two", kernel.name(), BYTES, nothing, |()| {
+        for pair in pieces.chunks(2) {
+            black_box(sha256_each(pair));
+        }
+    });
+    measure("hash many", kernel.name(), BYTES, nothing, |()| {
+        black_box(sha256_each(&pieces));
+    });
+}
+
+fn compressor(_: usize) -> (Compressor, Vec<u8>) {
+    let compressor = Compressor::new(CompressionMode::Auto).expect("a level");
+    (compressor, Vec::with_capacity(2 * CHUNK_MAX_BYTES))
+}
+
+fn compress<'d>(
+    (compressor, out): &mut (Compressor, Vec<u8>),
+    blobs: impl Iterator<Item = &'d [u8]>,
+) {
+    for blob in blobs {
+        out.clear();
+        compressor.append(blob, out).expect("zstd");
+    }
+}
+
+/// Copies files from the page cache, the largest first: what opening a file takes is not a matter of bytes.
+fn read(mut files: Vec<(PathBuf, u64)>) -> io::Result<()> {
+    files.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let (mut open, mut total) = (Vec::new(), 0);
+    for (path, bytes) in files.iter().take(FILES_OPEN_MAX) {
+        let wanted = usize::try_from(*bytes)
+            .unwrap_or(usize::MAX)
+            .min(BYTES - total);
+        open.push((File::open(path)?, wanted));
+        total += wanted;
+        if total == BYTES {
+            break;
+        }
+    }
+    let buffer = |_| vec![0; PIECE_BYTES];
+    measure("read", "", total, buffer, |buffer: &mut Vec<u8>| {
+        for (file, wanted) in &open {
+            for at in (0..*wanted).step_by(PIECE_BYTES) {
+                let piece = PIECE_BYTES.min(wanted - at);
+                let read = file.read_exact_at(&mut buffer[..piece], at as u64);
+                read.expect("a file that stays as it is");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Writes packs as files, each by one call.
+fn write(place: &Path, data: &[u8]) {
+    let path = |thread: usize| place.join(format!("stages-{thread}"));
+    let create = |thread| {
+        // A new file each time, for its memory is to be had from the system.
+        let _ = std::fs::remove_file(path(thread));
+        File::create(path(thread)).expect("a file to write to")
+    };
+    measure("write", "", BYTES, create, |file: &mut File| {
+        for pack in data.chunks(PACK_BYTES) {
+            file.write_all(pack).expect("room in memory");
+        }
+    });
+    for thread in 0.. {
+        if std::fs::remove_file(path(thread)).is_err() {
+            break;
+        }
+    }
+}
+
+/// Bytes of a corpus that pass each stage.
+#[derive(Default)]
+struct Passing {
+    read: u64,
+    chunk: u64,
+    hash: u64,
+    compress: u64,
+    seal: u64,
+    pack: u64,
+}
+
+impl Passing {
+    fn print(&self) {
+        let stages = [
+            ("read", self.read),
+            ("chunk", self.chunk),
+            ("hash", self.hash),
+            ("compress", self.compress),
+            ("seal", self.seal),
+            ("pack hash", self.pack),
+            ("write", self.pack),
+        ];
+        for (stage, bytes) in stages {
+            println!(r#"{{"passing":"{stage}","bytes":{bytes}}}"#);
+        }
+    }
+}
+
+/// Does what a backup does with files, and counts. Also gives some of what was compressed, evenly from everywhere.
+fn pass(files: &[(PathBuf, u64)], corpus_bytes: u64) -> io::Result<(Passing, Vec<Vec<u8>>)> {
+    let polynomial = Polynomial::new(POLYNOMIAL).expect("a polynomial");
+    let chunker = Chunker::new(polynomial).expect("a chunker");
+    let mut tools = compressor(0);
+    let (mut seen, mut passing, mut sample) = (HashSet::new(), Passing::default(), Vec::new());
+    let one_in = (corpus_bytes / BYTES as u64).max(1);
+    for (path, _) in files {
+        let mut file = File::open(path)?;
+        let mut data = Vec::new();
+        loop {
+            let room = (CHUNK_MAX_BYTES - data.len()) as u64;
+            let is_last = Read::by_ref(&mut file).take(room).read_to_end(&mut data)? == 0;
+            let Some(end) = chunker.cut(&data, 0, is_last) else {
+                if is_last {
+                    break;
+                }
+                continue;
+            };
+            let rest = data.split_off(end);
+            passing.read += end as u64;
+            passing.hash += end as u64;
+            passing.chunk += end.saturating_sub(CHUNK_MIN_BYTES - WINDOW_BYTES) as u64;
+            let hash = sha256(&data);
+            if seen.insert(hash) {
+                let mut stored = end;
+                if tools.0.is_worthwhile(&data) {
+                    passing.compress += end as u64;
+                    compress(&mut tools, std::iter::once(data.as_slice()));
+                    stored = stored.min(tools.1.len());
+                    let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
+                    if number.is_multiple_of(one_in) {
+                        sample.push(std::mem::take(&mut data));
+                    }
+                }
+                passing.seal += stored as u64;
+                passing.pack += (stored + OVERHEAD_BYTES) as u64;
+            }
+            data = rest;
+        }
+    }
+    Ok((passing, sample))
+}
+
+/// The files below a directory, with their sizes; no link is followed.
+fn list(dir: &Path, files: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            list(&entry.path(), files)?;
+        } else if meta.is_file() {
+            files.push((entry.path(), meta.len()));
+        }
+    }
+    Ok(())
+}
+
+fn random() -> Vec<u8> {
+    let mut state = 1u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(BYTES / 8).flatten().collect()
+}
