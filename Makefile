@@ -24,9 +24,9 @@ test: ## Install what the tests need, then run all of them
 tidy: ## Check the rules that no compiler knows
 	@$(CARGO) xtask tidy
 
-bench: ## Compare with restic and rustic; writes bench/RESULTS.md
+bench: ## Compare with restic and rustic; writes bench/ (BENCH="--only s3" measures a part anew)
 	@$(CARGO) build $(LOCKED) --release -p lifeboat
-	@$(CARGO) xtask bench
+	@$(CARGO) xtask bench $(BENCH)
 
 soak: ## Run the long test matrices whole instead of a sample
 	@$(CARGO) xtask soak

@@ -28,7 +28,7 @@ usage: cargo xtask <chore> [options]
   test              install what the tests need, then run every check
   tools             install what the tests need, and say where it is
   demo              back up this machine's own files twice, restore both, prove them equal
-  bench             compare with restic and rustic; writes bench/RESULTS.md
+  bench             compare with restic and rustic; writes bench/
   soak              run the long test matrices whole
   fuzz [SECONDS]    fuzz every parser of untrusted bytes, SECONDS each (default 60)
 ";

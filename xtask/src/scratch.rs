@@ -15,22 +15,26 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A new directory that only we may enter, where large temporary files belong.
     pub(crate) fn create(purpose: &str) -> Result<Self> {
-        let name = format!("lifeboat-{purpose}-{}", std::process::id());
         let chosen = std::env::var_os("TMPDIR").map(PathBuf::from);
         // `/tmp` may be memory, which holds neither much nor every attribute; `/var/tmp` is a disk.
-        let places = chosen
+        let mut places = chosen
             .into_iter()
             .chain(["/var/tmp".into(), std::env::temp_dir()]);
-        for place in places {
-            let dir = place.join(&name);
-            if std::fs::DirBuilder::new().mode(0o700).create(&dir).is_ok() {
-                let dir = dir
-                    .canonicalize()
-                    .doing(|| format!("cannot use {}", dir.display()))?;
-                return Ok(Self { dir, keep: false });
-            }
-        }
-        Err(Failure::new("no place for temporary files: set TMPDIR"))
+        let made = places.find_map(|place| Self::create_in(&place, purpose).ok());
+        made.ok_or_else(|| Failure::new("no place for temporary files: set TMPDIR"))
+    }
+
+    /// The same in a certain place.
+    pub(crate) fn create_in(place: &Path, purpose: &str) -> Result<Self> {
+        let dir = place.join(format!("lifeboat-{purpose}-{}", std::process::id()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .doing(|| format!("cannot create {}", dir.display()))?;
+        let dir = dir
+            .canonicalize()
+            .doing(|| format!("cannot use {}", dir.display()))?;
+        Ok(Self { dir, keep: false })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Result, While};
+use crate::failure::{Failure, Result, While};
 use crate::noise::noise;
 use crate::tools::{cache_dir, create_dir};
 use crate::tree::{self, Amount};
@@ -23,22 +23,7 @@ pub(super) enum Kind {
     Remote,
 }
 
-/// All kinds, or the one of that name.
-pub(super) fn kinds(only: Option<&str>) -> Option<Vec<Kind>> {
-    let all = [
-        ("random", Kind::Random),
-        ("tree", Kind::Tree),
-        ("postgres", Kind::Postgres),
-    ];
-    match only {
-        None => Some(all.iter().map(|(_, kind)| *kind).collect()),
-        Some(wanted) => all
-            .iter()
-            .find(|(name, _)| *name == wanted)
-            .map(|(_, kind)| vec![*kind]),
-    }
-}
-
+#[derive(Debug)]
 pub(super) struct Corpus {
     pub name: String,
     pub path: PathBuf,
@@ -47,14 +32,33 @@ pub(super) struct Corpus {
 }
 
 impl Kind {
+    /// Those that are backed up to a local repository.
+    pub(super) const LOCAL: [Self; 3] = [Self::Random, Self::Tree, Self::Postgres];
+
+    /// Its name among the results.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Tree => "tree",
+            Self::Postgres => "postgres",
+            Self::Remote => "remote",
+        }
+    }
+
     /// The corpus of this kind, made if it is not there yet.
     pub(super) fn ensure(self, quick: bool) -> Result<Corpus> {
+        self.ensure_part(quick, 1)
+    }
+
+    /// The same with this part of the work: a file as short, or as few of them.
+    pub(super) fn ensure_part(self, quick: bool, part: u64) -> Result<Corpus> {
         let (what, number) = match self {
             Self::Random => ("random data", if quick { 64 } else { 2048 }),
             Self::Tree => ("small real files", if quick { 3_000 } else { 110_000 }),
             Self::Postgres => ("a PostgreSQL data directory", if quick { 1 } else { 30 }),
             Self::Remote => ("random data and small files", if quick { 32 } else { 256 }),
         };
+        let number = (number / part).max(1);
         let name = match self {
             Self::Random => format!("random-{number}-mib"),
             Self::Tree => format!("tree-{number}-files"),
@@ -98,6 +102,16 @@ impl Corpus {
     /// Reads everything once.
     pub(super) fn warm(&self) -> Result<()> {
         read_all(&self.path)
+    }
+
+    /// What was restored below `target` is all there.
+    pub(super) fn is_below(&self, target: &Path) -> Result<()> {
+        let found = tree::measure(&target.join(self.path.strip_prefix("/").unwrap_or(&self.path)))?;
+        if found == self.amount {
+            return Ok(());
+        }
+        let why = format!("restored {found:?} of {:?}", self.amount);
+        Err(Failure::new(why))
     }
 }
 

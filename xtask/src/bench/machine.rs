@@ -3,58 +3,79 @@
 
 use std::process::Command;
 
+use serde_json::{Map, Value, json};
+
+use super::tool::Tool;
 use crate::failure::Result;
 use crate::{shell, workspace};
 
-#[derive(Debug)]
-pub(super) struct Machine {
-    pub date: String,
-    pub processor: String,
-    pub cores: usize,
-    pub memory_gib: f64,
-    pub kernel: String,
-    pub commit: String,
-    pub compiler: String,
+/// What has to be known of a section to believe it.
+pub(super) fn stamp(tools: &[Tool], runs: usize, place: &str) -> Result<Map<String, Value>> {
+    let git = |arguments: &[&str]| {
+        shell::output(
+            Command::new("git")
+                .current_dir(workspace::root())
+                .args(arguments),
+        )
+    };
+    // What a benchmark writes itself is no change of what it measures.
+    let changed = git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":!bench",
+    ])?;
+    let note = match changed.trim().is_empty() {
+        true => "",
+        false => " with uncommitted changes",
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let programs: Vec<String> = tools
+        .iter()
+        .map(|tool| format!("{} {}", tool.name, tool.version))
+        .collect();
+    let processor =
+        fact("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into());
+    // What the firmware keeps for itself is missing from the total.
+    let memory_gib = memory_bytes("MemTotal").map(|bytes| (bytes + (1 << 29)) >> 30);
+    let facts = [
+        ("date", json!(jiff::Zoned::now().date().to_string())),
+        ("commit", json!(format!("{}{note}", commit.trim()))),
+        ("runs", json!(runs)),
+        ("place", json!(place)),
+        ("processor", json!(processor)),
+        (
+            "cores",
+            json!(std::thread::available_parallelism().map_or(1, usize::from)),
+        ),
+        ("memory GiB", json!(memory_gib)),
+        (
+            "Linux",
+            json!(rustix::system::uname().release().to_string_lossy()),
+        ),
+        (
+            "compiler",
+            json!(shell::output(Command::new("rustc").arg("--version"))?.trim()),
+        ),
+        ("programs", json!(programs.join(", "))),
+        ("AVX-512", json!(has_avx512())),
+    ];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value));
+    Ok(Map::from_iter(facts))
 }
 
-impl Machine {
-    pub(super) fn look() -> Result<Self> {
-        let git = |arguments: &[&str]| {
-            shell::output(
-                Command::new("git")
-                    .current_dir(workspace::root())
-                    .args(arguments),
-            )
-        };
-        let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-        let commit = git(&["rev-parse", "--short", "HEAD"])?;
-        let note = if changed.trim().is_empty() {
-            ""
-        } else {
-            " with uncommitted changes"
-        };
-        Ok(Self {
-            date: jiff::Zoned::now().date().to_string(),
-            processor: fact("/proc/cpuinfo", "model name")
-                .unwrap_or_else(|| std::env::consts::ARCH.into()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_gib: memory_gib(),
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
-            commit: format!("{}{note}", commit.trim()),
-            compiler: shell::output(Command::new("rustc").arg("--version"))?
-                .trim()
-                .to_owned(),
-        })
-    }
+/// Whether the processor has what the widest kernel needs.
+fn has_avx512() -> bool {
+    let flags = fact("/proc/cpuinfo", "flags").unwrap_or_default();
+    let has = |wanted: &str| flags.split(' ').any(|flag| flag == wanted);
+    has("avx512f") && has("avx512bw") && has("gfni")
 }
 
-fn memory_gib() -> f64 {
-    let kib = fact("/proc/meminfo", "MemTotal")
-        .and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / f64::from(1 << 20)
+/// A line of the system's table of memory, in bytes.
+pub(super) fn memory_bytes(name: &str) -> Option<u64> {
+    let kib = fact("/proc/meminfo", name)?;
+    Some(kib.split(' ').next()?.parse::<u64>().ok()? << 10)
 }
 
 /// The first value of `key` in a file of `key: value` lines.

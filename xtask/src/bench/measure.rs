@@ -76,32 +76,6 @@ fn read_report(text: &str, wall: Duration) -> Option<Measurement> {
     })
 }
 
-/// One tool doing one operation, several times.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Series(Vec<Measurement>);
-
-impl Series {
-    pub(super) fn add(&mut self, measurement: Measurement) {
-        self.0.push(measurement);
-    }
-
-    pub(super) fn wall_seconds(&self) -> Spread {
-        self.spread(|measured| measured.wall.as_secs_f64())
-    }
-
-    pub(super) fn cpu_seconds(&self) -> Spread {
-        self.spread(|measured| measured.cpu_seconds)
-    }
-
-    pub(super) fn peak_mib(&self) -> Spread {
-        self.spread(|measured| measured.peak_kib as f64 / 1024.0)
-    }
-
-    fn spread(&self, value: impl Fn(&Measurement) -> f64) -> Spread {
-        Spread::of(self.0.iter().map(value).collect())
-    }
-}
-
 /// The median of all measurements, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
@@ -132,27 +106,16 @@ impl Spread {
 mod tests {
     use super::*;
 
-    fn series(walls: &[u64]) -> Series {
-        let measured = |&seconds| Measurement {
-            wall: Duration::from_secs(seconds),
-            cpu_seconds: 1.0,
-            peak_kib: 2048,
-        };
-        Series(walls.iter().map(measured).collect())
-    }
-
     #[test]
     fn the_median_has_its_ends_beside_it() {
-        assert_eq!(
-            series(&[9, 1, 2]).wall_seconds(),
-            Spread {
-                median: 2.0,
-                least: 1.0,
-                most: 9.0
-            }
-        );
-        assert_eq!(series(&[4, 1, 2, 9]).wall_seconds().median, 3.0);
-        assert_eq!(series(&[1]).peak_mib().median, 2.0);
+        let expected = Spread {
+            median: 2.0,
+            least: 1.0,
+            most: 9.0,
+        };
+        assert_eq!(Spread::of(vec![9.0, 1.0, 2.0]), expected);
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0);
+        assert!(Spread::of(Vec::new()).median.is_nan());
     }
 
     #[test]

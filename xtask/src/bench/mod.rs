@@ -1,167 +1,226 @@
 //! The benchmark: the same work by Lifeboat, restic and rustic, in one run on one machine.
-//! No measurement is dropped, and no result is taken over from another run or machine.
+//! No measurement is dropped, and no section mixes measurements of two runs or machines.
 
+mod changed;
 mod corpus;
+mod data;
+mod disk;
+mod growth;
+mod limit;
+mod local;
 mod machine;
 mod measure;
+mod page;
+mod place;
+mod plot;
 mod s3;
+mod section;
+mod stages;
 mod table;
+mod targets;
 mod tool;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result, While};
-use crate::scratch::Scratch;
 use crate::tools::{Toolbox, create_dir, packages, restic, rustic};
-use crate::{tree, workspace};
-use corpus::Corpus;
-use measure::{Measurement, Series};
-use table::CorpusResult;
-use tool::{Operation, Tool};
+use crate::workspace;
+use data::Data;
+use place::Place;
+use section::Section;
+use tool::Tool;
 
 const USAGE: &str = "\
 usage: cargo xtask bench [options]
-  --runs N             how often everything is measured (default 3)
-  --only CORPUS        one of: random, tree, postgres, s3
-  --quick              small corpora, to try the benchmark itself; writes nothing
-  --no-write           print the results only
-  --without-lifeboat   measure the other programs alone; writes nothing";
+  --runs N             how often everything is measured (default 5)
+  --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth; with commas between. The
+                       other sections stay as they were measured before
+  --quick              small corpora, to try the benchmark itself; writes nothing unless --into is given
+  --place DIRECTORY    where repositories lie, where /dev/shm has no room for them; the results say so
+  --into DIRECTORY     write data, page and plots there instead of to bench/
+  --no-write           print the page only
+  --all-grow           measure the growth of the other programs too
+  --lifeboat PROGRAM   measure this build of it instead of target/release/lifeboat
+  --without-lifeboat   measure the other programs alone; writes nothing unless --into is given";
 
+/// The data, beside which the page and its plots lie.
+const DATA: &str = "results.jsonl";
+const PAGE: &str = "RESULTS.md";
+
+#[derive(Debug)]
 struct Options {
     runs: usize,
-    only: Option<String>,
+    sections: Vec<Section>,
     quick: bool,
-    write: bool,
-    with_lifeboat: bool,
+    all_grow: bool,
+    place: Option<PathBuf>,
+    /// Where the results go, if anywhere.
+    into: Option<PathBuf>,
+    /// Ours, if it takes part.
+    lifeboat: Option<PathBuf>,
 }
 
-fn read_options(options: &[String]) -> Result<Options> {
+fn read_options(options: &[String]) -> Option<Options> {
     let mut read = Options {
-        runs: 3,
-        only: None,
+        runs: 5,
+        sections: Section::ALL.to_vec(),
         quick: false,
-        write: true,
-        with_lifeboat: true,
+        all_grow: false,
+        place: None,
+        into: None,
+        lifeboat: Some(workspace::root().join("target/release/lifeboat")),
     };
+    // What is no measurement of this checkout, whole, must not replace one.
+    let mut is_for_us = true;
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
-        let mut value = || rest.next().ok_or_else(|| Failure::new(USAGE));
         match option.as_str() {
-            "--runs" => {
-                read.runs = value()?
-                    .parse()
-                    .ok()
-                    .filter(|runs| *runs > 0)
-                    .ok_or_else(|| Failure::new(USAGE))?
-            }
-            "--only" => read.only = Some(value()?.clone()),
-            "--quick" => (read.quick, read.write) = (true, false),
-            "--no-write" => read.write = false,
-            "--without-lifeboat" => (read.with_lifeboat, read.write) = (false, false),
-            _ => return Err(Failure::new(USAGE)),
+            "--runs" => read.runs = rest.next()?.parse().ok().filter(|runs| *runs > 0)?,
+            "--only" => read.sections = Section::of_names(rest.next()?)?,
+            "--quick" => (read.quick, is_for_us) = (true, false),
+            "--place" => read.place = Some(rest.next()?.into()),
+            "--into" => read.into = Some(rest.next()?.into()),
+            "--no-write" => is_for_us = false,
+            "--all-grow" => read.all_grow = true,
+            "--lifeboat" => (read.lifeboat, is_for_us) = (Some(rest.next()?.into()), false),
+            "--without-lifeboat" => (read.lifeboat, is_for_us) = (None, false),
+            _ => return None,
         }
     }
-    Ok(read)
+    if read.into.is_none() && is_for_us {
+        read.into = Some(workspace::root().join("bench"));
+    }
+    if read.lifeboat.is_none() {
+        // Nobody else has a choice of instructions.
+        read.sections.retain(|section| *section != Section::Kernels);
+    }
+    Some(read)
+}
+
+/// What every section needs, and where its numbers go.
+struct Bench {
+    tools: Vec<Tool>,
+    runs: usize,
+    quick: bool,
+    all_grow: bool,
+    place: Place,
+    data: Data,
 }
 
 pub(crate) fn run(options: &[String]) -> Result<()> {
-    let options = read_options(options)?;
+    let options = read_options(options).ok_or_else(|| Failure::new(USAGE))?;
     packages::ensure(packages::FOR_BENCH)?;
-    let tools = tools(options.with_lifeboat)?;
-    let only = options.only.as_deref();
-    let kinds = match only {
-        Some("s3") => Vec::new(),
-        _ => corpus::kinds(only).ok_or_else(|| Failure::new(USAGE))?,
+    let mut bench = Bench {
+        tools: tools(options.lifeboat)?,
+        runs: options.runs,
+        quick: options.quick,
+        all_grow: options.all_grow,
+        place: Place::choose(options.place.as_deref())?,
+        data: Data::default(),
     };
-    let mut results = Vec::new();
-    for kind in kinds {
-        let corpus = kind.ensure(options.quick)?;
-        results.push(measure_corpus(&corpus, &tools, options.runs)?);
+    let mut data = match &options.into {
+        Some(dir) => read(dir)?,
+        None => Data::default(),
+    };
+    for section in options.sections {
+        let place = match section {
+            Section::Disk => disk::place()?.description(),
+            _ => bench.place.description(),
+        };
+        let facts = machine::stamp(&bench.tools, bench.runs, place)?;
+        bench.data.stamp(section.name(), facts);
+        section.measure(&mut bench)?;
+        data.merge(std::mem::take(&mut bench.data));
+        // After each, so that what takes an hour is not lost with what fails after it.
+        if let Some(dir) = &options.into {
+            write(dir, &data)?;
+        }
     }
-    let remote = match only {
-        None | Some("s3") => s3::measure(&tools, options.runs, options.quick)?,
-        Some(_) => Vec::new(),
-    };
-    let machine = machine::Machine::look()?;
-    let page = table::page(&machine, &tools, options.runs, &results, &remote);
-    println!("\n{page}");
-    if options.write {
-        let path = workspace::root().join("bench/RESULTS.md");
-        create_dir(path.parent().unwrap_or(Path::new(".")))?;
-        std::fs::write(&path, page).doing(|| format!("cannot write {}", path.display()))?;
-        println!("written to bench/RESULTS.md");
+    match options.into {
+        Some(dir) => println!("\nwritten to {}", dir.display()),
+        None => println!("\n{}", page::page(&data, &[], false)),
     }
     Ok(())
 }
 
+/// What was measured before.
+fn read(dir: &Path) -> Result<Data> {
+    let path = dir.join(DATA);
+    if !path.exists() {
+        return Ok(Data::default());
+    }
+    let text =
+        std::fs::read_to_string(&path).doing(|| format!("cannot read {}", path.display()))?;
+    Data::parse(&text).doing(|| path.display().to_string())
+}
+
+fn write(dir: &Path, data: &Data) -> Result<()> {
+    create_dir(dir)?;
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).doing(|| format!("cannot write {}", path.display()))
+    };
+    write(DATA, &data.to_lines())?;
+    let plots = plot::all(data, &targets::all(data));
+    for plot in &plots {
+        write(plot.file, &plot.svg)?;
+    }
+    let has_reasons = dir.join(page::REASONS).exists();
+    write(PAGE, &page::page(data, &plots, has_reasons))
+}
+
 /// Ours first, where it takes part.
-fn tools(with_lifeboat: bool) -> Result<Vec<Tool>> {
+fn tools(lifeboat: Option<PathBuf>) -> Result<Vec<Tool>> {
     let toolbox = Toolbox::open()?;
     let mut tools = Vec::new();
-    if with_lifeboat {
-        tools.push(Tool::lifeboat(
-            workspace::root().join("target/release/lifeboat"),
-        )?);
+    if let Some(lifeboat) = lifeboat {
+        tools.push(Tool::lifeboat(lifeboat)?);
     }
     tools.push(Tool::restic(restic::current(&toolbox)?)?);
     tools.push(Tool::rustic(rustic::ensure(&toolbox)?)?);
     Ok(tools)
 }
 
-fn measure_corpus(corpus: &Corpus, tools: &[Tool], runs: usize) -> Result<CorpusResult> {
-    println!("\n== {}: {}", corpus.name, corpus.description());
-    // Everybody reads from memory: disks differ more than programs do.
-    corpus.warm()?;
-    let mut series: Vec<Vec<Series>> =
-        vec![vec![Series::default(); tools.len()]; Operation::ALL.len()];
-    let mut repository_bytes = vec![0; tools.len()];
-    for run in 0..runs {
-        let scratch = Scratch::create("bench")?;
-        for tool in tools {
-            tool.prepare(&scratch.join(tool.name))?;
-        }
-        for (row, operation) in Operation::ALL.iter().enumerate() {
-            for turn in 0..tools.len() {
-                // Another one goes first each time, so that nobody always follows the same neighbour.
-                let column = (turn + run + row) % tools.len();
-                let tool = &tools[column];
-                let measured = perform(*operation, tool, corpus, &scratch)?;
-                println!(
-                    "  {:<38} {:<9} {measured}",
-                    format!("run {} {}", run + 1, operation.name()),
-                    tool.name
-                );
-                series[row][column].add(measured);
-            }
-        }
-        for (column, tool) in tools.iter().enumerate() {
-            repository_bytes[column] =
-                tree::measure(&scratch.join(tool.name).join("repository"))?.bytes;
-        }
-    }
-    Ok(CorpusResult {
-        title: corpus.title(),
-        series,
-        repository_bytes,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn perform(
-    operation: Operation,
-    tool: &Tool,
-    corpus: &Corpus,
-    scratch: &Scratch,
-) -> Result<Measurement> {
-    let dir = scratch.join(tool.name);
-    let command = tool.command(operation, &dir, &corpus.path)?;
-    let measured = measure::run(&command, &scratch.join("time"))?;
-    if operation.restores() {
-        let restored = tool.restored(&dir, &corpus.path);
-        let found = tree::measure(&restored)?;
-        if found != corpus.amount {
-            let why = format!("{} restored {found:?} of {:?}", tool.name, corpus.amount);
-            return Err(Failure::new(why));
+    fn options(line: &str) -> Option<Options> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        read_options(&words)
+    }
+
+    #[test]
+    fn only_whole_measurements_of_this_checkout_are_committed() {
+        let usual = options("").unwrap();
+        assert_eq!((usual.runs, usual.sections.len()), (5, Section::ALL.len()));
+        assert!(usual.into.unwrap().ends_with("bench"));
+        assert!(options("--only s3 --place /srv").unwrap().into.is_some());
+        for other in [
+            "--quick",
+            "--no-write",
+            "--lifeboat /x",
+            "--without-lifeboat",
+        ] {
+            assert!(options(other).unwrap().into.is_none(), "{other}");
+        }
+        assert_eq!(
+            options("--quick --into /x").unwrap().into,
+            Some("/x".into())
+        );
+        for bad in ["--runs 0", "--runs", "--only all", "more"] {
+            assert!(options(bad).is_none(), "{bad}");
         }
     }
-    Ok(measured)
+
+    #[test]
+    fn results_are_kept_beside_newer_ones() {
+        use data::tests::{TREE, sample};
+        let scratch = crate::scratch::Scratch::create("results").unwrap();
+        assert_eq!(read(scratch.path()).unwrap(), Data::default());
+        let data = sample(TREE, &[("restore", "restic", &[1.0])]);
+        write(scratch.path(), &data).unwrap();
+        assert_eq!(read(scratch.path()).unwrap(), data);
+        assert!(scratch.join(PAGE).exists());
+    }
 }

@@ -4,135 +4,90 @@
 mod server;
 mod task;
 
-use std::path::Path;
-
+use super::Bench;
 use super::corpus::{Corpus, Kind};
-use super::measure::{self, Measurement, Series, Spread};
-use super::tool::Tool;
-use crate::failure::{Failure, Result};
-use crate::scratch::Scratch;
-use crate::tree;
+use super::data::{Quantity, Table, Values};
+use super::place;
+use crate::failure::Result;
 use server::{Server, Wire};
 use task::{Place, Task};
 
-/// How far away the server is: what each request takes longer, in milliseconds.
-const ROUND_TRIPS_MS: [u64; 2] = [0, 20];
+/// How far away the server is, as what each request takes longer, in milliseconds; what is stored, and what is done.
+const ROUNDS: [(&str, u64, Kind, &[Task]); 3] = [
+    ("near", 0, Kind::Remote, &Task::ALL),
+    ("far", 20, Kind::Remote, &Task::ALL),
+    (FAR_TREE.name, 20, Kind::Tree, &Task::USUAL),
+];
 
-/// What all programs needed for one task: by tool.
-pub(super) struct Row {
-    pub name: &'static str,
-    pub series: Vec<Series>,
-    wires: Vec<Vec<Wire>>,
-}
-
-/// All that was measured at one distance.
-pub(super) struct S3Result {
-    pub title: String,
-    pub rows: Vec<Row>,
-}
-
-impl Row {
-    /// What passed on the way, as a name, digits and the numbers of each tool.
-    pub(super) fn wire(&self) -> [(&'static str, usize, Vec<Spread>); 3] {
-        let of = |value: &dyn Fn(&Wire) -> f64| {
-            let spreads = self
-                .wires
-                .iter()
-                .map(|wires| Spread::of(wires.iter().map(value).collect()));
-            spreads.collect()
-        };
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        [
-            ("sent MiB", 1, of(&|wire| mib(wire.up_bytes))),
-            ("received MiB", 1, of(&|wire| mib(wire.down_bytes))),
-            ("requests", 0, of(&|wire| wire.requests as f64)),
-        ]
-    }
-}
+/// The table of which targets speak.
+pub(super) const FAR_TREE: Table<'static> = Table {
+    section: "s3",
+    name: "far tree",
+};
 
 /// Measures everything at each distance.
-pub(super) fn measure(tools: &[Tool], runs: usize, quick: bool) -> Result<Vec<S3Result>> {
-    let corpus = Kind::Remote.ensure(quick)?;
-    corpus.warm()?;
-    let mut results = Vec::new();
-    for round_trip_ms in ROUND_TRIPS_MS {
-        println!("\n== S3, {round_trip_ms} ms away: {}", corpus.description());
-        let mut rows: Vec<Row> = Task::ALL
-            .iter()
-            .map(|task| Row {
-                name: task.name(),
-                series: vec![Series::default(); tools.len()],
-                wires: vec![Vec::new(); tools.len()],
-            })
-            .collect();
-        for run in 0..runs {
-            // A server of its own for each run: none works on what another run left behind.
-            let mut server = Server::start()?;
-            server.set_round_trip(round_trip_ms)?;
-            one_run(&corpus, tools, run, &mut server, &mut rows)?;
-        }
-        results.push(S3Result {
-            title: format!("S3, {round_trip_ms} ms away: {}", corpus.description()),
-            rows,
-        });
-    }
-    Ok(results)
-}
-
-fn one_run(
-    corpus: &Corpus,
-    tools: &[Tool],
-    run: usize,
-    server: &mut Server,
-    rows: &mut [Row],
-) -> Result<()> {
-    let scratch = Scratch::create("bench")?;
-    let places: Vec<Place> = tools
-        .iter()
-        .map(|tool| Place::prepare(tool, &scratch.join(tool.name), server.bucket()))
-        .collect::<Result<_>>()?;
-    for (row, task) in Task::ALL.iter().enumerate() {
-        for turn in 0..tools.len() {
-            let column = (turn + run + row) % tools.len();
-            let (tool, place) = (&tools[column], &places[column]);
-            place.before(*task, &corpus.path)?;
-            server.traffic()?;
-            let command = place.command(*task, &corpus.path);
-            let measured = measure::run(&command, &scratch.join("time"))?;
-            let wire = server.traffic()?;
-            check(*task, place, corpus)?;
-            show(run, *task, tool, &measured, &wire);
-            rows[row].series[column].add(measured);
-            rows[row].wires[column].push(wire);
+pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    for (name, round_trip_ms, kind, tasks) in ROUNDS {
+        let table = Table {
+            section: FAR_TREE.section,
+            name,
+        };
+        let corpus = bench.corpus(kind)?;
+        let title = format!("S3, {round_trip_ms} ms away: {}", corpus.title());
+        bench.data.title(table, &title);
+        for run in 1..=bench.runs {
+            one_run(bench, table, &corpus, run, round_trip_ms, tasks)?;
         }
     }
     Ok(())
 }
 
-/// What was restored is all there.
-fn check(task: Task, place: &Place, corpus: &Corpus) -> Result<()> {
-    if task != Task::Restore {
-        return Ok(());
+fn one_run(
+    bench: &mut Bench,
+    table: Table,
+    corpus: &Corpus,
+    run: usize,
+    round_trip_ms: u64,
+    tasks: &[Task],
+) -> Result<()> {
+    // What one of them restored, beside the repositories of all.
+    let repositories = if tasks.contains(&Task::Copy) { 2 } else { 1 };
+    let copies = repositories * bench.tools.len() as u64 + 1;
+    let scratch = bench.place.scratch(corpus, copies)?;
+    // A server of its own for each run: none works on what another run left behind.
+    let mut server = Server::start(scratch.path())?;
+    server.set_round_trip(round_trip_ms)?;
+    let places: Vec<Place> = bench
+        .tools
+        .iter()
+        .map(|tool| Place::prepare(tool, &scratch.join(tool.name), server.bucket()))
+        .collect::<Result<_>>()?;
+    for (row, task) in tasks.iter().enumerate() {
+        for at in bench.order(run + row) {
+            let place = &places[at];
+            place.before(*task, &corpus.path)?;
+            server.traffic()?;
+            let command = place.command(*task, &corpus.path);
+            bench.perform(table, task.name(), at, run, &command, &scratch.join("time"))?;
+            let wire = server.traffic()?;
+            if *task == Task::Restore {
+                corpus.is_below(&place.restored())?;
+                place::remove(&place.restored())?;
+            }
+            let name = bench.tools[at].name;
+            bench.data.add(table, task.name(), name, run, values(&wire));
+        }
     }
-    let inside = corpus.path.strip_prefix("/").unwrap_or(Path::new(""));
-    let found = tree::measure(&place.restored().join(inside))?;
-    if found == corpus.amount {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "restored {found:?} of {:?}",
-        corpus.amount
-    )))
+    Ok(())
 }
 
-fn show(run: usize, task: Task, tool: &Tool, measured: &Measurement, wire: &Wire) {
-    println!(
-        "  {:<24} {:<9} {measured} {:7.1} MiB up {:7.1} MiB down {:5} requests {:3} connections",
-        format!("run {} {}", run + 1, task.name()),
-        tool.name,
-        wire.up_bytes as f64 / f64::from(1 << 20),
-        wire.down_bytes as f64 / f64::from(1 << 20),
-        wire.requests,
-        wire.connections,
-    );
+/// What passed on the way.
+fn values(wire: &Wire) -> Values {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Values::from([
+        (Quantity::Sent, mib(wire.up_bytes)),
+        (Quantity::Received, mib(wire.down_bytes)),
+        (Quantity::Requests, wire.requests as f64),
+        (Quantity::Connections, wire.connections as f64),
+    ])
 }

@@ -1,151 +1,199 @@
-//! The results as a Markdown page that is committed.
+//! One table of the results: for each row what each program needed, and how ours compares.
 //! It shows numbers side by side and never a judgement.
 
 use std::fmt::Write;
 
-use super::machine::Machine;
-use super::measure::{Series, Spread};
-use super::s3::S3Result;
-use super::tool::{Operation, Tool};
+use super::data::{Data, OPENING, OURS, Quantity, Table};
+use super::growth::{self, Growth};
+use super::limit::{self, Stage};
+use super::measure::Spread;
+use super::targets;
 
-/// All that was measured on one corpus: by operation, then by tool.
-pub(super) struct CorpusResult {
-    pub title: String,
-    pub series: Vec<Vec<Series>>,
-    pub repository_bytes: Vec<u64>,
+/// A table with its title as a heading.
+pub(super) fn show(data: &Data, table: Table, title: &str) -> String {
+    let tools = data.tools(table);
+    let mut shown = format!("\n### {title}\n\n| operation | |");
+    for tool in &tools {
+        let _ = write!(shown, " {tool} |");
+    }
+    shown.push_str(" ratio |\n|---|---|");
+    shown.push_str(&"--:|".repeat(tools.len() + 1));
+    shown.push('\n');
+    for row in data.rows(table) {
+        let mut name = row;
+        for quantity in Quantity::ALL {
+            let of = |tool: &&str| data.values(table, row, tool, quantity);
+            let values: Vec<Vec<f64>> = tools.iter().map(of).collect();
+            if values.iter().all(Vec::is_empty) {
+                continue;
+            }
+            let digits = quantity.digits();
+            let line = line(name, quantity.name(), &tools, values, digits);
+            shown.push_str(&match quantity.is_compared() {
+                true => line,
+                false => with_ratio(&line, "–"),
+            });
+            name = "";
+        }
+        let without = |tool: &&str| data.without_opening(table, row, tool);
+        let without: Vec<Vec<f64>> = tools.iter().map(without).collect();
+        if row != OPENING && without.iter().any(|values| !values.is_empty()) {
+            let mut line = line("", "wall s without opening", &tools, without, 2);
+            if let Some(ratio) = targets::ratio_without_opening(data, table, row) {
+                // The number that is compared has a bound below, so it is not made from what is shown.
+                line = with_ratio(&line, &format!("{ratio:.2}"));
+            }
+            shown.push_str(&line);
+        }
+    }
+    shown
 }
 
-pub(super) fn page(
-    machine: &Machine,
-    tools: &[Tool],
-    runs: usize,
-    results: &[CorpusResult],
-    remote: &[S3Result],
-) -> String {
-    let mut page = String::new();
-    let tools_line: Vec<String> = tools
-        .iter()
-        .map(|tool| format!("{} {}", tool.name, tool.version))
+fn line(row: &str, what: &str, tools: &[&str], values: Vec<Vec<f64>>, digits: usize) -> String {
+    let mut medians = Vec::new();
+    let cells: Vec<String> = values
+        .into_iter()
+        .map(|values| match values.is_empty() {
+            true => "–".into(),
+            false => {
+                let spread = Spread::of(values);
+                medians.push(spread.median);
+                cell(spread, digits)
+            }
+        })
         .collect();
-    // Writing to a string cannot fail.
-    let _ = write!(
-        page,
-        "# Benchmark\n\n\
-         Made by `make bench`, in one run; medians of {runs} runs, with the least and the most beside them. \
-         Nothing was dropped. The data lies in the page cache, the repository in a local directory; \
-         no program has a cache from before. Memory is the resident set at its peak, time on the processors is \
-         user and system. The ratio is the better of the others divided by ours: above 1, Lifeboat needs less. Opening a repository is slow on purpose, so that passwords \
-         cannot be guessed; `snapshots` does little else, and each other number contains it.\n\n\
-         - date: {}\n- machine: {}, {} cores, {:.0} GiB of memory, Linux {}\n- commit: {}\n- compiler: {}\n- programs: {}\n",
-        machine.date,
-        machine.processor,
-        machine.cores,
-        machine.memory_gib,
-        machine.kernel,
-        machine.commit,
-        machine.compiler,
-        tools_line.join(", "),
-    );
-    for result in results {
-        page.push_str(&table(tools, result));
+    let is_whole = tools.first() == Some(&OURS) && medians.len() == cells.len();
+    let ratio = match medians.as_slice() {
+        [ours, others @ ..] if is_whole && !others.is_empty() => {
+            let best = others.iter().copied().fold(f64::INFINITY, f64::min);
+            Some(best / ours).filter(|ratio| ratio.is_finite())
+        }
+        _ => None,
+    };
+    let ratio = ratio.map_or("–".into(), |ratio| format!("{ratio:.2}"));
+    format!("| {row} | {what} | {} | {ratio} |\n", cells.join(" | "))
+}
+
+/// A line with something else in its last column.
+fn with_ratio(line: &str, ratio: &str) -> String {
+    let before = line.trim_end_matches(" |\n").rfind(' ').unwrap_or(0);
+    format!("{} {ratio} |\n", &line[..before])
+}
+
+fn cell(spread: Spread, digits: usize) -> String {
+    let Spread {
+        median,
+        least,
+        most,
+    } = spread;
+    if least == most {
+        return format!("{median:.digits$}");
     }
-    if !remote.is_empty() {
-        page.push_str(
-            "\nAn S3 server (Garage) on the same machine, behind a proxy that counts and adds a round trip to each \
-             request and to each new connection. Everybody has an own cache, which is removed before the restore. \
-             `copy` goes into a second repository in the same bucket; `prune` follows the forgetting of a snapshot of \
-             everything beside one of a half, and deletes at once. Bytes and requests are those between client and proxy.\n",
+    format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
+}
+
+/// The stages of a section, and what of their limit is reached.
+pub(super) fn stages(data: &Data, section: &str) -> Option<String> {
+    let stages = limit::stages(data, section)?;
+    let mut shown = String::from(
+        "\n| stage | passing MB | one core MB/s | all cores MB/s | s |\n|---|--:|--:|--:|--:|\n",
+    );
+    for stage in &stages {
+        let Stage {
+            name,
+            passing_mb,
+            one_core,
+            all_cores,
+        } = stage;
+        let seconds = stage.seconds();
+        let _ = writeln!(
+            shown,
+            "| {name} | {passing_mb:.0} | {one_core:.0} | {all_cores:.0} | {seconds:.3} |"
         );
     }
-    for result in remote {
-        page.push_str(&remote_table(tools, result));
+    let limit: f64 = stages.iter().map(Stage::seconds).sum();
+    let _ = write!(shown, "\nThe limit is {limit:.2} s");
+    if let Some(part) = targets::part_of_limit(data, section) {
+        let _ = write!(
+            shown,
+            "; the first backup takes {:.2} s without opening and so reaches {:.0} % of it",
+            limit / part,
+            part * 100.0
+        );
     }
-    page
+    shown.push_str(".\n");
+    Some(shown)
 }
 
-fn head(tools: &[Tool], title: &str) -> String {
-    let mut table = format!("\n## {title}\n\n| operation | |");
-    for tool in tools {
-        let _ = write!(table, " {} |", tool.name);
+/// The exponents of a table of growth.
+pub(super) fn exponents(data: &Data, table: Table) -> String {
+    let mut shown = String::new();
+    for tool in data.tools(table) {
+        let Some(Growth { seconds, peak_mib }) = growth::points(data, table, tool) else {
+            continue;
+        };
+        // What is rounded to nothing has no sign.
+        let exponent =
+            |points| growth::exponent(points).map(|power| (power * 100.0).round() / 100.0 + 0.0);
+        let exponents = exponent(&seconds).zip(exponent(&peak_mib));
+        let Some((time, memory)) = exponents else {
+            continue;
+        };
+        let _ = writeln!(
+            shown,
+            "\n{tool}: time without opening grows with the power {time:.2} of the work, peak memory with {memory:.2}."
+        );
     }
-    table.push_str(" ratio |\n|---|---|");
-    table.push_str(&"--:|".repeat(tools.len() + 1));
-    table.push('\n');
-    table
+    shown
 }
 
-fn row(tools: &[Tool], name: &str, what: &str, spreads: &[Spread], digits: usize) -> String {
-    let cells = spreads
-        .iter()
-        .map(|spread| show(*spread, digits))
-        .collect::<Vec<_>>()
-        .join(" | ");
-    let medians: Vec<f64> = spreads.iter().map(|spread| spread.median).collect();
-    format!(
-        "| {name} | {what} | {cells} | {} |\n",
-        ratio(tools, &medians)
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::data::Values;
+    use crate::bench::data::tests::{TREE, sample};
 
-/// The rows of what a process needed.
-fn process_rows(tools: &[Tool], name: &str, series: &[Series]) -> String {
-    let spreads = |of: fn(&Series) -> Spread| series.iter().map(of).collect::<Vec<_>>();
-    [
-        row(tools, name, "wall s", &spreads(Series::wall_seconds), 2),
-        row(tools, "", "CPU s", &spreads(Series::cpu_seconds), 2),
-        row(tools, "", "peak MiB", &spreads(Series::peak_mib), 0),
-    ]
-    .concat()
-}
-
-fn remote_table(tools: &[Tool], result: &S3Result) -> String {
-    let mut table = head(tools, &result.title);
-    for measured in &result.rows {
-        table.push_str(&process_rows(tools, measured.name, &measured.series));
-        for (what, digits, spreads) in measured.wire() {
-            table.push_str(&row(tools, "", what, &spreads, digits));
-        }
+    #[test]
+    fn a_table_has_medians_their_ends_and_ratios() {
+        let mut data = sample(
+            TREE,
+            &[
+                ("check", OURS, &[2.0, 3.0, 2.5]),
+                ("check", "restic", &[5.0, 5.0, 5.0]),
+                (OPENING, OURS, &[1.0, 1.0, 1.0]),
+                (OPENING, "restic", &[1.0, 1.0, 1.0]),
+                ("told", OURS, &[1.0, 1.0, 1.0]),
+                ("told", "restic", &[2.0, 2.0, 2.0]),
+            ],
+        );
+        data.add(
+            TREE,
+            "check",
+            OURS,
+            1,
+            Values::from([(Quantity::Peak, 64.4)]),
+        );
+        let expected = "\n### small files\n\n\
+             | operation | | lifeboat | restic | ratio |\n|---|---|--:|--:|--:|\n\
+             | check | wall s | 2.50 (2.00–3.00) | 5.00 | 2.00 |\n\
+             |  | peak MiB | 64 | – | – |\n\
+             |  | wall s without opening | 1.50 (1.00–2.00) | 4.00 | 2.67 |\n\
+             | snapshots | wall s | 1.00 | 1.00 | 1.00 |\n\
+             | told | wall s | 1.00 | 2.00 | 2.00 |\n\
+             |  | wall s without opening | 0.00 | 1.00 | 200.00 |\n";
+        assert_eq!(show(&data, TREE, "small files"), expected);
     }
-    table
-}
 
-fn table(tools: &[Tool], result: &CorpusResult) -> String {
-    let mut table = head(tools, &result.title);
-    for (operation, series) in Operation::ALL.iter().zip(&result.series) {
-        table.push_str(&process_rows(tools, operation.name(), series));
-    }
-    let sizes: Vec<f64> = result
-        .repository_bytes
-        .iter()
-        .map(|bytes| *bytes as f64 / f64::from(1 << 20))
-        .collect();
-    let cells = sizes
-        .iter()
-        .map(|size| format!("{size:.1}"))
-        .collect::<Vec<_>>()
-        .join(" | ");
-    let _ = writeln!(
-        table,
-        "| repository | MiB | {cells} | {} |",
-        ratio(tools, &sizes)
-    );
-    table
-}
-
-fn show(spread: Spread, digits: usize) -> String {
-    format!(
-        "{:.digits$} ({:.digits$}–{:.digits$})",
-        spread.median, spread.least, spread.most
-    )
-}
-
-/// The better of the peers divided by ours, where we took part.
-fn ratio(tools: &[Tool], values: &[f64]) -> String {
-    match (tools.first(), values) {
-        (Some(first), [ours, peers @ ..]) if first.name == "lifeboat" && !peers.is_empty() => {
-            let best = peers.iter().copied().fold(f64::INFINITY, f64::min);
-            format!("{:.2}", best / ours)
-        }
-        _ => "–".into(),
+    #[test]
+    fn nothing_is_compared_where_ours_took_no_part() {
+        let data = sample(
+            TREE,
+            &[("check", "restic", &[5.0]), ("check", "rustic", &[4.0])],
+        );
+        let shown = show(&data, TREE, "small files");
+        assert!(
+            shown.contains("| check | wall s | 5.00 | 4.00 | – |"),
+            "{shown}"
+        );
     }
 }

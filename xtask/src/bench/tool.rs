@@ -1,14 +1,17 @@
 //! The programs that are compared, and what each is told to do for an operation.
-//! Each gets the same task in its own words, with its own defaults; none gets an option that another lacks.
+//! Each gets the same task in its own words: as hard a compression, no second look at what it stores, and else its own
+//! defaults; none gets an option whose like another has and is not given.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::data::{OPENING, OURS};
+use super::place;
 use crate::failure::{Failure, Result, While};
 use crate::shell;
 use crate::tools::{create_dir, restic, rustic};
 
-/// What is measured, in the order in which it is done.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     FirstBackup,
@@ -24,35 +27,28 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) const ALL: [Self; 7] = [
-        Self::FirstBackup,
-        Self::UnchangedBackup,
-        Self::Snapshots,
-        Self::Restore,
-        Self::RestoreVerifying,
-        Self::RestoreTrusting,
-        Self::Check,
-    ];
+    pub(super) const RESTORES: [Self; 3] =
+        [Self::Restore, Self::RestoreVerifying, Self::RestoreTrusting];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::FirstBackup => "first backup",
             Self::UnchangedBackup => "unchanged backup",
-            Self::Snapshots => "snapshots",
+            Self::Snapshots => OPENING,
             Self::Restore => "restore",
             Self::RestoreVerifying => "restore over the same, verifying",
             Self::RestoreTrusting => "restore over the same, trusting times",
             Self::Check => "check --read-data",
         }
     }
-
-    pub(super) fn restores(self) -> bool {
-        matches!(
-            self,
-            Self::Restore | Self::RestoreVerifying | Self::RestoreTrusting
-        )
-    }
 }
+
+/// Where a repository lies in a program's directory, and what is restored from it.
+pub(super) const REPOSITORY: &str = "repository";
+pub(super) const RESTORED: &str = "restored";
+
+/// The variable that picks the instructions of our hot loops.
+pub(super) const KERNEL_VARIABLE: &str = "LIFEBOAT_KERNEL";
 
 /// How a program wants to be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +58,7 @@ pub(super) enum Dialect {
     Rustic,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tool {
     pub name: &'static str,
     pub version: String,
@@ -80,7 +76,7 @@ impl Tool {
         })?;
         let version = said.split_whitespace().nth(1).unwrap_or("?").to_owned();
         Ok(Self {
-            name: "lifeboat",
+            name: OURS,
             version,
             program,
             dialect: Dialect::Lifeboat,
@@ -114,7 +110,55 @@ impl Tool {
         create_dir(dir)?;
         std::fs::write(dir.join("password"), "benchmark\n")
             .doing(|| "cannot write a password".into())?;
-        shell::output(self.base(dir).arg("init")).map(drop)
+        let mut init = self.base(dir);
+        shell::output(init.arg("init").args(self.effort())).map(drop)
+    }
+
+    /// What makes the effort for a new repository that of the others: rustic would compress with level 3 of the zstd
+    /// with which we take 1 for most blobs, and would decrypt everything again before it stores it.
+    pub(super) fn effort(&self) -> &'static [&'static str] {
+        match self.dialect {
+            Dialect::Rustic => &["--set-compression", "1", "--set-extra-verify", "false"],
+            _ => &[],
+        }
+    }
+
+    /// A backup that is told which files changed, by the program that can be told so; the others look at everything.
+    pub(super) fn backup_of_changed(
+        &self,
+        dir: &Path,
+        corpus: &Path,
+        list: &Path,
+    ) -> Result<Command> {
+        let mut command = self.command(Operation::UnchangedBackup, dir, corpus)?;
+        if self.dialect == Dialect::Lifeboat {
+            command.arg("--changed-files").arg(list);
+        }
+        Ok(command)
+    }
+
+    /// The instructions that our hot loops can use here, the best first; nobody else has a choice of them.
+    pub(super) fn kernels(&self) -> Result<Vec<String>> {
+        let mut asked = self.bare();
+        asked
+            .env(KERNEL_VARIABLE, "none")
+            .args(["-r", "/", "snapshots"]);
+        let output = asked.output().doing(|| "cannot start lifeboat".into())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let names = said.split_once("it can run: ").map(|(_, names)| names);
+        let names = names.and_then(|names| names.lines().next());
+        let names = names.ok_or_else(|| {
+            Failure::new(format!(
+                "this lifeboat knows no {KERNEL_VARIABLE}: it is too old\n{said}"
+            ))
+        })?;
+        Ok(names.split(", ").map(str::to_owned).collect())
+    }
+
+    /// Whether restic finds the repository of another program sound, every byte of it.
+    pub(super) fn cross_check(&self, dir: &Path) -> Result<()> {
+        let mut check = self.base(dir);
+        shell::output(check.args(["check", "--read-data"])).map(drop)
     }
 
     pub(super) fn command(
@@ -134,7 +178,7 @@ impl Tool {
                     command.arg("--target");
                 }
                 command
-                    .arg(dir.join("restored"))
+                    .arg(dir.join(RESTORED))
                     .args(self.restore_options(operation));
             }
             Operation::Snapshots => {
@@ -153,23 +197,26 @@ impl Tool {
         match (self.dialect, operation) {
             (Dialect::Rustic, Operation::RestoreVerifying) => &["--verify-existing"],
             (Dialect::Rustic, _) => &[],
+            (_, Operation::RestoreVerifying) => &["--overwrite", "always"],
             (_, Operation::RestoreTrusting) => &["--overwrite", "if-changed"],
             _ => &[],
         }
     }
 
-    /// Where `corpus` is after a restore.
-    pub(super) fn restored(&self, dir: &Path, corpus: &Path) -> PathBuf {
-        dir.join("restored")
-            .join(corpus.strip_prefix("/").unwrap_or(corpus))
-    }
-
     /// The program, with nothing of what a user may have set for it.
     pub(super) fn bare(&self) -> Command {
         let mut command = Command::new(&self.program);
-        if self.dialect == Dialect::Lifeboat {
-            command.arg("repo");
+        match self.dialect {
+            Dialect::Lifeboat => {
+                command.arg("repo");
+            }
+            // Neither we nor rustic, as it is set up here, decrypt again what was just encrypted.
+            Dialect::Restic => {
+                command.arg("--no-extra-verify");
+            }
+            Dialect::Rustic => {}
         }
+        command.env_remove(KERNEL_VARIABLE);
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
             if shown.starts_with("RESTIC_") || shown.starts_with("RUSTIC_") {
@@ -195,7 +242,7 @@ impl Tool {
             .current_dir(dir);
         command
             .arg("-r")
-            .arg(dir.join("repository"))
+            .arg(dir.join(REPOSITORY))
             .arg("--password-file")
             .arg(dir.join("password"));
         command
@@ -203,10 +250,6 @@ impl Tool {
 
     /// The peers run without a cache; ours starts with none each time.
     fn forget_cache(&self, dir: &Path) -> Result<()> {
-        let cache = dir.join("cache");
-        if !cache.exists() {
-            return Ok(());
-        }
-        std::fs::remove_dir_all(&cache).doing(|| format!("cannot remove {}", cache.display()))
+        place::remove(&dir.join("cache"))
     }
 }

@@ -31,7 +31,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("/usr/sbin/sshd", "openssh-server"),
 ];
 
-pub(crate) const FOR_BENCH: &[Package] = &[package("cc", "gcc"), package("time", "time")];
+pub(crate) const FOR_BENCH: &[Package] = &[
+    package("cc", "gcc"),
+    package("strace", "strace"),
+    package("time", "time"),
+];
 
 /// Installs the packages whose programs are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

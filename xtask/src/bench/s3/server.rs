@@ -2,6 +2,7 @@
 //! It must never be stopped by anything but the end of its standard input.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -39,7 +40,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start() -> Result<Self> {
+    /// Starts one that keeps its files in a directory.
+    pub(super) fn start(dir: &Path) -> Result<Self> {
         let mut build = workspace::cargo();
         build.args(["build", "--quiet", "-p", "lifeboat-testkit"]);
         shell::run(build.args(["--example", EXAMPLE]))?;
@@ -47,6 +49,7 @@ impl Server {
             .join("target/debug/examples")
             .join(EXAMPLE);
         let mut process = Command::new(&program)
+            .env("TMPDIR", dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,11 +1,12 @@
 //! What each program is told to do with a repository in a bucket, in its own words and with its own defaults.
-//! None gets an option that another lacks; each keeps its cache, but restores as on a new machine, without one.
+//! None gets an option whose like another has and is not given; each keeps its cache, but restores without one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::server::Bucket;
-use crate::bench::tool::{Dialect, Tool};
+use crate::bench::place;
+use crate::bench::tool::{Dialect, RESTORED, Tool};
 use crate::failure::{Result, While};
 use crate::shell;
 use crate::tools::create_dir;
@@ -31,6 +32,9 @@ impl Task {
         Self::Prune,
     ];
 
+    /// Those that do without a second repository.
+    pub(super) const USUAL: [Self; 3] = [Self::FirstBackup, Self::UnchangedBackup, Self::Restore];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::FirstBackup => "first backup",
@@ -48,22 +52,22 @@ const HALF: &str = "half";
 const REPOSITORIES: [&str; 2] = ["one", "two"];
 
 /// Two repositories of one tool in a bucket, and the directory that it works in.
-pub(super) struct Place<'t> {
-    tool: &'t Tool,
+pub(super) struct Place {
+    tool: Tool,
     dir: PathBuf,
     bucket: Bucket,
 }
 
-impl<'t> Place<'t> {
+impl Place {
     /// Makes the repositories; not measured.
-    pub(super) fn prepare(tool: &'t Tool, dir: &Path, bucket: &Bucket) -> Result<Self> {
+    pub(super) fn prepare(tool: &Tool, dir: &Path, bucket: &Bucket) -> Result<Self> {
         create_dir(dir)?;
         let write = |name: &str, text: &str| {
             std::fs::write(dir.join(name), text).doing(|| format!("cannot write {name}"))
         };
         write("password", "benchmark\n")?;
         let place = Self {
-            tool,
+            tool: tool.clone(),
             dir: dir.to_owned(),
             bucket: bucket.clone(),
         };
@@ -73,11 +77,12 @@ impl<'t> Place<'t> {
                 write(&format!("{name}.toml"), &place.profile(name))?;
             }
         }
-        shell::output(place.base(one).arg("init"))?;
+        shell::output(place.base(one).arg("init").args(tool.effort()))?;
         match tool.dialect {
             // With nothing to copy yet, this makes a repository with the same chunker.
             Dialect::Rustic => {
-                shell::output(place.base(one).args(["copy", "--init", "--target", two]))?
+                shell::output(place.base(one).args(["copy", "--init", "--target", two]))?;
+                shell::output(place.base(two).arg("config").args(tool.effort()))?
             }
             _ => {
                 let mut init = place.base(two);
@@ -91,13 +96,7 @@ impl<'t> Place<'t> {
     /// What has to be done before a task and is not measured.
     pub(super) fn before(&self, task: Task, corpus: &Path) -> Result<()> {
         match task {
-            Task::Restore => {
-                let cache = self.dir.join("cache");
-                if cache.exists() {
-                    std::fs::remove_dir_all(&cache)
-                        .doing(|| format!("cannot remove {}", cache.display()))?;
-                }
-            }
+            Task::Restore => place::remove(&self.dir.join("cache"))?,
             Task::Prune => {
                 let one = REPOSITORIES[0];
                 shell::output(self.base(one).arg("backup").arg(corpus.join(HALF)))?;
@@ -146,7 +145,7 @@ impl<'t> Place<'t> {
     }
 
     pub(super) fn restored(&self) -> PathBuf {
-        self.dir.join("restored")
+        self.dir.join(RESTORED)
     }
 
     fn location(&self, repository: &str) -> String {

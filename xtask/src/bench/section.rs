@@ -1,0 +1,111 @@
+//! The sections of the benchmark, each of which can be measured alone.
+//! A section never needs what another one left behind.
+
+use super::corpus::Kind;
+use super::{Bench, changed, disk, growth, local, s3};
+use crate::failure::Result;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Random,
+    Tree,
+    Postgres,
+    Kernels,
+    Changed,
+    S3,
+    Disk,
+    Growth,
+}
+
+impl Section {
+    /// In the order in which they are measured and shown.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Random,
+        Self::Tree,
+        Self::Postgres,
+        Self::Kernels,
+        Self::Changed,
+        Self::S3,
+        Self::Disk,
+        Self::Growth,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Random => Kind::Random.name(),
+            Self::Tree => Kind::Tree.name(),
+            Self::Postgres => Kind::Postgres.name(),
+            Self::Kernels => "kernels",
+            Self::Changed => changed::TABLE.section,
+            Self::S3 => s3::FAR_TREE.section,
+            Self::Disk => disk::TABLE.section,
+            Self::Growth => growth::SECTION,
+        }
+    }
+
+    /// What a reader should know of it.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Random | Self::Tree | Self::Postgres => {
+                "Everything that is done with one corpus, and the stages of a first backup alone."
+            }
+            Self::Kernels => {
+                "The first backups by each set of instructions that this processor has (`LIFEBOAT_KERNEL`); the others \
+                 choose their own, and are measured once a run."
+            }
+            Self::Changed => {
+                "Ten files of a private copy of the tree get new content before each row. Opening was measured three \
+                 times a run."
+            }
+            Self::S3 => {
+                "An S3 server (Garage) on the same machine, with its files in memory too, behind a proxy that counts and adds a round trip to each \
+                 request and to each new connection. `copy` goes into a second repository in the same bucket; `prune` \
+                 follows the forgetting of a snapshot of everything beside one of a half, and deletes at once. Bytes and \
+                 requests are those between client and proxy."
+            }
+            Self::Disk => {
+                "Repository and target on the disk of the user's cache, the corpus in the page cache. \"left to sync\" is \
+                 how long it takes after the program ended until all it wrote is on the disk. What a program syncs was \
+                 counted by `strace` on one small run."
+            }
+            Self::Growth => {
+                "A sixteenth, a quarter and all of the work, which is MiB of the random file and files of the tree. The \
+                 exponent is that of the power that fits best: 1 is proportional."
+            }
+        }
+    }
+
+    pub(super) fn measure(self, bench: &mut Bench) -> Result<()> {
+        match self {
+            Self::Random => local::measure(bench, Kind::Random),
+            Self::Tree => local::measure(bench, Kind::Tree),
+            Self::Postgres => local::measure(bench, Kind::Postgres),
+            Self::Kernels => local::measure_kernels(bench),
+            Self::Changed => changed::measure(bench),
+            Self::S3 => s3::measure(bench),
+            Self::Disk => disk::measure(bench),
+            Self::Growth => growth::measure(bench),
+        }
+    }
+
+    /// Those of a list of names with commas between.
+    pub(super) fn of_names(names: &str) -> Option<Vec<Self>> {
+        let find = |name| Self::ALL.into_iter().find(|section| section.name() == name);
+        names.split(',').map(find).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_have_names() {
+        let some = Some(vec![Section::Disk, Section::Tree]);
+        assert_eq!(Section::of_names("disk,tree"), some);
+        assert_eq!(Section::of_names("disk,trees"), None);
+        for section in Section::ALL {
+            assert_eq!(Section::of_names(section.name()), Some(vec![section]));
+        }
+    }
+}
