@@ -105,25 +105,37 @@ impl FromStr for Id {
 }
 
 fn parse_hex(text: &[u8]) -> Option<[u8; Id::BYTES]> {
-    if text.len() != Id::BYTES * 2 {
-        return None;
-    }
-    let mut out = [0u8; Id::BYTES];
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
-    }
-    Some(out)
+    parse_hex_digits(text.try_into().ok()?)
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// The bytes that hexadecimal digits stand for.
+pub(crate) fn parse_hex_digits(digits: &[u8; Id::BYTES * 2]) -> Option<[u8; Id::BYTES]> {
+    let mut out = [0u8; Id::BYTES];
+    // All are looked up before any is judged: millions of IDs are read when an index is loaded.
+    let mut seen = 0;
+    for (byte, pair) in out.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let [high, low] = pair.map(|digit| HEX_VALUES[usize::from(digit)]);
+        seen |= high | low;
+        *byte = high << 4 | (low & 15);
     }
+    (seen != NO_DIGIT).then_some(out)
 }
+
+/// What [`HEX_VALUES`] has for what is no digit: no value has all these bits, nor have several together.
+const NO_DIGIT: u8 = 0xff;
+
+/// The value of each hexadecimal digit.
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value];
+        values[digit as usize] = value as u8;
+        values[digit.to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,8 @@
 //! An index file: which pack holds which blobs, so that nobody needs to read all pack headers.
 //! It must never be written before the packs that it names are stored.
 
+mod usual;
+
 use serde::Deserialize;
 
 use crate::go_json::push_number;
@@ -139,8 +141,10 @@ impl IndexFile {
     /// When it is malformed or names a blob that can't exist.
     pub fn from_json(json: &[u8]) -> Result<Self, FormatError> {
         let what = "index file";
-        let file: Self =
-            serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })?;
+        let file: Self = match usual::parse(json) {
+            Some(file) => file,
+            None => Self::from_general_json(json)?,
+        };
         let indexed = file.packs.iter().map(|pack| (pack.id, &pack.blobs));
         let marked = file.packs_to_delete.iter();
         for (pack, blobs) in indexed.chain(marked.map(|pack| (pack.id, &pack.blobs))) {
@@ -158,6 +162,16 @@ impl IndexFile {
             }
         }
         Ok(file)
+    }
+
+    /// Reads it as any other JSON, without a look at how index files are usually written: what the faster way is
+    /// compared with. Places are not looked at.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn from_general_json(json: &[u8]) -> Result<Self, FormatError> {
+        let what = "index file";
+        serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })
     }
 
     /// As restic writes it.

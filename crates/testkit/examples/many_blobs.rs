@@ -86,35 +86,43 @@ fn write_file(repository: &Repository, root: &Path, packs: std::ops::Range<u32>)
 fn write_trees(repository: &Repository, packs: u32) -> Id {
     let index = RwLock::new(Index::new());
     let mut root = Tree { nodes: Vec::new() };
-    Ingest::run(repository, &index, None, IngestOptions::default(), |ingest| {
-        let mut sealer = ingest.sealer()?;
-        let mut add = |tree: &Tree| {
-            let json = tree.to_json().expect("a tree");
-            let id = Id::of(&json);
-            ingest.add(BlobKind::Tree, id, &json, &mut sealer)?;
-            Ok::<_, RepoError>(id)
-        };
-        for first in (0..packs).step_by(PACKS_OF_A_DIRECTORY as usize) {
-            let last = packs.min(first + PACKS_OF_A_DIRECTORY);
-            let used = (first..last).filter(|pack| pack % UNUSED_PACK_EVERY != 0);
-            let nodes = used.map(|pack| {
-                let blobs = pack * BLOBS_OF_A_PACK..(pack + 1) * BLOBS_OF_A_PACK;
-                let blobs: Vec<(Id, u32)> = blobs.map(blob).collect();
-                let mut file = Node::bare(format!("{pack:08}").as_bytes(), NodeKind::File);
-                let sizes = blobs.iter().map(|(_, bytes)| u64::from(plain_bytes(*bytes)));
-                file.size_bytes = sizes.sum();
-                file.content = Some(blobs.iter().map(|(id, _)| *id).collect());
-                file
-            });
-            let tree = Tree {
-                nodes: nodes.collect(),
+    Ingest::run(
+        repository,
+        &index,
+        None,
+        IngestOptions::default(),
+        |ingest| {
+            let mut sealer = ingest.sealer()?;
+            let mut add = |tree: &Tree| {
+                let json = tree.to_json().expect("a tree");
+                let id = Id::of(&json);
+                ingest.add(BlobKind::Tree, id, &json, &mut sealer)?;
+                Ok::<_, RepoError>(id)
             };
-            let mut directory = Node::bare(format!("{first:08}").as_bytes(), NodeKind::Dir);
-            directory.subtree = Some(add(&tree)?);
-            root.nodes.push(directory);
-        }
-        add(&root)
-    })
+            for first in (0..packs).step_by(PACKS_OF_A_DIRECTORY as usize) {
+                let last = packs.min(first + PACKS_OF_A_DIRECTORY);
+                let used = (first..last).filter(|pack| pack % UNUSED_PACK_EVERY != 0);
+                let nodes = used.map(|pack| {
+                    let blobs = pack * BLOBS_OF_A_PACK..(pack + 1) * BLOBS_OF_A_PACK;
+                    let blobs: Vec<(Id, u32)> = blobs.map(blob).collect();
+                    let mut file = Node::bare(format!("{pack:08}").as_bytes(), NodeKind::File);
+                    let sizes = blobs
+                        .iter()
+                        .map(|(_, bytes)| u64::from(plain_bytes(*bytes)));
+                    file.size_bytes = sizes.sum();
+                    file.content = Some(blobs.iter().map(|(id, _)| *id).collect());
+                    file
+                });
+                let tree = Tree {
+                    nodes: nodes.collect(),
+                };
+                let mut directory = Node::bare(format!("{first:08}").as_bytes(), NodeKind::Dir);
+                directory.subtree = Some(add(&tree)?);
+                root.nodes.push(directory);
+            }
+            add(&root)
+        },
+    )
     .expect("trees")
     .0
 }
