@@ -219,10 +219,21 @@ impl Decompressor {
         what: &'static str,
     ) -> Result<Vec<u8>, FormatError> {
         const STEP_BYTES: usize = 256 * 1024;
+        /// What is reserved on the word of the data alone, at most.
+        const TOLD_MAX_BYTES: usize = 64 * 1024 * 1024;
         let fail = |code| FormatError::Compression {
             what,
             why: zstd_safe::get_error_name(code).to_owned(),
         };
+        // Most say how long they are; then nothing is copied. What does not go well is for the other way to judge.
+        let told = zstd_safe::get_frame_content_size(compressed).ok().flatten();
+        let told = told.and_then(|told| usize::try_from(told).ok());
+        if let Some(told) = told.filter(|told| *told <= limit_bytes.min(TOLD_MAX_BYTES)) {
+            let mut out: Vec<u8> = Vec::with_capacity(told);
+            if self.0.decompress(&mut out, compressed).is_ok() && out.len() <= limit_bytes {
+                return Ok(out);
+            }
+        }
         self.0.init().map_err(fail)?;
         let mut out: Vec<u8> = Vec::new();
         let mut step = vec![0u8; STEP_BYTES];

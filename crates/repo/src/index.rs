@@ -1,92 +1,22 @@
 //! The index in memory: for every blob of the repository the packs that hold it, in at most 64 bytes a blob.
 //! It must never say that a blob is there on the word of a pack that is not.
 
+pub(crate) mod builder;
+pub(crate) mod image;
+mod row;
+pub(crate) mod store;
+mod table;
+
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::HashTable;
 use lifeboat_format::{BlobKind, BlobRef, Id, IndexBlob, IndexPack};
 
-/// Entries of one allocation: growing never copies or doubles the whole table.
-const SLAB_ENTRIES: usize = 256;
-
-/// One blob in one pack: 48 bytes.
-#[derive(Clone, Copy)]
-struct Entry {
-    id: Id,
-    pack: u32,
-    offset_bytes: u32,
-    length_bytes: u32,
-    raw_length_bytes: u32,
-}
-
-/// The blobs of one kind.
-#[derive(Default)]
-struct Table {
-    slabs: Vec<Vec<Entry>>,
-    len: usize,
-    numbers: HashTable<u32>,
-}
-
-/// IDs are hashes already: their first bytes spread as well as any function of them.
-fn spread(id: &Id) -> u64 {
-    let mut head = [0u8; 8];
-    head.copy_from_slice(&id.0[..8]);
-    u64::from_le_bytes(head)
-}
-
-impl Table {
-    fn entry(&self, number: u32) -> Option<&Entry> {
-        let number = number as usize;
-        self.slabs
-            .get(number / SLAB_ENTRIES)?
-            .get(number % SLAB_ENTRIES)
-    }
-
-    fn push(&mut self, entry: Entry) -> bool {
-        let Ok(number) = u32::try_from(self.len) else {
-            return false;
-        };
-        if self
-            .slabs
-            .last()
-            .is_none_or(|slab| slab.len() == SLAB_ENTRIES)
-        {
-            // The first slab grows by itself, so that a small repository stays small.
-            self.slabs.push(if self.slabs.is_empty() {
-                Vec::new()
-            } else {
-                Vec::with_capacity(SLAB_ENTRIES)
-            });
-        }
-        if let Some(slab) = self.slabs.last_mut() {
-            slab.push(entry);
-        }
-        self.len += 1;
-        let slabs = &self.slabs;
-        let rehash = |number: &u32| {
-            let number = *number as usize;
-            slabs
-                .get(number / SLAB_ENTRIES)
-                .and_then(|slab| slab.get(number % SLAB_ENTRIES))
-                .map_or(0, |e| spread(&e.id))
-        };
-        self.numbers
-            .insert_unique(spread(&entry.id), number, rehash);
-        true
-    }
-
-    fn all<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Entry> + 'a {
-        self.all_numbers(id).filter_map(|number| self.entry(number))
-    }
-
-    fn all_numbers<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = u32> + 'a {
-        self.numbers
-            .iter_hash(spread(id))
-            .copied()
-            .filter(move |number| self.entry(*number).is_some_and(|entry| entry.id == *id))
-    }
-}
+use image::{Image, Standing};
+pub(crate) use row::PackRow;
+use row::Row;
+use table::Table;
 
 /// A pack that the index knows.
 struct KnownPack {
@@ -103,6 +33,8 @@ pub struct Index {
     packs: Vec<KnownPack>,
     /// One bit a pack: whether something that is being written relies on it.
     relied: Vec<AtomicU64>,
+    /// Memory of images that other parts of the index share, in bytes.
+    image_bytes: usize,
     /// Packs that a prune has marked for deletion: the last resort of readers, and never relied on by writers.
     marked: Option<Box<Index>>,
 }
@@ -121,20 +53,58 @@ impl Index {
         }
     }
 
+    /// Takes the packs of an image that have a standing, with their blobs, before anything else is taken. `is_there` says
+    /// of each pack whether the backend's listing confirms it.
+    pub(crate) fn take_image(
+        &mut self,
+        image: &Arc<Image>,
+        standing: Standing,
+        mut is_there: impl FnMut(&PackRow) -> bool,
+    ) {
+        if standing == Standing::Stays {
+            self.image_bytes += image.memory_bytes();
+        }
+        let first_pack = self.packs.len();
+        for pack in image.packs(standing) {
+            let present = is_there(&pack);
+            self.add_pack(pack.id, present);
+        }
+        let Ok(first_pack) = u32::try_from(first_pack) else {
+            return;
+        };
+        for (kind, table) in [
+            (BlobKind::Data, &mut self.data),
+            (BlobKind::Tree, &mut self.trees),
+        ] {
+            table.take_image(image, image::section(standing, kind), first_pack);
+        }
+    }
+
+    /// The same, of packs that are marked for deletion.
+    pub(crate) fn take_marked_image(
+        &mut self,
+        image: &Arc<Image>,
+        is_there: impl FnMut(&PackRow) -> bool,
+    ) {
+        let marked = self.marked.get_or_insert_default();
+        marked.take_image(image, Standing::Marked, is_there);
+    }
+
+    fn add_pack(&mut self, id: Id, present: bool) {
+        self.packs.push(KnownPack { id, present });
+        if self.relied.len() * 64 < self.packs.len() {
+            self.relied.push(AtomicU64::new(0));
+        }
+    }
+
     /// Takes a pack with its blobs. A pack that comes twice is kept twice, which costs memory and nothing else.
     pub fn insert(&mut self, pack: &IndexPack, present: bool) {
         let Ok(number) = u32::try_from(self.packs.len()) else {
             return;
         };
-        self.packs.push(KnownPack {
-            id: pack.id,
-            present,
-        });
-        if self.relied.len() * 64 < self.packs.len() {
-            self.relied.push(AtomicU64::new(0));
-        }
+        self.add_pack(pack.id, present);
         for blob in &pack.blobs {
-            let entry = Entry {
+            let row = Row {
                 id: blob.id,
                 pack: number,
                 offset_bytes: blob.offset_bytes,
@@ -145,7 +115,7 @@ impl Index {
                 BlobKind::Data => &mut self.data,
                 BlobKind::Tree => &mut self.trees,
             };
-            table.push(entry);
+            table.push(row);
         }
     }
 
@@ -227,7 +197,7 @@ impl Index {
     pub fn find_all(&self, kind: BlobKind, id: &Id) -> Vec<BlobRef> {
         let mut found: Vec<(bool, BlobRef)> = self
             .entries(kind, id)
-            .map(|(entry, pack)| (!pack.present, place(entry, pack)))
+            .map(|(entry, pack)| (!pack.present, place(&entry, pack)))
             .collect();
         found.sort();
         found.dedup();
@@ -240,7 +210,7 @@ impl Index {
     fn first(&self, kind: BlobKind, id: &Id) -> (Option<BlobRef>, Option<BlobRef>) {
         let mut absent = None;
         for (entry, pack) in self.entries(kind, id) {
-            let place = place(entry, pack);
+            let place = place(&entry, pack);
             if pack.present {
                 return (Some(place), absent);
             }
@@ -259,7 +229,7 @@ impl Index {
                 continue;
             };
             self.note_relied(number);
-            return Some(place(entry, pack).plain_bytes());
+            return Some(place(&entry, pack).plain_bytes());
         }
         None
     }
@@ -316,21 +286,21 @@ impl Index {
     /// Number of blobs of a kind, each place counted.
     #[must_use]
     pub fn len(&self, kind: BlobKind) -> usize {
-        self.table(kind).len
+        self.table(kind).len()
     }
 
     /// Whether it knows no blob.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.data.len + self.trees.len == 0
+        self.data.len() + self.trees.len() == 0
     }
 
     /// Every blob with every place.
     pub fn each(&self, mut visit: impl FnMut(BlobKind, Id, BlobRef)) {
         for kind in [BlobKind::Data, BlobKind::Tree] {
-            for entry in self.table(kind).slabs.iter().flatten() {
+            for entry in self.table(kind).rows() {
                 if let Some(pack) = self.packs.get(entry.pack as usize) {
-                    visit(kind, entry.id, place(entry, pack));
+                    visit(kind, entry.id, place(&entry, pack));
                 }
             }
         }
@@ -338,9 +308,9 @@ impl Index {
 
     /// A place by its number: the blob, the number of its pack in the order of insertion, and where it lies there.
     pub(crate) fn place_at(&self, kind: BlobKind, number: u32) -> Option<(Id, u32, BlobRef)> {
-        let entry = self.table(kind).entry(number)?;
+        let entry = self.table(kind).row(number)?;
         let pack = self.packs.get(entry.pack as usize)?;
-        Some((entry.id, entry.pack, place(entry, pack)))
+        Some((entry.id, entry.pack, place(&entry, pack)))
     }
 
     /// The numbers of a blob's places: each place of a kind has one, below [`len`](Index::len). They stay the same
@@ -352,14 +322,17 @@ impl Index {
     /// The blob and place of a number.
     #[must_use]
     pub fn entry(&self, kind: BlobKind, number: u32) -> Option<(Id, BlobRef)> {
-        let entry = self.table(kind).entry(number)?;
-        Some((entry.id, place(entry, self.packs.get(entry.pack as usize)?)))
+        let entry = self.table(kind).row(number)?;
+        Some((
+            entry.id,
+            place(&entry, self.packs.get(entry.pack as usize)?),
+        ))
     }
 
     /// The number of the pack that a place is in, in the order of [`packs`](Index::packs).
     #[must_use]
     pub fn pack_number(&self, kind: BlobKind, number: u32) -> Option<u32> {
-        Some(self.table(kind).entry(number)?.pack)
+        Some(self.table(kind).row(number)?.pack)
     }
 
     /// Packs that the index names, each with whether the backend's listing has it.
@@ -370,15 +343,9 @@ impl Index {
     /// Memory that it takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let table = |t: &Table| {
-            t.slabs
-                .iter()
-                .map(|s| s.capacity() * size_of::<Entry>())
-                .sum::<usize>()
-                + t.numbers.allocation_size()
-        };
-        table(&self.data)
-            + table(&self.trees)
+        self.data.memory_bytes()
+            + self.trees.memory_bytes()
+            + self.image_bytes
             + self.packs.capacity() * size_of::<KnownPack>()
             + self.relied.capacity() * 8
             + self
@@ -391,14 +358,14 @@ impl Index {
         &'a self,
         kind: BlobKind,
         id: &'a Id,
-    ) -> impl Iterator<Item = (&'a Entry, &'a KnownPack)> + 'a {
+    ) -> impl Iterator<Item = (Row, &'a KnownPack)> + 'a {
         self.table(kind)
             .all(id)
             .filter_map(|entry| Some((entry, self.packs.get(entry.pack as usize)?)))
     }
 }
 
-fn place(entry: &Entry, pack: &KnownPack) -> BlobRef {
+fn place(entry: &Row, pack: &KnownPack) -> BlobRef {
     BlobRef {
         pack: pack.id,
         offset_bytes: entry.offset_bytes,

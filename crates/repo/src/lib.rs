@@ -10,6 +10,7 @@ mod clock;
 mod copy;
 mod error;
 mod index;
+mod index_image;
 mod index_writer;
 mod ingest;
 mod load_index;

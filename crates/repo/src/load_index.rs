@@ -1,14 +1,16 @@
 //! Reads all index files into memory, compared with the packs that are really there.
 //! It must never take a damaged index file for an empty one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
 
 use crate::backend::{FileKind, FileName};
+use crate::index::PackRow;
+use crate::index::image::{Image, Standing};
 use crate::{Index, RepoError, Repository};
 
 /// What loading the index brought to light.
@@ -60,11 +62,9 @@ impl Repository {
         listing: PackListing,
         cancel: &Cancel,
     ) -> Result<(Index, IndexReport), RepoError> {
-        let ids = self.ids(FileKind::Index)?;
-        let next = AtomicUsize::new(0);
-        let shared = Mutex::new((Index::new(), IndexReport::default()));
+        let files = self.listed_index_files()?;
         let listed = OnceLock::new();
-        std::thread::scope(|scope| {
+        let loaded = std::thread::scope(|scope| {
             // After the listing of the index: a pack that is indexed was stored before, so this listing must have it.
             scope.spawn(|| {
                 // Others wait for it, whatever happens.
@@ -74,49 +74,90 @@ impl Repository {
                     PackListing::Skip => Ok(HashMap::new()),
                 })
             });
+            let (image, mut damaged) = self.index_image(&files, cancel)?;
+            // What can't be listed is told below.
+            let Ok(packs) = listed.wait() else {
+                return Ok((Index::new(), IndexReport::default()));
+            };
+            let packs = (listing == PackListing::Compare).then_some(packs);
+            let mut index = Index::new();
+            let mut report = IndexReport::default();
+            let mut known: HashSet<Id> = damaged.iter().map(|(id, _)| *id).collect();
+            if let Some(image) = image {
+                known.extend(image.files());
+                take_image(&mut index, &mut report, &image, packs);
+            }
+            let others = files.keys().filter(|id| !known.contains(id)).copied();
+            let shared = Mutex::new((&mut index, &mut report));
+            let more = self.each_index_file(&others.collect::<Vec<Id>>(), cancel, |_, file| {
+                let mut shared = lock(&shared);
+                let (index, report) = &mut *shared;
+                take(index, report, file, packs);
+                Ok(())
+            })?;
+            drop(shared);
+            damaged.extend(more);
+            report.damaged = damaged;
+            Ok::<_, RepoError>((index, report))
+        });
+        cancel.check()?;
+        let listed = listed.into_inner().unwrap_or_else(|| Ok(HashMap::new()))?;
+        let (index, mut report) = loaded?;
+        report.missing_packs.sort();
+        report.missing_packs.dedup();
+        report.listed_packs = listed;
+        Ok((index, report))
+    }
+
+    /// The index files in the backend's listing with their sizes in bytes.
+    pub(crate) fn listed_index_files(&self) -> Result<BTreeMap<Id, u64>, RepoError> {
+        let mut files = BTreeMap::new();
+        self.backend().list(FileKind::Index, &mut |id, size| {
+            files.insert(id, size);
+        })?;
+        Ok(files)
+    }
+
+    /// Reads index files, several at once, and gives each to `take`; those that can't be read are given back.
+    pub(crate) fn each_index_file(
+        &self,
+        ids: &[Id],
+        cancel: &Cancel,
+        take: impl Fn(Id, IndexFile) -> Result<(), RepoError> + Sync,
+    ) -> Result<Vec<(Id, RepoError)>, RepoError> {
+        let next = AtomicUsize::new(0);
+        let damaged = Mutex::new(Vec::new());
+        let ended = Mutex::new(None);
+        let end = |error| {
+            // The others end too.
+            next.store(ids.len(), Ordering::Relaxed);
+            lock(&ended).get_or_insert(error);
+        };
+        std::thread::scope(|scope| {
             for _ in 0..self.loaders().min(ids.len()) {
                 scope.spawn(|| {
                     while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if cancel.is_cancelled() {
                             return;
                         }
-                        let file = self.load_index_file(*id);
-                        if file.as_ref().is_err_and(RepoError::ends_all) {
-                            // The others end too.
-                            next.store(ids.len(), Ordering::Relaxed);
-                        }
-                        let Ok(packs) = listed.wait() else {
-                            return;
-                        };
-                        let packs = (listing == PackListing::Compare).then_some(packs);
-                        let mut shared = shared
-                            .lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner);
-                        let (index, report) = &mut *shared;
-                        match file {
-                            Ok(file) => take(index, report, file, packs),
-                            Err(error) => report.damaged.push((*id, error)),
+                        match self.load_index_file(*id) {
+                            Ok(file) => {
+                                if let Err(error) = take(*id, file) {
+                                    end(error);
+                                }
+                            }
+                            Err(error) if error.ends_all() => end(error),
+                            Err(error) => lock(&damaged).push((*id, error)),
                         }
                     }
                 });
             }
         });
         cancel.check()?;
-        let listed = listed.into_inner().unwrap_or_else(|| Ok(HashMap::new()))?;
-        let (index, mut report) = shared
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let ended = report
-            .damaged
-            .iter()
-            .position(|(_, error)| error.ends_all());
-        if let Some(at) = ended {
-            return Err(report.damaged.swap_remove(at).1);
+        match into_inner(ended) {
+            Some(error) => Err(error),
+            None => Ok(into_inner(damaged)),
         }
-        report.missing_packs.sort();
-        report.missing_packs.dedup();
-        report.listed_packs = listed;
-        Ok((index, report))
     }
 
     /// The packs in the backend's listing with their sizes in bytes.
@@ -147,6 +188,37 @@ impl Drop for OnPanic<'_> {
             Err(RepoError::WriterFailed(
                 "the listing of packs was broken off".into(),
             ))
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_image(
+    index: &mut Index,
+    report: &mut IndexReport,
+    image: &Arc<Image>,
+    packs: Option<&HashMap<Id, u64>>,
+) {
+    let is_there =
+        |pack: &PackRow| packs.is_none_or(|packs| pack.is_there(packs.get(&pack.id).copied()));
+    index.take_image(image, Standing::Stays, |pack| {
+        let present = is_there(pack);
+        if !present {
+            report.missing_packs.push(pack.id);
+        }
+        present
+    });
+    if image.packs(Standing::Marked).next().is_some() {
+        index.take_marked_image(image, |pack| {
+            report.marked_packs.push(pack.id);
+            is_there(pack)
         });
     }
 }

@@ -1,6 +1,7 @@
 //! An open repository: a backend, the keys to it and its config.
 //! It must never write a file whose plaintext it could not read back, and never create what should already be there.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use interrupted::interrupted_init;
 
 use crate::backend::{Backend, BackendError, FileKind, FileName};
 use crate::clock::now;
+use crate::index::store::ImageStore;
+use crate::index_image::IMAGE_MIN_BYTES;
 use crate::random;
 use crate::{RepoError, both};
 
@@ -115,6 +118,8 @@ pub struct Repository {
     key_id: Id,
     config: Config,
     chunker: Chunker,
+    image_store: Option<ImageStore>,
+    image_min_bytes: u64,
 }
 
 impl Repository {
@@ -183,6 +188,8 @@ impl Repository {
             key_id: Id::default(),
             config,
             chunker,
+            image_store: None,
+            image_min_bytes: IMAGE_MIN_BYTES,
         };
         repository.key_id = match key_id {
             Some(id) => id,
@@ -246,6 +253,8 @@ impl Repository {
                         key_id: id,
                         config,
                         chunker,
+                        image_store: None,
+                        image_min_bytes: IMAGE_MIN_BYTES,
                     });
                 }
                 Err(RepoError::Damaged {
@@ -266,6 +275,30 @@ impl Repository {
     ) -> Self {
         self.backend = wrap(self.backend, &self.config);
         self
+    }
+
+    /// The same repository with a folder of caches, where an image of a large index is kept, so that it need not be read
+    /// each time.
+    #[must_use]
+    pub fn with_index_cache(mut self, base: &Path) -> Self {
+        self.image_store = ImageStore::new(base, &self.config.id, &self.master);
+        self
+    }
+
+    /// The same repository, with an image made of index files that have so many bytes together, instead of 16 MiB:
+    /// for tests, and for machines with little memory.
+    #[must_use]
+    pub fn with_index_image_from(mut self, min_bytes: u64) -> Self {
+        self.image_min_bytes = min_bytes;
+        self
+    }
+
+    pub(crate) fn image_store(&self) -> Option<&ImageStore> {
+        self.image_store.as_ref()
+    }
+
+    pub(crate) fn image_min_bytes(&self) -> u64 {
+        self.image_min_bytes
     }
 
     /// Threads that fetch small files at once: as many as the backend is worth.

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plan", &["fleet", "format"]),
     ("audit", &["fleet"]),
     ("render", &["fleet"]),
-    ("repo", &["format", "flow"]),
+    ("repo", &["format", "kernels", "flow"]),
     ("state", &["fleet", "flow"]),
     (
         "protect",

@@ -73,8 +73,9 @@ pub enum Caching {
     Fresh,
 }
 
-/// The repository with a cache, unless it is a directory of this machine or nobody wants one; and the folder of a fresh
-/// one, which is removed when it is dropped. A cache is outermost: what it holds is neither fetched nor paced.
+/// The repository with a cache, unless nobody wants one; and the folder of a fresh one, which is removed when it is
+/// dropped. A cache is outermost: what it holds is neither fetched nor paced. Of a directory of this machine only the
+/// image of a large index is kept.
 pub fn with_cache(
     repository: Repository,
     location: &Location,
@@ -83,8 +84,15 @@ pub fn with_cache(
     caching: Caching,
 ) -> (Repository, Option<TempDir>) {
     let remote = &global.remote;
-    if remote.no_cache || matches!(location, Location::Local(_)) {
+    if remote.no_cache {
         return (repository, None);
+    }
+    if matches!(location, Location::Local(_)) {
+        // Its files are here already, but for what is made of its index.
+        return match cache_base(remote).filter(|_| caching == Caching::Kept) {
+            Some(base) => (repository.with_index_cache(&base), None),
+            None => (repository, None),
+        };
     }
     let without = |why: &dyn std::fmt::Display| {
         let text = format!("working without a cache: {why}");
@@ -109,7 +117,8 @@ pub fn with_cache(
     };
     let base = fresh.as_ref().map_or(base.as_path(), TempDir::path);
     let repository = repository
-        .with_backend(|inner, config| CachedBackend::wrap(inner, base, &config.id, ui.notes()));
+        .with_backend(|inner, config| CachedBackend::wrap(inner, base, &config.id, ui.notes()))
+        .with_index_cache(base);
     (repository, fresh)
 }
 

@@ -4,7 +4,7 @@
 //! The folder is restic's, so that both programs can share one. Listings always come from the backend, and what they
 //! lack is removed from the cache; what lies there is encrypted as in the repository.
 
-mod folder;
+pub(crate) mod folder;
 mod old;
 
 use std::collections::HashSet;

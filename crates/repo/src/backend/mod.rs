@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use lifeboat_format::Id;
 
+pub(crate) use cache::folder::CacheFolder;
 pub use cache::{CACHE_MAX_AGE, CachedBackend, remove_old_caches};
 pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
 pub use error::{BackendError, Trouble};

@@ -25,13 +25,13 @@ const PLAIN_PERMISSIONS: u32 = 0o644;
 const FILE_PERMISSIONS: u32 = 0o600;
 
 /// The folder of one repository in a cache.
-pub(super) struct CacheFolder {
+pub(crate) struct CacheFolder {
     path: PathBuf,
 }
 
 impl CacheFolder {
     /// Opens or makes the folder of a repository below `base`, and notes that it is used now.
-    pub(super) fn open(base: &Path, repository_id: &str) -> io::Result<Self> {
+    pub(crate) fn open(base: &Path, repository_id: &str) -> io::Result<Self> {
         // It comes from the repository and becomes a path.
         let id: Id = repository_id
             .parse()
@@ -76,7 +76,7 @@ impl CacheFolder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
