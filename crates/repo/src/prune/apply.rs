@@ -1,13 +1,14 @@
 //! Carries out what a plan removes, alone on the repository: index files first, packs last.
 //! It must never delete a pack that an index file names, nor an index file before the one that replaces it is stored.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lifeboat_flow::{Cancel, Counters};
-use lifeboat_format::{Id, IndexPack, MarkedPack};
+use lifeboat_format::{Id, IndexBlob, IndexPack, MarkedPack};
 
-use super::facts::Facts;
+use super::facts::{Facts, PackFact};
 use super::plan::{Fate, PrunePlan};
 use crate::backend::{FileKind, FileName};
 use crate::index_writer::{IndexWriter, remove_index_files};
@@ -83,33 +84,40 @@ fn write_index(
         .rewrite
         .iter()
         .filter_map(|file| facts.files.get(*file));
-    for number in homed.flat_map(|file| &file.packs) {
-        let number = *number as usize;
-        let (Some(pack), Some(fate)) = (facts.packs.get(number), plan.fates.get(number)) else {
-            continue;
-        };
-        let known = pack.mark;
-        let marked = |indexed: IndexPack, time| MarkedPack {
-            id: indexed.id,
-            blobs: indexed.blobs,
-            time,
-            size_bytes: known.and_then(|mark| mark.size_bytes),
-        };
-        match fate {
-            Fate::Keep | Fate::Repack => writer.index(facts.index_pack(pack))?,
-            Fate::Recover => {
-                removed.recovered += 1;
-                writer.index(facts.index_pack(pack))?;
+    for file in homed {
+        cancel.check()?;
+        let mut told = Told::default();
+        for number in &file.packs {
+            let number = *number as usize;
+            let (Some(pack), Some(fate)) = (facts.packs.get(number), plan.fates.get(number)) else {
+                continue;
+            };
+            if matches!(fate, Fate::Delete | Fate::Forget) {
+                continue;
             }
-            Fate::Wait => {
-                let time = known.and_then(|mark| mark.time);
-                writer.mark(marked(facts.index_pack(pack), time))?;
-            }
-            Fate::Mark | Fate::Remark => {
-                removed.marked += 1;
-                writer.mark(marked(facts.index_pack(pack), Some(plan.now)))?;
-            }
-            Fate::Delete | Fate::Forget => {}
+            let indexed = match facts.index_pack(pack) {
+                Some(indexed) => indexed,
+                None => told.pack(repository, file.id, pack)?,
+            };
+            let time = match fate {
+                Fate::Keep | Fate::Repack | Fate::Recover => {
+                    removed.recovered += u64::from(*fate == Fate::Recover);
+                    writer.index(indexed)?;
+                    continue;
+                }
+                Fate::Wait => pack.mark.and_then(|mark| mark.time),
+                Fate::Mark | Fate::Remark => {
+                    removed.marked += 1;
+                    Some(plan.now)
+                }
+                Fate::Delete | Fate::Forget => continue,
+            };
+            writer.mark(MarkedPack {
+                id: indexed.id,
+                blobs: indexed.blobs,
+                time,
+                size_bytes: pack.mark.and_then(|mark| mark.size_bytes),
+            })?;
         }
     }
     if !plan.instant_delete {
@@ -126,6 +134,41 @@ fn write_index(
     cancel.check()?;
     removed.index_files_written = writer.finish()?;
     Ok(())
+}
+
+/// What one index file says of its packs, read when it is asked for: of an index that is too large to be in memory.
+#[derive(Default)]
+struct Told(Option<HashMap<Id, Vec<IndexBlob>>>);
+
+impl Told {
+    fn pack(
+        &mut self,
+        repository: &Repository,
+        file: Id,
+        pack: &PackFact,
+    ) -> Result<IndexPack, RepoError> {
+        let packs = match &mut self.0 {
+            Some(packs) => packs,
+            None => {
+                let file = repository.load_index_file(file)?;
+                let marked = file.packs_to_delete.into_iter().map(MarkedPack::unmarked);
+                let all = file.packs.into_iter().chain(marked);
+                self.0
+                    .insert(all.map(|pack| (pack.id, pack.blobs)).collect())
+            }
+        };
+        let blobs = packs.remove(&pack.id);
+        match blobs.filter(|blobs| blobs.len() == pack.blobs) {
+            Some(mut blobs) => {
+                blobs.sort_by_key(|blob| blob.offset_bytes);
+                Ok(IndexPack { id: pack.id, blobs })
+            }
+            None => Err(RepoError::Refused(format!(
+                "index file {file} says something else of pack {} than was decided on; nothing was removed",
+                pack.id
+            ))),
+        }
+    }
 }
 
 #[expect(

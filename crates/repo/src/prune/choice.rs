@@ -131,23 +131,24 @@ fn is_gone(facts: &Facts, kind: BlobKind, number: u32) -> bool {
 /// For each pack its place in the order of preference.
 fn ranks(facts: &Facts) -> Vec<u32> {
     let mut worth = vec![Worth::default(); facts.packs.len()];
-    for (pack, fact) in worth.iter_mut().zip(&facts.packs) {
-        for (kind, number) in fact.all_places() {
-            let Some((id, _, place)) = facts.index.place_at(kind, number) else {
-                continue;
-            };
-            let bytes = u64::from(place.length_bytes);
-            if !facts.used.has(kind, number) {
-                pack.unused_bytes += bytes;
-                continue;
-            }
-            pack.used_bytes += bytes;
-            let unmarked = good_places(facts, kind, &id).filter(|(_, pack)| {
-                let other = facts.packs.get(*pack as usize);
-                other.is_some_and(|other| other.mark.is_none())
-            });
-            pack.is_needed |= unmarked.take(2).count() < 2;
+    for (kind, number) in facts.places() {
+        let Some((id, pack, place)) = facts.index.place_at(kind, number) else {
+            continue;
+        };
+        let Some(pack) = worth.get_mut(pack as usize) else {
+            continue;
+        };
+        let bytes = u64::from(place.length_bytes);
+        if !facts.used.has(kind, number) {
+            pack.unused_bytes += bytes;
+            continue;
         }
+        pack.used_bytes += bytes;
+        let unmarked = good_places(facts, kind, &id).filter(|(_, pack)| {
+            let other = facts.packs.get(*pack as usize);
+            other.is_some_and(|other| other.mark.is_none())
+        });
+        pack.is_needed |= unmarked.take(2).count() < 2;
     }
     let mut order: Vec<u32> = (0..).take(facts.packs.len()).collect();
     order.sort_by_cached_key(|number| {

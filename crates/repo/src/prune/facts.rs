@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
 
 use super::needs_unknown;
-use crate::backend::FileKind;
 use crate::blob_set::PlaceBits;
+use crate::index::PackRow;
+use crate::index::image::{Image, Standing};
 use crate::{Index, RepoError, Repository};
 
 /// All that is known when a plan is made.
@@ -46,8 +46,10 @@ pub(super) struct PackFact {
     pub(super) expected_bytes: u64,
     /// The size that it has, in bytes; `None` if it is not there.
     pub(super) listed_bytes: Option<u64>,
-    /// Numbers of its data and of its tree blobs.
-    pub(super) places: [Range<u32>; 2],
+    /// How many blobs it has.
+    pub(super) blobs: usize,
+    /// Numbers of its data and of its tree blobs, if they lie together: not in an image, whose rows are sorted by blob.
+    pub(super) places: Option<[Range<u32>; 2]>,
 }
 
 /// That a pack is to be deleted.
@@ -87,25 +89,41 @@ pub struct Proof {
     pub(super) is_wanted: bool,
 }
 
+impl IndexFileFact {
+    fn new(id: Id) -> Self {
+        Self {
+            id,
+            packs: Vec::new(),
+            blobs: 0,
+            is_dirty: false,
+        }
+    }
+}
+
 impl PackFact {
     /// Whether the pack is there as the index describes it.
     pub(super) fn is_whole(&self) -> bool {
         self.listed_bytes == Some(self.expected_bytes)
     }
-
-    /// Numbers of all its places.
-    pub(super) fn all_places(&self) -> impl Iterator<Item = (BlobKind, u32)> + '_ {
-        let [data, trees] = &self.places;
-        let data = data.clone().map(|number| (BlobKind::Data, number));
-        data.chain(trees.clone().map(|number| (BlobKind::Tree, number)))
-    }
 }
 
 impl Facts {
-    /// A pack with its blobs, as an index file has it.
-    pub(super) fn index_pack(&self, pack: &PackFact) -> IndexPack {
-        let mut blobs: Vec<IndexBlob> = pack
-            .all_places()
+    /// Numbers of all places, those of an image in the order of blobs: to be looked at one after the other, because of a
+    /// large index only a part is in memory.
+    pub(super) fn places(&self) -> impl Iterator<Item = (BlobKind, u32)> + '_ {
+        let kinds = [BlobKind::Data, BlobKind::Tree].into_iter();
+        kinds.flat_map(|kind| {
+            let count = u32::try_from(self.index.len(kind)).unwrap_or(u32::MAX);
+            (0..count).map(move |number| (kind, number))
+        })
+    }
+
+    /// A pack with its blobs, as an index file has it; none if only that file can tell them.
+    pub(super) fn index_pack(&self, pack: &PackFact) -> Option<IndexPack> {
+        let [data, trees] = pack.places.clone()?;
+        let data = data.map(|number| (BlobKind::Data, number));
+        let all = data.chain(trees.map(|number| (BlobKind::Tree, number)));
+        let mut blobs: Vec<IndexBlob> = all
             .filter_map(|(kind, number)| {
                 let (id, _, place) = self.index.place_at(kind, number)?;
                 Some(IndexBlob {
@@ -118,7 +136,7 @@ impl Facts {
             })
             .collect();
         blobs.sort_by_key(|blob| blob.offset_bytes);
-        IndexPack { id: pack.id, blobs }
+        Some(IndexPack { id: pack.id, blobs })
     }
 
     /// Everything but what is used.
@@ -126,14 +144,28 @@ impl Facts {
     /// # Errors
     /// When a listing fails, an index file can't be read, or index files contradict each other.
     pub(super) fn gather(repository: &Repository, cancel: &Cancel) -> Result<Self, RepoError> {
-        let ids = repository.ids(FileKind::Index)?;
-        let mut listed = HashMap::new();
-        repository
-            .backend()
-            .list(FileKind::Pack, &mut |id, size_bytes| {
-                listed.insert(id, size_bytes);
-            })?;
-        let mut gathering = Gathering::new(listed, repository.compresses());
+        let files = repository.listed_index_files()?;
+        let listed = repository.listed_packs()?;
+        let (image, damaged) = repository.index_image(&files, cancel)?;
+        refuse_damaged(damaged)?;
+        let ids: Vec<Id> = files.into_keys().collect();
+        let compresses = repository.compresses();
+        let mut gathering = Gathering::new(listed, compresses);
+        if let Some(image) = image
+            && gathering.take_image(&image)?
+        {
+            let known: HashSet<Id> = image.files().collect();
+            let others: Vec<Id> = ids
+                .iter()
+                .copied()
+                .filter(|id| !known.contains(id))
+                .collect();
+            load_files(repository, &others, cancel, &mut gathering)?;
+            if !gathering.contradicts_image() {
+                return gathering.finish();
+            }
+        }
+        let mut gathering = Gathering::new(gathering.listed, compresses);
         load_files(repository, &ids, cancel, &mut gathering)?;
         gathering.finish()
     }
@@ -145,37 +177,19 @@ fn load_files(
     cancel: &Cancel,
     gathering: &mut Gathering,
 ) -> Result<(), RepoError> {
-    let next = AtomicUsize::new(0);
-    let shared = Mutex::new((gathering, Ok(())));
-    std::thread::scope(|scope| {
-        for _ in 0..repository.loaders().min(ids.len()) {
-            scope.spawn(|| {
-                while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if cancel.is_cancelled() {
-                        return;
-                    }
-                    let file = repository.load_index_file(*id);
-                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (gathering, result) = &mut *shared;
-                    let taken = file
-                        .map_err(|cause| needs_unknown(format!("index file {id}"), cause))
-                        .and_then(|file| gathering.take(*id, file));
-                    if let Err(error) = taken {
-                        *result = Err(error);
-                        return;
-                    }
-                    if result.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    cancel.check()?;
-    shared
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .1
+    let gathering = Mutex::new(gathering);
+    let damaged = repository.each_index_file(ids, cancel, |id, file| {
+        let mut gathering = gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        gathering.take(id, file)
+    })?;
+    refuse_damaged(damaged)
+}
+
+fn refuse_damaged(damaged: Vec<(Id, RepoError)>) -> Result<(), RepoError> {
+    match damaged.into_iter().next() {
+        None => Ok(()),
+        Some((id, cause)) => Err(needs_unknown(format!("index file {id}"), cause)),
+    }
 }
 
 /// Facts that index files are added to.
@@ -185,6 +199,10 @@ pub(super) struct Gathering {
     numbers: HashMap<Id, u32>,
     /// They are taken last: a pack that any file names without a mark is not marked.
     marks: Vec<(usize, MarkedPack)>,
+    /// Packs that an image brought.
+    of_image: u32,
+    /// Whether an index file beside the image names a pack that it has.
+    is_contradicted: bool,
 }
 
 impl Gathering {
@@ -197,19 +215,81 @@ impl Gathering {
             },
             numbers: HashMap::new(),
             marks: Vec::new(),
+            of_image: 0,
+            is_contradicted: false,
         }
+    }
+
+    /// Takes an image before anything else, and says whether it could: one that names a pack twice is not taken, because
+    /// then it depends on their blobs what that means.
+    pub(super) fn take_image(&mut self, image: &Arc<Image>) -> Result<bool, RepoError> {
+        let mut seen = HashSet::new();
+        let mut all = Standing::ALL
+            .into_iter()
+            .flat_map(|standing| image.packs(standing));
+        if !all.all(|pack| seen.insert(pack.id)) {
+            return Ok(false);
+        }
+        drop(seen);
+        self.facts.files = image.files().map(IndexFileFact::new).collect();
+        for standing in Standing::ALL {
+            for row in image.packs(standing) {
+                self.add_row(standing, &row)?;
+            }
+            let facts = &mut self.facts;
+            let mut packs = facts.packs.iter().skip(facts.index.packs().count());
+            facts.index.take_image(image, standing, |_| {
+                let pack = packs.next();
+                pack.is_some_and(|pack| pack.mark.is_none() && pack.is_whole())
+            });
+        }
+        counts(&self.facts.index)?;
+        self.of_image = u32::try_from(self.facts.packs.len()).map_err(|_| too_many())?;
+        Ok(true)
+    }
+
+    /// Takes what an image says of a pack.
+    fn add_row(&mut self, standing: Standing, row: &PackRow) -> Result<(), RepoError> {
+        let mark = (standing == Standing::Marked).then_some(Mark {
+            time: row.time,
+            size_bytes: row.size_bytes,
+        });
+        let listed_bytes = self.listed.get(&row.id).copied();
+        let blobs = row.blobs as usize;
+        let number = u32::try_from(self.facts.packs.len()).map_err(|_| too_many())?;
+        self.facts.packs.push(PackFact {
+            id: row.id,
+            mark,
+            expected_bytes: expected_bytes(mark, blobs, listed_bytes, row.expected_bytes),
+            listed_bytes,
+            blobs,
+            places: None,
+        });
+        if let Some(file) = self.facts.files.get_mut(row.file as usize) {
+            file.packs.push(number);
+            file.blobs += blobs;
+        }
+        self.numbers.insert(row.id, number);
+        Ok(())
+    }
+
+    /// Whether what was taken beside an image says something of a pack that is in it. Then all index files are to be taken
+    /// one by one.
+    pub(super) fn contradicts_image(&self) -> bool {
+        let is_of_image = |id| {
+            self.numbers
+                .get(id)
+                .is_some_and(|number| *number < self.of_image)
+        };
+        self.is_contradicted || self.marks.iter().any(|(_, mark)| is_of_image(&mark.id))
     }
 
     pub(super) fn take(&mut self, id: Id, file: IndexFile) -> Result<(), RepoError> {
         let home = self.facts.files.len();
-        self.facts.files.push(IndexFileFact {
-            id,
-            packs: Vec::new(),
-            blobs: 0,
-            is_dirty: false,
-        });
+        self.facts.files.push(IndexFileFact::new(id));
         for pack in file.packs {
             match self.numbers.get(&pack.id) {
+                Some(number) if *number < self.of_image => self.is_contradicted = true,
                 Some(number) if self.is_same(*number, &pack) => self.mark_dirty(home),
                 Some(_) => {
                     return Err(RepoError::Refused(format!(
@@ -277,17 +357,10 @@ impl Gathering {
 
     fn add(&mut self, home: usize, pack: &IndexPack, mark: Option<Mark>) -> Result<(), RepoError> {
         let facts = &mut self.facts;
-        let too_many =
-            || RepoError::Refused("the index names more than this program can count".into());
         let number = u32::try_from(facts.packs.len()).map_err(|_| too_many())?;
         let listed_bytes = self.listed.get(&pack.id).copied();
-        let told = mark.and_then(|mark| mark.size_bytes);
-        let expected_bytes = match told {
-            Some(size_bytes) => size_bytes,
-            // Nothing is known of a pack that was in no index file.
-            None if mark.is_some() && pack.blobs.is_empty() => listed_bytes.unwrap_or(0),
-            None => pack.expected_bytes(),
-        };
+        let blobs = pack.blobs.len();
+        let expected_bytes = expected_bytes(mark, blobs, listed_bytes, pack.expected_bytes());
         let is_whole = listed_bytes == Some(expected_bytes);
         let before = counts(&facts.index)?;
         facts.index.insert(pack, mark.is_none() && is_whole);
@@ -301,11 +374,12 @@ impl Gathering {
             mark,
             expected_bytes,
             listed_bytes,
-            places: [data, trees],
+            blobs,
+            places: Some([data, trees]),
         });
         if let Some(file) = facts.files.get_mut(home) {
             file.packs.push(number);
-            file.blobs += pack.blobs.len();
+            file.blobs += blobs;
         }
         self.numbers.insert(pack.id, number);
         Ok(())
@@ -313,16 +387,36 @@ impl Gathering {
 
     /// Whether a pack that is known was named with the same blobs.
     fn is_same(&self, number: u32, pack: &IndexPack) -> bool {
-        let Some(known) = self.facts.packs.get(number as usize) else {
+        let known = self.facts.packs.get(number as usize);
+        let Some(known) = known.and_then(|known| self.facts.index_pack(known)) else {
             return false;
         };
-        let mut known = self.facts.index_pack(known).blobs;
+        let mut known = known.blobs;
         let mut named = pack.blobs.clone();
         let key = |blob: &IndexBlob| (blob.offset_bytes, blob.kind, blob.id, blob.length_bytes);
         for blobs in [&mut known, &mut named] {
             blobs.sort_by_key(key);
         }
         known.iter().map(key).eq(named.iter().map(key))
+    }
+}
+
+fn too_many() -> RepoError {
+    RepoError::Refused("the index names more than this program can count".into())
+}
+
+/// The size that a pack should have, in bytes.
+fn expected_bytes(
+    mark: Option<Mark>,
+    blobs: usize,
+    listed_bytes: Option<u64>,
+    bytes_of_blobs: u64,
+) -> u64 {
+    match mark.and_then(|mark| mark.size_bytes) {
+        Some(size_bytes) => size_bytes,
+        // Nothing is known of a pack that was in no index file.
+        None if mark.is_some() && blobs == 0 => listed_bytes.unwrap_or(0),
+        None => bytes_of_blobs,
     }
 }
 

@@ -146,11 +146,7 @@ pub(super) fn decide(
     }
     let choice = choose(facts);
     refuse_lost(facts, &choice)?;
-    let worths: Vec<PackWorth> = facts
-        .packs
-        .iter()
-        .map(|pack| PackWorth::of(facts, &choice, pack))
-        .collect();
+    let worths = PackWorth::of_all(facts, &choice);
     let mut fates = first_fates(facts, &choice, &worths, options, now);
     let mut stats = PruneStats::of_blobs(facts, &worths, &fates);
     if phase == Phase::Whole {
@@ -345,19 +341,23 @@ fn keep_unproven(facts: &Facts, choice: &Choice, fates: &mut [Fate]) {
             choice.chosen.has(kind, number) && is_proven(facts, pack, kind, id)
         })
     };
-    for (pack, fate) in facts.packs.iter().zip(fates) {
-        let goes = pack.mark.is_none() && matches!(fate, Fate::Mark | Fate::Delete);
-        let may_go = || {
-            let mut used = pack
-                .all_places()
-                .filter(|(kind, at)| facts.used.has(*kind, *at));
-            used.all(|(kind, number)| {
-                let place = facts.index.place_at(kind, number);
-                place.is_some_and(|(id, ..)| is_safe(kind, &id))
-            })
-        };
-        if goes && !may_go() {
-            *fate = Fate::Keep;
+    let goes = |number: u32, fates: &[Fate]| {
+        let number = number as usize;
+        let is_marked = facts
+            .packs
+            .get(number)
+            .is_none_or(|pack| pack.mark.is_some());
+        !is_marked && matches!(fates.get(number), Some(Fate::Mark | Fate::Delete))
+    };
+    for kind in [BlobKind::Data, BlobKind::Tree] {
+        for number in used_numbers(facts, kind) {
+            if let Some((id, pack, _)) = facts.index.place_at(kind, number)
+                && goes(pack, fates)
+                && !is_safe(kind, &id)
+                && let Some(fate) = fates.get_mut(pack as usize)
+            {
+                *fate = Fate::Keep;
+            }
         }
     }
 }

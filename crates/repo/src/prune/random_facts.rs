@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet, HashMap};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, MarkedPack, Timestamp};
@@ -12,6 +13,7 @@ mod tests {
     use lifeboat_testkit::replay::{self, Note};
 
     use crate::RepoError;
+    use crate::index::builder::ImageBuilder;
     use crate::prune::choice::good_places;
     use crate::prune::facts::{Facts, Gathering, Proof};
     use crate::prune::options::{MaxUnused, PruneOptions};
@@ -117,13 +119,35 @@ mod tests {
             all.map(|blob| (blob.kind, blob.id)).collect()
         }
 
-        fn facts(&self, proof: Proof) -> Facts {
+        /// The files of an image first, if there is one, and the others one by one.
+        fn gather(&self, image: Option<usize>) -> Option<Facts> {
             let mut gathering = Gathering::new(self.listed.clone(), true);
-            for (number, file) in self.files.iter().enumerate() {
-                let id = Id::of(format!("index {number}").as_bytes());
-                gathering.take(id, file.clone()).unwrap();
+            let id = |number: usize| Id::of(format!("index {number}").as_bytes());
+            let mut builder = ImageBuilder::new(None);
+            for (number, file) in self.files.iter().enumerate().take(image.unwrap_or(0)) {
+                builder.add(id(number), file.clone()).unwrap();
             }
-            let mut facts = gathering.finish().unwrap();
+            let built = Arc::new(builder.finish(None).unwrap());
+            if image.is_some() && !gathering.take_image(&built).unwrap() {
+                return None;
+            }
+            for (number, file) in self.files.iter().enumerate().skip(image.unwrap_or(0)) {
+                gathering.take(id(number), file.clone()).unwrap();
+            }
+            (!gathering.contradicts_image()).then(|| gathering.finish().unwrap())
+        }
+
+        /// As often with an image as without, where that makes a difference.
+        fn facts(&self, proof: Proof) -> Facts {
+            let bytes: u64 = self
+                .listed
+                .values()
+                .fold(0, |sum, bytes| sum.wrapping_add(*bytes));
+            let image = bytes
+                .is_multiple_of(2)
+                .then_some(self.files.len().div_ceil(2));
+            let gathered = image.and_then(|_| self.gather(image));
+            let mut facts = gathered.or_else(|| self.gather(None)).unwrap();
             for (kind, id) in &self.used {
                 for number in facts.index.numbers(*kind, id) {
                     facts.used.set(*kind, number);
@@ -131,6 +155,17 @@ mod tests {
             }
             facts.proof = proof;
             facts
+        }
+
+        /// What the files say of a pack.
+        fn named(&self, id: Id) -> IndexPack {
+            let packs = self.files.iter().flat_map(|file| file.packs.clone());
+            let marked = self
+                .files
+                .iter()
+                .flat_map(|file| file.packs_to_delete.clone());
+            let mut all = packs.chain(marked.map(MarkedPack::unmarked));
+            all.find(|pack| pack.id == id).unwrap()
         }
 
         /// Whether a used blob has a place in a pack that is whole, unmarked if that is asked for.
@@ -187,7 +222,11 @@ mod tests {
             let mut file = IndexFile::default();
             let mut listed = self.listed.clone();
             for (pack, fate) in facts.packs.iter().zip(&plan.fates) {
-                let indexed = facts.index_pack(pack);
+                let indexed = self.named(pack.id);
+                assert_eq!(indexed.blobs.len(), pack.blobs);
+                if let Some(known) = facts.index_pack(pack) {
+                    assert_eq!(format!("{known:?}"), format!("{indexed:?}"));
+                }
                 let time = match fate {
                     Fate::Keep | Fate::Recover => {
                         file.packs.push(indexed);
@@ -349,7 +388,7 @@ mod tests {
                 && options.max_repack_bytes == u64::MAX
                 && !options.repack_cacheable_only;
             if is_free {
-                let places = end.packs.iter().map(|pack| pack.all_places().count());
+                let places = end.packs.iter().map(|pack| pack.blobs);
                 assert_eq!(places.sum::<usize>(), world.used.len(), "waste is left");
             }
         }

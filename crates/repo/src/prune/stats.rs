@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use lifeboat_format::{BlobKind, OVERHEAD_BYTES, Timestamp};
+use lifeboat_format::{BlobKind, BlobRef, OVERHEAD_BYTES, Timestamp};
 
 use super::choice::Choice;
-use super::facts::{Facts, PackFact};
+use super::facts::Facts;
 use super::plan::Fate;
 
 /// So much of something.
@@ -97,37 +97,44 @@ pub(super) struct PackWorth {
 }
 
 impl PackWorth {
-    pub(super) fn of(facts: &Facts, choice: &Choice, pack: &PackFact) -> Self {
-        let mut worth = Self::default();
-        for (kind, number) in pack.all_places() {
-            let Some((_, _, place)) = facts.index.place_at(kind, number) else {
-                continue;
-            };
-            let bytes = u64::from(place.length_bytes);
-            match kind {
-                BlobKind::Data => worth.data += 1,
-                BlobKind::Tree => worth.trees += 1,
-            }
-            if place.raw_length_bytes == 0 {
-                let plain = bytes.saturating_sub(OVERHEAD_BYTES as u64);
-                worth.uncompressed_bytes += plain;
-                if kind == BlobKind::Tree {
-                    worth.uncompressed_tree_bytes = worth.uncompressed_tree_bytes.max(plain);
-                }
-            }
-            if choice.chosen.has(kind, number) {
-                worth.used_blobs += 1;
-                worth.used_bytes += bytes;
-                continue;
-            }
-            worth.unused_blobs += 1;
-            worth.unused_bytes += bytes;
-            if facts.used.has(kind, number) {
-                worth.duplicate_blobs += 1;
-                worth.duplicate_bytes += bytes;
+    /// What each pack holds, by its number.
+    pub(super) fn of_all(facts: &Facts, choice: &Choice) -> Vec<Self> {
+        let mut worths = vec![Self::default(); facts.packs.len()];
+        for (kind, number) in facts.places() {
+            if let Some((_, pack, place)) = facts.index.place_at(kind, number)
+                && let Some(worth) = worths.get_mut(pack as usize)
+            {
+                let is_chosen = choice.chosen.has(kind, number);
+                worth.add(kind, &place, is_chosen, facts.used.has(kind, number));
             }
         }
-        worth
+        worths
+    }
+
+    fn add(&mut self, kind: BlobKind, place: &BlobRef, is_chosen: bool, is_used: bool) {
+        let bytes = u64::from(place.length_bytes);
+        match kind {
+            BlobKind::Data => self.data += 1,
+            BlobKind::Tree => self.trees += 1,
+        }
+        if place.raw_length_bytes == 0 {
+            let plain = bytes.saturating_sub(OVERHEAD_BYTES as u64);
+            self.uncompressed_bytes += plain;
+            if kind == BlobKind::Tree {
+                self.uncompressed_tree_bytes = self.uncompressed_tree_bytes.max(plain);
+            }
+        }
+        if is_chosen {
+            self.used_blobs += 1;
+            self.used_bytes += bytes;
+            return;
+        }
+        self.unused_blobs += 1;
+        self.unused_bytes += bytes;
+        if is_used {
+            self.duplicate_blobs += 1;
+            self.duplicate_bytes += bytes;
+        }
     }
 }
 
