@@ -12,10 +12,42 @@ pub struct ByPack<'i> {
     index: &'i Index,
     /// Distinct packs, sorted.
     packs: Vec<Id>,
+    /// What their entries add up to, in the same order.
+    sums: Vec<Sums>,
     /// Per kind: where a pack's entries begin in `numbers`, and one more for the end.
     starts: [Vec<u32>; 2],
     /// Per kind: the numbers of entries, pack after pack.
     numbers: [Vec<u32>; 2],
+}
+
+/// What the entries of a pack add up to.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    /// How often index files name the pack.
+    named: u32,
+    /// Length of all blobs, in bytes.
+    blob_bytes: u64,
+    /// Where the last blob ends, in bytes.
+    end_bytes: u64,
+    /// Length of their entries in the header, in bytes.
+    entry_bytes: u64,
+}
+
+impl Sums {
+    fn add(&mut self, kind: BlobKind, id: Id, place: &BlobRef) {
+        let entry = PackEntry {
+            kind,
+            id,
+            length_bytes: place.length_bytes,
+            raw_length_bytes: place.raw_length_bytes,
+        };
+        let length_bytes = u64::from(place.length_bytes);
+        self.blob_bytes += length_bytes;
+        self.end_bytes = self
+            .end_bytes
+            .max(u64::from(place.offset_bytes) + length_bytes);
+        self.entry_bytes += header_bytes(&[entry]) - header_bytes(&[]);
+    }
 }
 
 impl<'i> ByPack<'i> {
@@ -31,6 +63,12 @@ impl<'i> ByPack<'i> {
             .packs()
             .map(|(id, _)| packs.binary_search(&id).unwrap_or(0) as u32)
             .collect();
+        let mut sums = vec![Sums::default(); packs.len()];
+        for rank in &ranks {
+            if let Some(sums) = sums.get_mut(*rank as usize) {
+                sums.named += 1;
+            }
+        }
         let mut starts: [Vec<u32>; 2] = Default::default();
         let mut numbers: [Vec<u32>; 2] = Default::default();
         for (kind, (starts, numbers)) in KINDS.into_iter().zip(starts.iter_mut().zip(&mut numbers))
@@ -41,9 +79,14 @@ impl<'i> ByPack<'i> {
                 ranks.get(pack as usize).map(|rank| *rank as usize)
             };
             starts.resize(packs.len() + 1, 0);
-            for rank in (0..count).filter_map(rank_of) {
-                if let Some(next) = starts.get_mut(rank + 1) {
+            for number in 0..count {
+                let (Some(rank), Some((id, place))) = (rank_of(number), index.entry(kind, number))
+                else {
+                    continue;
+                };
+                if let (Some(next), Some(sums)) = (starts.get_mut(rank + 1), sums.get_mut(rank)) {
                     *next += 1;
+                    sums.add(kind, id, &place);
                 }
             }
             let mut sum = 0;
@@ -66,6 +109,7 @@ impl<'i> ByPack<'i> {
         Self {
             index,
             packs,
+            sums,
             starts,
             numbers,
         }
@@ -81,6 +125,20 @@ impl<'i> ByPack<'i> {
     #[must_use]
     pub fn contains(&self, pack: &Id) -> bool {
         self.packs.binary_search(pack).is_ok()
+    }
+
+    /// Whether a pack of this size holds exactly what the index names: without a look at each of its entries, which lie
+    /// far from each other in a large index. False if only these can tell.
+    #[must_use]
+    pub fn is_plainly(&self, pack: &Id, size_bytes: u64) -> bool {
+        let rank = self.packs.binary_search(pack).ok();
+        let sums = rank.and_then(|rank| self.sums.get(rank));
+        sums.is_some_and(|sums| {
+            // Blob after blob, each named once.
+            sums.named == 1
+                && sums.blob_bytes == sums.end_bytes
+                && sums.blob_bytes + sums.entry_bytes + header_bytes(&[]) == size_bytes
+        })
     }
 
     /// The numbers of a pack's entries of a kind; several may be the same blob at the same place.
@@ -127,6 +185,7 @@ impl<'i> ByPack<'i> {
     pub fn memory_bytes(&self) -> usize {
         let numbers = self.starts.iter().chain(&self.numbers);
         self.packs.capacity() * size_of::<Id>()
+            + self.sums.capacity() * size_of::<Sums>()
             + numbers
                 .map(|n| n.capacity() * size_of::<u32>())
                 .sum::<usize>()
@@ -193,6 +252,13 @@ mod tests {
         assert_eq!(seen("b"), [(Tree, 0), (Data, 100)]);
         assert_eq!(seen("empty"), []);
         assert_eq!(seen("unknown"), []);
+        for name in ["a", "b", "empty", "unknown"] {
+            let id = Id::of(name.as_bytes());
+            let exact = pack_bytes(&by_pack.blobs(&id));
+            let is_sure = by_pack.is_plainly(&id, exact);
+            assert_eq!(is_sure, name == "b" || name == "empty", "{name}");
+            assert!(!by_pack.is_plainly(&id, exact + 1) && !by_pack.is_plainly(&id, exact - 1));
+        }
         assert_eq!(by_pack.numbers(Data, &Id::of(b"a")).len(), 4);
     }
 }

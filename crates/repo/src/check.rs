@@ -404,9 +404,13 @@ fn check_packs(
     findings: &Findings,
 ) {
     for id in by_pack.packs() {
+        let size = listed.get(id);
+        if size.is_some_and(|size| by_pack.is_plainly(id, *size)) {
+            continue;
+        }
         let blobs = by_pack.blobs(id);
         let expected = pack_bytes(&blobs);
-        match listed.get(id) {
+        match size {
             None => findings.add(
                 FindingKind::PackMissing,
                 format_args!("pack {id}"),

@@ -281,7 +281,15 @@ impl Repository {
     /// each time.
     #[must_use]
     pub fn with_index_cache(mut self, base: &Path) -> Self {
-        self.image_store = ImageStore::new(base, &self.config.id, &self.master);
+        self.image_store = ImageStore::new(base, &self.config.id, &self.master, true);
+        self
+    }
+
+    /// The same, but what is kept there is not looked at, and an image that is made is in the way of nobody: for who asks
+    /// what there is now.
+    #[must_use]
+    pub fn with_fresh_index(mut self, base: &Path) -> Self {
+        self.image_store = ImageStore::new(base, &self.config.id, &self.master, false);
         self
     }
 

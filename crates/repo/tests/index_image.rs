@@ -443,6 +443,16 @@ fn where_no_cache_can_be_the_index_is_loaded_all_the_same() {
         let got = repository.load_index(PackListing::Compare, &Cancel::new());
         assert_same(&expected, &got.unwrap());
     }
+    // What is asked afresh believes and keeps nothing.
+    fs::create_dir_all(world.image_path().parent().unwrap()).unwrap();
+    fs::write(world.image_path(), b"not an image").unwrap();
+    let repository = world.open().with_index_image_from(0);
+    let repository = repository.with_fresh_index(world.cache.path());
+    let got = repository.load_index(PackListing::Compare, &Cancel::new());
+    assert_same(&expected, &got.unwrap());
+    assert_eq!(fs::read(world.image_path()).unwrap(), b"not an image");
+    fs::remove_dir_all(world.image_path().parent().unwrap()).unwrap();
+    fs::remove_file(world.cache.path().join("CACHEDIR.TAG")).unwrap();
     // A small index is not worth an image.
     let repository = world.open().with_index_cache(world.cache.path());
     repository

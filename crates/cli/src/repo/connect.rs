@@ -89,10 +89,12 @@ pub fn with_cache(
     }
     if matches!(location, Location::Local(_)) {
         // Its files are here already, but for what is made of its index.
-        return match cache_base(remote).filter(|_| caching == Caching::Kept) {
-            Some(base) => (repository.with_index_cache(&base), None),
-            None => (repository, None),
+        let repository = match (cache_base(remote), caching) {
+            (None, _) => repository,
+            (Some(base), Caching::Kept) => repository.with_index_cache(&base),
+            (Some(base), Caching::Fresh) => repository.with_fresh_index(&base),
         };
+        return (repository, None);
     }
     let without = |why: &dyn std::fmt::Display| {
         let text = format!("working without a cache: {why}");

@@ -27,22 +27,33 @@ pub(crate) struct ImageStore {
     base: PathBuf,
     repository_id: Id,
     seal: Seal,
+    /// Whether the image stays for whoever comes next.
+    is_kept: bool,
 }
 
 impl ImageStore {
     /// Below the folder of caches; nothing is made yet.
-    pub(crate) fn new(base: &Path, repository_id: &str, master: &MasterKey) -> Option<Self> {
+    pub(crate) fn new(
+        base: &Path,
+        repository_id: &str,
+        master: &MasterKey,
+        is_kept: bool,
+    ) -> Option<Self> {
         Some(Self {
             base: base.to_owned(),
             // It comes from the repository and becomes a path.
             repository_id: repository_id.parse().ok()?,
             seal: Seal::new(repository_id, master)?,
+            is_kept,
         })
     }
 
     /// The image that is kept, if there is one. One that is damaged, of another repository or of another version is
     /// removed.
     pub(crate) fn open(&self) -> Option<Image> {
+        if !self.is_kept {
+            return None;
+        }
         let folder = self.base.join(self.repository_id.to_string());
         let path = folder.join(NAME);
         let file = File::open(&path).ok()?;
@@ -67,14 +78,18 @@ impl ImageStore {
         Ok(file)
     }
 
-    /// Keeps an image in the place of the one before, and maps it. Nothing is synced: what a loss of power spoils does not
+    /// Writes an image, in the place of the one before if it is to be kept, and maps it. Nothing is synced: what a loss of power spoils does not
     /// have its tag any more.
     pub(crate) fn keep(&self, builder: ImageBuilder) -> io::Result<Image> {
         let folder = self.folder()?;
         let (file, path) = create(&folder)?;
-        let kept = builder
-            .finish(Some((&file, &self.seal)))
-            .and_then(|image| fs::rename(&path, folder.join(NAME)).map(|()| image));
+        let kept = builder.finish(Some((&file, &self.seal))).and_then(|image| {
+            match self.is_kept {
+                true => fs::rename(&path, folder.join(NAME))?,
+                false => fs::remove_file(&path)?,
+            }
+            Ok(image)
+        });
         if kept.is_err() {
             // Where this fails too, nothing better can be done.
             let _ = fs::remove_file(path);
