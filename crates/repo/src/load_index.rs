@@ -95,7 +95,6 @@ impl Repository {
                 take(index, report, file, packs);
                 Ok(())
             })?;
-            drop(shared);
             damaged.extend(more);
             report.damaged = damaged;
             Ok::<_, RepoError>((index, report))

@@ -16,7 +16,7 @@ use super::image::{Image, Layout, SECTIONS, Seal, Standing, first_bits, section}
 use super::row::{PackRow, ROW_BYTES, Row, RowBytes};
 
 /// Rows that are held before they are spilled, in bytes.
-const HELD_MAX_BYTES: usize = 32 * 1024 * 1024;
+const HELD_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Fewer rows are sorted by one thread.
 const SORTED_ALONE_MAX_ROWS: usize = 10_000;
 /// Buckets of a section: one for each first byte.
@@ -399,7 +399,7 @@ mod tests {
     fn file(number: u32) -> (Id, IndexFile) {
         let blob = |at: u32| IndexBlob {
             id: Id::of(&(number * 7 + at).to_le_bytes()),
-            kind: if at % 5 == 0 {
+            kind: if at.is_multiple_of(5) {
                 BlobKind::Tree
             } else {
                 BlobKind::Data

@@ -36,8 +36,11 @@ const START_BITS_MAX: u32 = 24;
 const SEGMENT_BYTES: u64 = 1024 * 1024;
 /// What the key is for.
 const KEY_PURPOSE: &[u8] = b"lifeboat: the image of an index in a cache, version 1";
-/// Memory of a mapped image that was looked at, in bytes: beyond it all of it is given back.
-const MAPPED_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Memory of a mapped image that was looked at, in bytes: beyond it all of it is given back. What is looked up in no order
+/// comes back at once, so that less would cost more time than the memory is worth, which the system can take anyway.
+const MAPPED_MAX_BYTES: usize = 512 * 1024 * 1024;
+/// The same where rows are looked at in their order.
+const MAPPED_IN_ORDER_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// What the system fetches with each page that is looked at, in bytes (`fault_around_bytes` of Linux).
 const REGION_BYTES: usize = 64 * 1024;
 
@@ -352,6 +355,14 @@ impl Image {
         Some(begin..begin + u32::try_from(same).ok()?)
     }
 
+    /// Says that rows are looked at in their order from now on, so that few need to be in memory.
+    pub(crate) fn expect_order(&self) {
+        if let Bytes::Mapped { touched, .. } = &self.bytes {
+            let regions = MAPPED_IN_ORDER_MAX_BYTES / REGION_BYTES;
+            touched.max_regions.store(regions, Ordering::Relaxed);
+        }
+    }
+
     /// Memory that it takes, in bytes; what is mapped belongs to the system.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.bytes {
@@ -381,6 +392,8 @@ impl Image {
 struct Touched {
     regions: Vec<AtomicU64>,
     count: AtomicUsize,
+    /// How many may be, before they are given back.
+    max_regions: AtomicUsize,
 }
 
 impl Touched {
@@ -389,6 +402,7 @@ impl Touched {
         Self {
             regions: (0..words).map(|_| AtomicU64::new(0)).collect(),
             count: AtomicUsize::new(0),
+            max_regions: AtomicUsize::new(MAPPED_MAX_BYTES / REGION_BYTES),
         }
     }
 
@@ -404,7 +418,8 @@ impl Touched {
         {
             return;
         }
-        if self.count.fetch_add(1, Ordering::Relaxed) >= MAPPED_MAX_BYTES / REGION_BYTES {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        if count >= self.max_regions.load(Ordering::Relaxed) {
             self.count.store(0, Ordering::Relaxed);
             for word in &self.regions {
                 word.store(0, Ordering::Relaxed);

@@ -231,6 +231,7 @@ impl Gathering {
             return Ok(false);
         }
         drop(seen);
+        image.expect_order();
         self.facts.files = image.files().map(IndexFileFact::new).collect();
         for standing in Standing::ALL {
             for row in image.packs(standing) {
