@@ -38,17 +38,3 @@ impl Mapping {
         let _ = unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_released_comes_back() {
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
-        let mapping = Mapping::of(&file).unwrap();
-        let before = mapping.bytes().to_vec();
-        mapping.release();
-        assert!(mapping.bytes() == before);
-    }
-}

@@ -428,3 +428,32 @@ impl Touched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_comes_again() {
+        let file = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..20 * REGION_BYTES).map(|at| (at / 777) as u8).collect();
+        file.write_all_at(&content, 0).unwrap();
+        let image = Image::mapped(&file, Layout::default()).unwrap();
+        let Bytes::Mapped { touched, .. } = &image.bytes else {
+            panic!("it is mapped");
+        };
+        touched.max_regions.store(2, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for step in [1000, 70_001, 131_072] {
+                let (image, content) = (&image, &content);
+                scope.spawn(move || {
+                    for at in (0..content.len() - 48).step_by(step) {
+                        assert_eq!(image.get(at as u64, 48).unwrap(), &content[at..at + 48]);
+                    }
+                });
+            }
+        });
+        assert!(touched.count.load(Ordering::Relaxed) <= 6);
+        assert!(image.get(content.len() as u64 - 47, 48).is_none());
+    }
+}
