@@ -46,6 +46,11 @@ pub struct Snapshot {
     /// What the backup did.
     #[serde(default)]
     pub summary: Option<SnapshotSummary>,
+    /// Ours alone: what was to be saved and what was to be left out, as a hash, if nothing of it is missing. A later backup
+    /// of the same may take unchanged directories over without looking at them. Other programs ignore the field, and drop
+    /// it when they change a snapshot.
+    #[serde(default, rename = "lifeboat_whole", deserialize_with = "lenient_id")]
+    pub whole: Option<Id>,
 }
 
 /// What a backup did. Every field may be missing in snapshots of older programs.
@@ -129,6 +134,7 @@ impl Snapshot {
             push_key(&mut out, "summary");
             summary.push(&mut out);
         }
+        push_id(&mut out, "lifeboat_whole", self.whole);
         out.push(b'}');
         out
     }
@@ -179,6 +185,12 @@ impl SnapshotSummary {
             ("total_bytes_processed", self.total_bytes_processed.into()),
         ]
     }
+}
+
+/// An ID that costs only time if it is none.
+fn lenient_id<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Id>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(from)?;
+    Ok(value.and_then(|value| value.as_str()?.parse().ok()))
 }
 
 fn push_key(out: &mut Vec<u8>, key: &str) {

@@ -7,7 +7,7 @@ mod frame;
 mod queue;
 mod scan;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lifeboat_flow::{
@@ -24,8 +24,8 @@ pub use changed::ChangedPaths;
 use frame::Frame;
 use queue::{Job, Queue};
 
-/// Trees of the parent that are looked at to count what is gone: a hostile repository could make them endless.
-const GONE_MAX_TREES: u64 = 1_000_000;
+/// Trees of the parent that are looked at to count what is gone; beyond, the numbers of the summary are not worth the time.
+const GONE_MAX_TREES: usize = 10_000;
 
 /// A backup or restore can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +161,8 @@ struct Stats {
     files_before: AtomicU64,
     dirs_before: AtomicU64,
     bytes_before: AtomicU64,
+    /// There was too much of it to be counted.
+    is_uncounted: AtomicBool,
 }
 
 /// What the workers share.
@@ -176,7 +178,8 @@ struct Run<'a> {
 }
 
 impl Backup<'_> {
-    /// Runs it. `draft` is the snapshot with everything but tree and summary; `now` tells when it begins and ends,
+    /// Runs it. `draft` is the snapshot with everything but tree and summary, and it is whole unless something can't be
+    /// saved; `now` tells when it begins and ends,
     /// whatever time the snapshot names.
     ///
     /// # Errors
@@ -208,7 +211,8 @@ impl Backup<'_> {
         )?;
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let holds = self.options.parent.and_then(|parent| parent.holds);
-        let taken = match holds.filter(|_| self.options.changed.is_some()) {
+        let is_counted = !stats.is_uncounted.load(Ordering::Relaxed);
+        let taken = match holds.filter(|_| self.options.changed.is_some() && is_counted) {
             None => Amount::default(),
             Some(all) => Amount {
                 files: all.files.saturating_sub(of(&stats.files_before)),
@@ -253,6 +257,8 @@ impl Backup<'_> {
             Some(self.acknowledge(Snapshot {
                 tree,
                 summary: Some(summary.clone()),
+                // What could not be saved must be tried again.
+                whole: draft.whole.filter(|_| problems == 0),
                 ..draft
             })?)
         };
@@ -493,9 +499,16 @@ impl Run<'_> {
             Some(_) => vec![tree],
             None => Vec::new(),
         };
-        let mut left = GONE_MAX_TREES;
-        while let Some(id) = trees.pop().filter(|_| left > 0) {
-            left -= 1;
+        let mut seen = 0;
+        while let Some(id) = trees.pop() {
+            if self.backup.cancel.is_cancelled() {
+                return;
+            }
+            seen += 1;
+            if seen + trees.len() > GONE_MAX_TREES {
+                self.stats.is_uncounted.store(true, Ordering::Relaxed);
+                return;
+            }
             let tree = self.backup.parent_tree(id, &mut tools.opener);
             for node in tree.unwrap_or_default().nodes {
                 self.count_before(&node);

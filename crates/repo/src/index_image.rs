@@ -17,6 +17,15 @@ pub(crate) const IMAGE_MIN_BYTES: u64 = 16 * 1024 * 1024;
 /// New index files are read beside an image until they are this part of all; then it is made anew.
 const NEW_PART_MAX: u64 = 16;
 
+/// What an image that is kept is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It stands for index files that were read when it was made.
+    Taken,
+    /// It is made anew, so that every index file is read now: for who removes what they do not name.
+    MadeAnew,
+}
+
 /// Index files that can't be read.
 type Damaged = Vec<(Id, RepoError)>;
 
@@ -29,13 +38,17 @@ impl Repository {
     pub(crate) fn index_image(
         &self,
         files: &BTreeMap<Id, u64>,
+        kept: Kept,
         cancel: &Cancel,
     ) -> Result<(Option<Arc<Image>>, Damaged), RepoError> {
         let all_bytes = sum(files);
         if all_bytes < self.image_min_bytes() {
             return Ok((None, Damaged::new()));
         }
-        let kept = self.image_store().and_then(ImageStore::open);
+        let kept = match kept {
+            Kept::Taken => self.image_store().and_then(ImageStore::open),
+            Kept::MadeAnew => None,
+        };
         let mut new = files.clone();
         let mut is_any_gone = false;
         for id in kept.iter().flat_map(Image::files) {

@@ -303,6 +303,7 @@ impl<'r> Ingest<'r> {
     /// # Errors
     /// When storing failed, for these blobs or an earlier one.
     pub fn add_data(&self, blobs: &[&[u8]], sealer: &mut Sealer) -> Result<Vec<Id>, RepoError> {
+        let _close = CloseOnPanic(&self.pool);
         let mut ids = Vec::with_capacity(blobs.len());
         let mut left = blobs;
         while let Some((first, others)) = left.split_first() {
@@ -379,6 +380,7 @@ impl<'r> Ingest<'r> {
         plain: &[u8],
         sealer: &mut Sealer,
     ) -> Result<Added, RepoError> {
+        let _close = CloseOnPanic(&self.pool);
         let kind = BlobKind::Data;
         if !self.claim(kind, id) {
             self.pool.put(pack);
@@ -533,6 +535,7 @@ impl<'r> Ingest<'r> {
             drop(pack);
             return self.send(full, false);
         }
+        let _close = CloseOnPanic(&self.pool);
         let Some(mut pack) = self.pool.take() else {
             self.check()?;
             return Err(uploaders_ended());
@@ -559,6 +562,9 @@ impl<'r> Ingest<'r> {
             if is_pooled {
                 self.pool.release(None);
             }
+            // Others hold blobs of it for stored.
+            let why = "a pack could not be handed to an uploader".to_owned();
+            self.fail(RepoError::WriterFailed(why));
         })
     }
 
@@ -692,7 +698,7 @@ fn uploaders_ended() -> RepoError {
     RepoError::WriterFailed("its uploaders have ended".into())
 }
 
-/// Lets nobody wait for packs that an uploader which panicked would have brought back.
+/// Lets nobody wait for packs that a thread which panicked would have brought back.
 struct CloseOnPanic<'a>(&'a PackPool);
 
 impl Drop for CloseOnPanic<'_> {

@@ -11,6 +11,7 @@ use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
 use crate::backend::{FileKind, FileName};
 use crate::index::PackRow;
 use crate::index::image::{Image, Standing};
+use crate::index_image::Kept;
 use crate::{Index, RepoError, Repository};
 
 /// What loading the index brought to light.
@@ -74,7 +75,7 @@ impl Repository {
                     PackListing::Skip => Ok(HashMap::new()),
                 })
             });
-            let (image, mut damaged) = self.index_image(&files, cancel)?;
+            let (image, mut damaged) = self.index_image(&files, Kept::Taken, cancel)?;
             // What can't be listed is told below.
             let Ok(packs) = listed.wait() else {
                 return Ok((Index::new(), IndexReport::default()));

@@ -237,7 +237,11 @@ pub fn open_blobs<E>(
             };
             each(number, result)?;
             number += 1;
-            opener.plains.push(out);
+            // Memory that one large blob needed is not kept for small ones.
+            let kept: usize = opener.plains.iter().map(Vec::capacity).sum();
+            if ((kept + out.capacity()) as u64) <= TOGETHER_MAX_BYTES {
+                opener.plains.push(out);
+            }
         }
     }
     Ok(())

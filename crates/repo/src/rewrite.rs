@@ -249,6 +249,8 @@ impl RewriteChange {
         }
         // Not the first of a chain, as with copies: what has other content is another snapshot.
         new.original = Some(old);
+        // What it leaves out is no longer what the backup was told.
+        new.whole = None;
         if !self.forget && !new.tags.iter().any(|tag| tag == TAG) {
             new.tags.push(TAG.to_owned());
         }

@@ -80,6 +80,7 @@ fn write_snapshot(repository: &Repository) {
         excludes: Vec::new(),
         tags: Vec::new(),
         original: None,
+        whole: None,
         program_version: String::new(),
         summary: None,
     };

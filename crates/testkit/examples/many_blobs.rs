@@ -164,6 +164,7 @@ fn make(root: &Path, blobs: u32, trees: bool) {
         excludes: Vec::new(),
         tags: Vec::new(),
         original: None,
+        whole: None,
         program_version: String::new(),
         summary: None,
     };

@@ -39,6 +39,7 @@ pub fn snapshot(tree: Id) -> Snapshot {
         excludes: Vec::new(),
         tags: Vec::new(),
         original: None,
+        whole: None,
         program_version: String::new(),
         summary: None,
     }

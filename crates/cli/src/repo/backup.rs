@@ -173,6 +173,14 @@ impl Backup {
             .unwrap_or_else(|| who.hostname.clone());
         // A stream has no time of its own: its entries get that of the snapshot, as restic's do.
         let input = self.input(time, ui)?;
+        let whole = match &input.given {
+            None => None,
+            Some(given) => {
+                let rules = self.excludes.rules()?;
+                let asked = (&input.paths, given, &hostname, self.with_atime, rules);
+                Some(Id::of(format!("lifeboat 1 {asked:?}").as_bytes()))
+            }
+        };
         let session = Session::open_early(
             global,
             ui,
@@ -204,7 +212,7 @@ impl Backup {
                 session.snapshots_and_index(ui, PackListing::Compare)?;
             (self.find_parent(snapshots.all, &query)?, index, report)
         };
-        let changed = self.changed(&input, parent.as_ref(), &report, ui);
+        let changed = self.changed(&input, parent.as_ref(), whole, &report, ui);
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
@@ -247,6 +255,7 @@ impl Backup {
             excludes: self.excludes.for_snapshot(),
             tags,
             original: None,
+            whole,
             program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
             summary: None,
         };
@@ -285,6 +294,8 @@ impl Backup {
             paths: vec![targets::path_of_stream(name)],
             missing: Vec::new(),
             changed: None,
+            given: None,
+            targets: Vec::new(),
             is_stream: true,
         };
         if self.stdin_from_command {
@@ -317,12 +328,14 @@ impl Backup {
             ui,
         )?;
         let paths = targets::absolute(&targets)?;
+        let given = targets.clone();
         let source = VolumeSource::new(
             targets::each_once(targets, ui),
             self.excludes.volume_options(self.with_atime)?,
         );
         let source = source.map_err(|error| Failure::from_error(&error))?;
         let missing = source.missing().to_vec();
+        let targets = source.targets();
         let changed = match &self.changed_files {
             None => None,
             Some(file) => Some(changed_entries(&targets::changed(file)?, &source, ui)),
@@ -332,6 +345,8 @@ impl Backup {
             paths,
             missing,
             changed,
+            given: Some(given),
+            targets,
             is_stream: false,
         })
     }
@@ -341,6 +356,7 @@ impl Backup {
         &self,
         input: &Input,
         parent: Option<&(Id, Snapshot)>,
+        whole: Option<Id>,
         index: &IndexReport,
         ui: &Ui,
     ) -> Option<ChangedPaths> {
@@ -349,9 +365,9 @@ impl Backup {
         };
         let why_all = match parent {
             None => Some("there is no snapshot to take the rest from"),
-            Some((_, parent)) if parent.excludes != self.excludes.for_snapshot() => {
-                Some("the snapshot to take the rest from was made with other exclusions")
-            }
+            Some((_, parent)) if parent.whole.is_none() || parent.whole != whole => Some(
+                "the snapshot to take the rest from is not complete, or was made of other paths or with other options",
+            ),
             Some(_) if !(index.missing_packs.is_empty() && index.damaged.is_empty()) => {
                 Some("something of the repository is missing, and may be here still")
             }
@@ -361,7 +377,7 @@ impl Backup {
             ui.warn(format_args!("everything is looked at: {why}"));
             return None;
         }
-        Some(ChangedPaths::new(changed.iter().cloned()))
+        Some(ChangedPaths::new(changed.iter().cloned(), &input.targets))
     }
 
     fn find_parent(
@@ -467,7 +483,7 @@ fn changed_entries(paths: &[PathBuf], source: &VolumeSource, ui: &Ui) -> Vec<Ent
         elsewhere += u64::from(found.is_empty());
         entries.extend(found);
     }
-    if elsewhere > 0 && ui.verbose > 0 {
+    if elsewhere > 0 {
         let count = format::count(elsewhere, "changed path");
         ui.say(format_args!("{count} outside of what is backed up"));
     }
@@ -491,5 +507,9 @@ struct Input {
     missing: Vec<lifeboat_flow::Problem>,
     /// What somebody says has changed.
     changed: Option<Vec<EntryPath>>,
+    /// What was named, as it was, if it is files.
+    given: Option<Vec<PathBuf>>,
+    /// The entries that this leads to.
+    targets: Vec<EntryPath>,
     is_stream: bool,
 }

@@ -170,6 +170,7 @@ fn save(
         excludes: Vec::new(),
         tags: vec![TAG.into()],
         original: None,
+        whole: None,
         program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).into(),
         summary: None,
     };

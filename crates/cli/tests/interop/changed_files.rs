@@ -104,6 +104,87 @@ fn what_is_named_is_looked_at_and_the_rest_is_taken_over() {
     assert_eq!(count(&summary(&done), "total_files_processed"), 6);
 }
 
+/// Backs up below a directory, with a list of changed paths.
+fn told(place: &Place, within: &Path, names: &str, words: &[&str]) -> Said {
+    let list = place.path("changed");
+    fs::write(&list, names).unwrap();
+    let list = list.to_str().unwrap().to_owned();
+    let mut all = vec!["backup", "--json", "--changed-files", &list];
+    all.extend(words);
+    place.ours().run(all).within(within).any()
+}
+
+#[test]
+fn paths_are_found_however_they_are_named() {
+    let (place, dir) = (Place::new(), tree());
+    let root = dir.path();
+    let target = root.to_str().unwrap();
+    told(&place, root, "", &[target]);
+    // Relative to where we are, though the target is absolute.
+    fs::write(root.join("a/one"), "1").unwrap();
+    let done = summary(&told(&place, root, "a/one\n", &[target]));
+    assert_eq!(count(&done, "files_changed"), 1, "{done}");
+    // Through a link that the target was not named by.
+    let link = place.path("link");
+    std::os::unix::fs::symlink(root, &link).unwrap();
+    fs::write(root.join("a/one"), "22").unwrap();
+    let named = format!("{}/a/one\n", link.to_str().unwrap());
+    let done = summary(&told(&place, root, &named, &[target]));
+    assert_eq!(count(&done, "files_changed"), 1, "{done}");
+    // And what was removed by it.
+    fs::remove_file(root.join("a/two")).unwrap();
+    let named = format!("{}/a/two\n", link.to_str().unwrap());
+    let done = summary(&told(&place, root, &named, &[target]));
+    assert_eq!(count(&done, "total_files_processed"), 6, "{done}");
+    // A target in another one: what is beside it is a target too.
+    let inner = root.join("b/deep");
+    let both = [target, inner.to_str().unwrap()];
+    told(&place, root, "", &both);
+    fs::remove_file(root.join("b/four")).unwrap();
+    let done = summary(&told(&place, root, "b/four\n", &both));
+    assert_eq!(count(&done, "total_files_processed"), 5, "{done}");
+}
+
+#[test]
+fn only_a_whole_snapshot_of_the_same_is_taken_over_from() {
+    let (place, dir) = (Place::new(), tree());
+    let root = dir.path();
+    let target = root.to_str().unwrap();
+    let looked_at_all = |said: &Said| {
+        assert!(
+            said.stderr.contains("everything is looked at"),
+            "{}",
+            said.stderr
+        );
+    };
+    let part = root.join("b/deep");
+    told(&place, root, "", &[part.to_str().unwrap()]);
+    let first = array(&place.ours().run(["snapshots", "--json"]).ok());
+    let first = first[0]["id"].as_str().unwrap().to_owned();
+    looked_at_all(&told(&place, root, "", &["--parent", &first, target]));
+    let usual = told(&place, root, "", &[target]);
+    assert!(!usual.stderr.contains("looked at"), "{}", usual.stderr);
+    looked_at_all(&told(&place, root, "", &["-x", target]));
+    looked_at_all(&told(&place, root, "", &["--with-atime", target]));
+    looked_at_all(&told(&place, root, "", &["--iexclude", "x", target]));
+    let patterns = place.path("patterns");
+    fs::write(&patterns, "four\n").unwrap();
+    let excluding = ["--exclude-file", patterns.to_str().unwrap(), target];
+    looked_at_all(&told(&place, root, "", &excluding));
+    assert!(!told(&place, root, "", &excluding).stderr.contains("looked"));
+    fs::write(&patterns, "five\n").unwrap();
+    looked_at_all(&told(&place, root, "", &excluding));
+    // What restic changed is not known to be whole.
+    told(&place, root, "", &[target]);
+    place.current().run(["tag", "--add", "x", "latest"]).ok();
+    looked_at_all(&told(&place, root, "", &[target]));
+    // What could not be saved is tried again. A target that is gone is enough for that.
+    let gone = root.join("not there");
+    let both = [target, gone.to_str().unwrap()];
+    told(&place, root, "", &both);
+    looked_at_all(&told(&place, root, "", &both));
+}
+
 #[test]
 fn everything_is_looked_at_where_the_rest_can_not_be_relied_on() {
     let (place, dir) = (Place::new(), tree());
@@ -124,7 +205,7 @@ fn everything_is_looked_at_where_the_rest_can_not_be_relied_on() {
     said(&first, "there is no snapshot to take the rest from");
     assert_eq!(count(&summary(&first), "files_new"), 7);
     let other = backup(&["--exclude", "four"]);
-    said(&other, "was made with other exclusions");
+    said(&other, "with other options");
     assert_eq!(count(&summary(&other), "total_files_processed"), 6);
     // All packs are lost; what they held is here still.
     for pack in walk(&place.repository().join("data")) {

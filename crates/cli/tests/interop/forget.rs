@@ -67,6 +67,7 @@ fn history(place: &Place, random: &mut Random) {
             excludes: Vec::new(),
             tags,
             original: None,
+            whole: None,
             program_version: "a program".to_owned(),
             summary: None,
         };

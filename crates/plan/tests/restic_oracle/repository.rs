@@ -98,6 +98,7 @@ impl Repository {
             excludes: Vec::new(),
             tags: facts.tags.clone(),
             original: None,
+            whole: None,
             program_version: String::new(),
             summary: None,
         };

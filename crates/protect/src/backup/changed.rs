@@ -14,12 +14,13 @@ pub struct ChangedPaths {
 }
 
 impl ChangedPaths {
-    /// These paths, with all that lies below those that are directories.
+    /// These paths, with all that lies below those that are directories. What is above a target is always looked at: which
+    /// of its entries are targets may have changed.
     #[must_use]
-    pub fn new(named: impl IntoIterator<Item = EntryPath>) -> Self {
+    pub fn new(named: impl IntoIterator<Item = EntryPath>, targets: &[EntryPath]) -> Self {
         let named: HashSet<EntryPath> = named.into_iter().collect();
         let mut above = HashSet::new();
-        for path in &named {
+        for path in named.iter().chain(targets) {
             let mut dir = path.parent();
             while let Some(path) = dir {
                 let next = path.parent();
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn the_way_to_a_path_and_all_below_it_is_looked_at() {
         let path = |text: &str| EntryPath(text.as_bytes().to_vec());
-        let changed = ChangedPaths::new([path("srv/a/file"), path("srv/b")]);
+        let changed = ChangedPaths::new([path("srv/a/file"), path("srv/b")], &[path("var/lib/x")]);
         for (dir, concerned) in [
             ("", true),
             ("srv", true),
@@ -67,10 +68,12 @@ mod tests {
             ("srv/b/deep/er", true),
             ("srv/bb", false),
             ("etc", false),
+            ("var/lib", true),
+            ("var/lib/x", false),
         ] {
             assert_eq!(changed.concerns(&path(dir)), concerned, "{dir}");
         }
         assert!(!ChangedPaths::default().concerns(&path("")));
-        assert!(ChangedPaths::new([path("")]).concerns(&path("etc")));
+        assert!(ChangedPaths::new([path("")], &[]).concerns(&path("etc")));
     }
 }

@@ -16,6 +16,8 @@ use super::{ProtectError, Run};
 const READ_BYTES: usize = 256 * 1024;
 /// What is kept allocated of a buffer, in bytes; a longer one is given back.
 const BUFFER_KEEP_BYTES: usize = CHUNK_MAX_BYTES + READ_BYTES;
+/// The part of the memory for chunks that may lie unused between two chunks.
+const SPARE_PART: usize = 4;
 /// Chunks that are hashed together, in bytes, if it is more than one.
 const TOGETHER_MAX_BYTES: usize = CHUNK_MAX_BYTES;
 
@@ -230,7 +232,8 @@ impl Run<'_> {
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
         let others = self.backup.options.workers.saturating_sub(1);
-        let bytes = chunks.iter().map(|chunk| chunk.length).sum();
+        // Buffers may be longer than what is in them.
+        let bytes = chunks.iter().map(|chunk| chunk.buffer.capacity()).sum();
         if !chunks.is_empty()
             && self.queue.wants_blob(others)
             && let Some(share) = self.budget.try_take(bytes)
@@ -301,7 +304,8 @@ impl Run<'_> {
             return;
         }
         let mut spare = self.spare();
-        if spare.len() < self.backup.options.workers * Id::at_once() {
+        let kept: usize = spare.iter().map(Vec::capacity).sum();
+        if kept + buffer.capacity() <= self.backup.options.ingest.in_flight_bytes() / SPARE_PART {
             spare.push(buffer);
         }
     }

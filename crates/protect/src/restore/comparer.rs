@@ -45,6 +45,13 @@ impl Comparer {
         let buffers: Vec<&[u8]> = self.0.iter().take(asked.len()).map(Vec::as_slice).collect();
         let found = Id::of_each(&buffers).into_iter().zip(asked);
         let same = found.map(|(found, (id, is_whole))| is_whole && found == id);
-        Ok(same.collect())
+        let same = same.collect();
+        // Memory that one large part needed is not kept for small ones.
+        let mut kept = 0;
+        self.0.retain(|buffer| {
+            kept += buffer.capacity() as u64;
+            kept <= TOGETHER_MAX_BYTES
+        });
+        Ok(same)
     }
 }

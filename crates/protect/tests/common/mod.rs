@@ -104,6 +104,7 @@ pub fn draft(parent: Option<Id>) -> Snapshot {
         excludes: Vec::new(),
         tags: Vec::new(),
         original: None,
+        whole: None,
         program_version: String::new(),
         summary: None,
     }

@@ -251,6 +251,8 @@ impl ImageBuilder {
                 write_rows(buckets, &layout, &starts, file)?;
                 file.write_all_at(&self.head(&layout, &starts), 0)?;
                 seal.finish(file, &layout)?;
+                // What a disk refuses to take must show now, not when a page comes back as something else.
+                file.sync_data()?;
                 Image::mapped(file, layout)
             }
             (Rows::Memory(sections), None) => {

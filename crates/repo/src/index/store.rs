@@ -78,8 +78,8 @@ impl ImageStore {
         Ok(file)
     }
 
-    /// Writes an image, in the place of the one before if it is to be kept, and maps it. Nothing is synced: what a loss of power spoils does not
-    /// have its tag any more.
+    /// Writes an image, in the place of the one before if it is to be kept, and maps it. What a loss of power spoils does
+    /// not have its tag any more.
     pub(crate) fn keep(&self, builder: ImageBuilder) -> io::Result<Image> {
         let folder = self.folder()?;
         let (file, path) = create(&folder)?;

@@ -12,6 +12,7 @@ use super::needs_unknown;
 use crate::blob_set::PlaceBits;
 use crate::index::PackRow;
 use crate::index::image::{Image, Standing};
+use crate::index_image::Kept;
 use crate::{Index, RepoError, Repository};
 
 /// All that is known when a plan is made.
@@ -146,7 +147,7 @@ impl Facts {
     pub(super) fn gather(repository: &Repository, cancel: &Cancel) -> Result<Self, RepoError> {
         let files = repository.listed_index_files()?;
         let listed = repository.listed_packs()?;
-        let (image, damaged) = repository.index_image(&files, cancel)?;
+        let (image, damaged) = repository.index_image(&files, Kept::MadeAnew, cancel)?;
         refuse_damaged(damaged)?;
         let ids: Vec<Id> = files.into_keys().collect();
         let compresses = repository.compresses();

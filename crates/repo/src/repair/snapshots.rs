@@ -281,6 +281,8 @@ impl SnapshotsRepair<'_> {
         let mut new = snapshot.clone();
         new.tree = tree;
         new.original = Some(id);
+        // What was lost may be there still where it came from.
+        new.whole = None;
         if !self.forget {
             tag(&mut new);
         }

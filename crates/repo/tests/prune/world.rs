@@ -124,6 +124,7 @@ pub fn write(
         excludes: Vec::new(),
         tags: Vec::new(),
         original: None,
+        whole: None,
         program_version: String::new(),
         summary: None,
     };

@@ -98,21 +98,31 @@ impl VolumeSource {
     #[must_use]
     pub fn entries_of(&self, path: &Path) -> Vec<EntryPath> {
         let path = self.absolute(path);
+        let paths = [Some(path.clone()), resolved(&path)];
         let mut found = Vec::new();
         for (at, target) in self.layout.targets() {
             let target = self.absolute(target);
-            let resolved = target.canonicalize().ok();
-            for target in [Some(target), resolved].into_iter().flatten() {
-                if target.starts_with(&path) {
-                    found.push(at.clone());
-                } else if let Ok(rest) = path.strip_prefix(&target) {
-                    found.push(at.join(rest.as_os_str().as_bytes()));
+            let targets = [target.canonicalize().ok(), Some(target)];
+            for target in targets.iter().flatten() {
+                for path in paths.iter().flatten() {
+                    if target.starts_with(path) {
+                        found.push(at.clone());
+                    } else if let Ok(rest) = path.strip_prefix(target) {
+                        found.push(at.join(rest.as_os_str().as_bytes()));
+                    }
                 }
             }
         }
         found.sort();
         found.dedup();
         found
+    }
+
+    /// The entries that are targets.
+    #[must_use]
+    pub fn targets(&self) -> Vec<EntryPath> {
+        let targets = self.layout.targets().into_iter();
+        targets.map(|(at, _)| at).collect()
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {
@@ -416,5 +426,16 @@ fn not_in_targets(doing: &'static str, path: &EntryPath) -> SourceError {
         doing,
         path: path.display(),
         cause: io::ErrorKind::NotFound.into(),
+    }
+}
+
+/// A path without links in what leads to it; what does not exist any more has none.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let mut above = path.parent()?;
+    loop {
+        if let Ok(found) = above.canonicalize() {
+            return Some(found.join(path.strip_prefix(above).ok()?));
+        }
+        above = above.parent()?;
     }
 }

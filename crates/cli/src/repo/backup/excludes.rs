@@ -12,7 +12,7 @@ use lifeboat_state::{DirTag, VolumeOptions};
 use crate::failure::Failure;
 
 /// The options that leave things out.
-#[derive(Args, Default)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "What to leave out")]
 pub struct ExcludeArgs {
     /// Leave out what matches a pattern: `*.tmp`, `/srv/*/cache`, `**/node_modules`, `!keep.tmp`
@@ -48,15 +48,25 @@ impl ExcludeArgs {
         self.exclude.clone()
     }
 
-    /// What the source is told.
-    pub fn volume_options(&self, with_atime: bool) -> Result<VolumeOptions, Failure> {
-        let patterns = patterns(
+    /// Everything that decides what is left out, also the patterns in files.
+    pub fn rules(&self) -> Result<String, Failure> {
+        let patterns = self.patterns()?;
+        Ok(format!("{self:?} {patterns:?}"))
+    }
+
+    fn patterns(&self) -> Result<PatternSet, Failure> {
+        patterns(
             &self.exclude,
             &self.iexclude,
             &self.exclude_file,
             &self.iexclude_file,
             "exclude",
-        )?;
+        )
+    }
+
+    /// What the source is told.
+    pub fn volume_options(&self, with_atime: bool) -> Result<VolumeOptions, Failure> {
+        let patterns = self.patterns()?;
         let select: Option<lifeboat_state::Select> = if patterns.is_empty() {
             None
         } else {

@@ -86,13 +86,16 @@ pub fn each_once(targets: Vec<PathBuf>, ui: &Ui) -> Vec<PathBuf> {
 /// The paths that a watcher says have changed: one a line, or each ended by a zero byte.
 pub fn changed(file: &Path) -> Result<Vec<PathBuf>, Failure> {
     let list = read(file)?;
+    let dir = std::env::current_dir()
+        .map_err(|error| Failure::from_error(&error).while_doing("find the working directory"))?;
     let separator = if list.contains(&0) { 0 } else { b'\n' };
     let names = list.split(|byte| *byte == separator);
     let names = names.map(|name| match separator {
         0 => name,
         _ => name.strip_suffix(b"\r").unwrap_or(name),
     });
-    Ok(names.filter(|name| !name.is_empty()).map(path).collect())
+    let names = names.filter(|name| !name.is_empty());
+    Ok(names.map(|name| dir.join(path(name))).collect())
 }
 
 /// The paths as a snapshot names them: absolute and clean, as often as they were given, without those that do not
