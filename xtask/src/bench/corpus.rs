@@ -65,20 +65,12 @@ impl Kind {
             Self::Postgres => format!("postgres-scale-{number}"),
             Self::Remote => format!("remote-{number}-mib"),
         };
-        let path = cache_dir()?.join("corpora").join(&name);
-        if !path.exists() {
-            println!("making the corpus {name} (once)");
-            let partial = path.with_extension(format!("partial-{}", std::process::id()));
-            create_dir(&partial)?;
-            match self {
-                Self::Random => random(&partial, number)?,
-                Self::Tree => files::make(&partial, number)?,
-                Self::Postgres => postgres::make(&partial, number)?,
-                Self::Remote => remote(&partial, number)?,
-            }
-            std::fs::rename(&partial, &path)
-                .doing(|| format!("cannot put {} in its place", path.display()))?;
-        }
+        let path = once(&name, |partial| match self {
+            Self::Random => random(partial, number),
+            Self::Tree => files::make(partial, number),
+            Self::Postgres => postgres::make(partial, number),
+            Self::Remote => remote(partial, number),
+        })?;
         Ok(Corpus {
             amount: tree::measure(&path)?,
             name,
@@ -86,6 +78,20 @@ impl Kind {
             what,
         })
     }
+}
+
+/// What is kept by this name, made if it is not there yet; what was half made is never taken for it.
+pub(super) fn once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let path = cache_dir()?.join("corpora").join(name);
+    if !path.exists() {
+        println!("making the corpus {name} (once)");
+        let partial = path.with_extension(format!("partial-{}", std::process::id()));
+        create_dir(&partial)?;
+        make(&partial)?;
+        std::fs::rename(&partial, &path)
+            .doing(|| format!("cannot put {} in its place", path.display()))?;
+    }
+    Ok(path)
 }
 
 impl Corpus {

@@ -1,6 +1,7 @@
 //! The benchmark: the same work by Lifeboat, restic and rustic, in one run on one machine.
 //! No measurement is dropped, and no section mixes measurements of two runs or machines.
 
+mod blobs;
 mod changed;
 mod corpus;
 mod data;
@@ -33,8 +34,8 @@ use tool::Tool;
 const USAGE: &str = "\
 usage: cargo xtask bench [options]
   --runs N             how often everything is measured (default 5)
-  --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth; with commas between. The
-                       other sections stay as they were measured before
+  --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth, blobs; with commas between.
+                       The other sections stay as they were measured before
   --quick              small corpora, to try the benchmark itself; writes nothing unless --into is given
   --place DIRECTORY    where repositories lie, where /dev/shm has no room for them; the results say so
   --into DIRECTORY     write data, page and plots there instead of to bench/

@@ -29,7 +29,7 @@ for restic (the default of its own zstd in Go); rustic, which has the same zstd 
 hash what is there. Trusting times: `--overwrite if-changed`; rustic does so by itself.
 - A backup that is told which files changed: `--changed-files` for us. restic and rustic have no such option and look at \
 every file.
-- With a local repository no program has a cache from before. With S3, everybody keeps its own but restores without.
+- With a local repository no program has a cache from before, but where `blobs` says so. With S3, everybody keeps its own but restores without.
 - After the first of the first backups of each corpus, `restic check --read-data` reads each program's repository; if it \
 finds anything, there are no results.
 - The limit of a first backup: the bytes that pass a stage divided by the rate that this stage has alone on all cores at \
@@ -65,7 +65,7 @@ pub(super) fn page(data: &Data, plots: &[Plot], has_reasons: bool) -> String {
         let _ = writeln!(page, "| {work} | {wanted} | {found} | {verdict} |");
     }
     page.push_str(
-        "\nNumbers without a unit are ratios, by wall time. In parentheses: what this machine reaches without AVX-512.\n",
+        "\nNumbers without a unit are ratios, by wall time unless size or memory is named. In parentheses: what this machine reaches without AVX-512.\n",
     );
     if has_reasons {
         let _ = writeln!(

@@ -7,6 +7,7 @@ use super::corpus::Corpus;
 use super::machine;
 use crate::failure::{Failure, Result, While};
 use crate::scratch::Scratch;
+use crate::tree::Amount;
 use crate::units;
 
 const MEMORY: &str = "/dev/shm";
@@ -58,8 +59,12 @@ impl Place {
 
     /// A directory with room for so many copies of what the corpus holds, beside the corpus in the page cache.
     pub(super) fn scratch(&self, corpus: &Corpus, copies: u64) -> Result<Scratch> {
+        self.scratch_for(corpus.amount, copies)
+    }
+
+    /// The same for what else lies in the page cache.
+    pub(super) fn scratch_for(&self, amount: Amount, copies: u64) -> Result<Scratch> {
         let scratch = Scratch::create_in(&self.dir, "bench")?;
-        let amount = corpus.amount;
         let copy = amount.bytes + amount.files * PER_FILE_BYTES;
         let available = self
             .is_memory

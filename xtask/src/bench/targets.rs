@@ -4,7 +4,7 @@
 use super::corpus::Kind;
 use super::data::{Data, OURS, Quantity, Table};
 use super::tool::Operation;
-use super::{changed, disk, limit, s3};
+use super::{blobs, changed, disk, limit, s3};
 
 /// The best set of instructions, for which the higher targets are.
 const WIDE: &str = "avx512";
@@ -16,7 +16,7 @@ const PEAK_MAX_MIB: f64 = 200e6 / (1 << 20) as f64;
 pub(super) enum Goal {
     /// The better of the others divided by ours.
     Ratio(f64),
-    /// Ours divided by restic's.
+    /// Ours divided by another's.
     ShareMax(f64),
     /// The part of the limit that ours reaches.
     PartMin(f64),
@@ -167,6 +167,25 @@ pub(super) fn all(data: &Data) -> Vec<Target> {
         goal,
         number(peak_mib(data)),
     );
+    for (how, row, least) in [
+        ("with a cache", blobs::CACHED, 5.0),
+        ("making a cache", blobs::MAKING_CACHE, 2.0),
+        ("`--no-cache`", blobs::NO_CACHE, 2.0),
+    ] {
+        let found = ratio(blobs::TABLE, row);
+        push(
+            format!("open 10 million blobs, {how}"),
+            Goal::Ratio(least),
+            found,
+        );
+    }
+    let peak = |tool: &str| data.median(blobs::TABLE, blobs::CACHED, tool, Quantity::Peak);
+    let share = better(data, blobs::TABLE, peak).map(|ratio| 1.0 / ratio);
+    push(
+        "the same with a cache: peak memory beside the better of restic's and rustic's".into(),
+        Goal::ShareMax(0.2),
+        number(share),
+    );
     targets
 }
 
@@ -315,6 +334,34 @@ mod tests {
         let data = sample(table, &rows);
         assert_eq!(found(&data, wide), ("5.00".into(), "reached"));
         assert_eq!(found(&data, narrow), ("2.50".into(), "reached"));
+    }
+
+    #[test]
+    fn both_ways_without_a_cache_and_memory_are_compared_with_the_better() {
+        let rows: &[(&str, &str, &[f64])] = &[
+            (blobs::MAKING_CACHE, OURS, &[2.0]),
+            (blobs::NO_CACHE, OURS, &[4.0]),
+            ("open without a cache", "restic", &[9.0]),
+            ("open without a cache", "rustic", &[6.0]),
+        ];
+        let mut data = sample(blobs::TABLE, rows);
+        for (tool, mib) in [(OURS, 100.0), ("restic", 900.0), ("rustic", 400.0)] {
+            let peak = crate::bench::data::Values::from([(Quantity::Peak, mib)]);
+            data.add(blobs::TABLE, blobs::CACHED, tool, 1, peak);
+        }
+        let found = |work| found(&data, work);
+        assert_eq!(
+            found("open 10 million blobs, making a cache"),
+            ("3.00".into(), "reached")
+        );
+        assert_eq!(
+            found("open 10 million blobs, `--no-cache`"),
+            ("1.50".into(), "not reached")
+        );
+        assert_eq!(
+            found("the same with a cache: peak memory beside the better of restic's and rustic's"),
+            ("0.25".into(), "not reached")
+        );
     }
 
     #[test]
