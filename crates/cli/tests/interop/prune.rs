@@ -197,13 +197,14 @@ fn rustics_marks_wait_for_their_time() {
     let marked = packs(&place);
     let waits = prune(&ours, &["--max-unused", "unlimited"]);
     assert!(waits["waiting"]["packs"].as_u64() > Some(1), "{waits}");
-    assert_eq!(
-        (&waits["done"]["deleted"], packs(&place)),
-        (&0.into(), marked)
-    );
+    // Nothing goes; copies of blobs that lie twice may have been written anew, so that one is known to be good.
+    assert_eq!(waits["done"]["deleted"], 0, "{waits}");
+    assert!(packs(&place) >= marked, "{waits}");
     assert_sound(&place);
     let done = prune(&ours, &["--keep-delete", "0s"]);
-    assert_eq!(done["done"]["deleted"], waits["waiting"]["packs"], "{done}");
+    let marked = [&waits["waiting"]["packs"], &waits["done"]["marked"]];
+    let marked: u64 = marked.map(|packs| packs.as_u64().unwrap()).iter().sum();
+    assert_eq!(done["done"]["deleted"], marked, "{waits} {done}");
     assert_sound(&place);
     rustic_ok(&place, &["check", "--read-data"]);
     assert_restores(&place, &ours, &tree);
