@@ -50,15 +50,14 @@ fn kernel() -> Result<(), Failure> {
     let Some(name) = std::env::var_os(KERNEL_VARIABLE).filter(|name| !name.is_empty()) else {
         return Ok(());
     };
+    let name = name.to_string_lossy();
+    if Kernel::of_name(&name).is_some_and(|kernel| kernel.choose().is_ok()) {
+        return Ok(());
+    }
     let fit = Kernel::ALL.iter().filter(|kernel| kernel.is_available());
     let fit: Vec<&str> = fit.map(|kernel| kernel.name()).collect();
-    let name = name.to_string_lossy();
-    let chosen = Kernel::of_name(&name).is_some_and(|kernel| kernel.choose().is_ok());
-    match chosen {
-        true => Ok(()),
-        false => Err(Failure::new(format!(
-            "{KERNEL_VARIABLE}={name} is none of the instruction sets that this processor can run"
-        ))
-        .hint(format!("it can run: {}", fit.join(", ")))),
-    }
+    Err(Failure::new(format!(
+        "{KERNEL_VARIABLE}={name} is none of the instruction sets that this processor can run"
+    ))
+    .hint(format!("it can run: {}", fit.join(", "))))
 }

@@ -45,30 +45,31 @@ fn main() -> io::Result<()> {
     // The best one last: it is what the other stages and the program itself use.
     for kernel in Kernel::ALL.into_iter().rev() {
         if kernel.choose().is_ok() {
-            instructions(kernel, &random);
+            instructions(kernel, &random)?;
         }
     }
     measure("compress random", "", BYTES, compressor, |tools| {
-        compress(tools, random.chunks(PIECE_BYTES));
-    });
+        compress(tools, random.chunks(PIECE_BYTES))
+    })?;
     if !sample.is_empty() {
         let bytes = sample.iter().map(Vec::len).sum();
         measure("compress", "", bytes, compressor, |tools| {
-            compress(tools, sample.iter().map(Vec::as_slice));
-        });
+            compress(tools, sample.iter().map(Vec::as_slice))
+        })?;
     }
     let key = MasterKey::from_bytes(&std::array::from_fn(|at| at as u8 + 1));
-    let buffer = |_| Vec::with_capacity(PIECE_BYTES + OVERHEAD_BYTES);
+    let buffer = |_| Ok(Vec::with_capacity(PIECE_BYTES + OVERHEAD_BYTES));
     measure("seal", "", BYTES, buffer, |buffer: &mut Vec<u8>| {
         for piece in random.chunks(PIECE_BYTES) {
             buffer.clear();
             buffer.resize(NONCE_BYTES, 0);
             buffer.extend_from_slice(piece);
-            key.seal(&[1; NONCE_BYTES], buffer).expect("a nonce");
+            key.seal(&[1; NONCE_BYTES], buffer).map_err(failed)?;
         }
-    });
+        Ok(())
+    })?;
     read(files)?;
-    write(place, &random);
+    write(place, &random)?;
     passing.print();
     Ok(())
 }
@@ -78,77 +79,102 @@ fn measure<S>(
     stage: &str,
     kernel: &str,
     bytes: usize,
-    prepare: impl Fn(usize) -> S + Sync,
-    work: impl Fn(&mut S) + Sync,
-) {
+    prepare: impl Fn(usize) -> io::Result<S> + Sync,
+    work: impl Fn(&mut S) -> io::Result<()> + Sync,
+) -> io::Result<()> {
     let rate = |threads: usize| {
-        let tries = (0..TRIES).map(|_| {
-            let (ready, done) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-            std::thread::scope(|scope| {
-                for thread in 0..threads {
-                    let (ready, done, prepare, work) = (&ready, &done, &prepare, &work);
+        let mut best = 0.0;
+        for _ in 0..TRIES {
+            let ready = Barrier::new(threads);
+            let spans: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
+                let spawn = |thread| {
+                    let (ready, prepare, work) = (&ready, &prepare, &work);
                     scope.spawn(move || {
-                        let mut state = prepare(thread);
+                        // Whatever fails, the others are not left waiting.
+                        let state = prepare(thread);
                         ready.wait();
-                        work(&mut state);
-                        done.wait();
-                    });
-                }
-                ready.wait();
-                let began = Instant::now();
-                done.wait();
-                (threads * bytes) as f64 / began.elapsed().as_secs_f64()
-            })
-        });
-        tries.fold(0.0, f64::max)
+                        let began = Instant::now();
+                        work(&mut state?)?;
+                        io::Result::Ok((began, Instant::now()))
+                    })
+                };
+                let running: Vec<_> = (0..threads).map(spawn).collect();
+                let ended = running.into_iter().map(|thread| {
+                    let ended = thread.join();
+                    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                });
+                ended.collect::<io::Result<_>>()
+            })?;
+            // From the first that began to the last that ended: a thread of its own that measured would have to wait for a
+            // processor.
+            let began = spans.iter().map(|(began, _)| *began).min();
+            let ended = spans.iter().map(|(_, ended)| *ended).max();
+            let seconds = match (began, ended) {
+                (Some(began), Some(ended)) => ended.duration_since(began).as_secs_f64(),
+                _ => continue,
+            };
+            best = f64::max(best, (threads * bytes) as f64 / seconds);
+        }
+        io::Result::Ok(best)
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         r#"{{"stage":"{stage}","kernel":"{kernel}","one_core":{:.0},"all_cores":{:.0}}}"#,
-        rate(1),
-        rate(cores)
+        rate(1)?,
+        rate(cores)?
     );
+    Ok(())
+}
+
+/// What can only be wrong in this program itself, or in a library of it.
+fn failed(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
 }
 
 /// The stages that are different with other instructions.
-fn instructions(kernel: Kernel, data: &[u8]) {
-    let table = RabinTable::new(POLYNOMIAL).expect("a polynomial");
-    let nothing = |_| ();
+fn instructions(kernel: Kernel, data: &[u8]) -> io::Result<()> {
+    let table = RabinTable::new(POLYNOMIAL).ok_or_else(|| failed("no polynomial"))?;
+    let nothing = |_| Ok(());
     measure("chunk", kernel.name(), BYTES, nothing, |()| {
         // No position is a candidate of this mask in practice, so that all of it is searched.
         for piece in data.chunks(PIECE_BYTES) {
             black_box(table.find(piece, WINDOW_BYTES, (1 << 20) - 1));
         }
-    });
+        Ok(())
+    })?;
     measure("hash one", kernel.name(), BYTES, nothing, |()| {
         for piece in data.chunks(PIECE_BYTES) {
             black_box(sha256(piece));
         }
-    });
+        Ok(())
+    })?;
     let pieces: Vec<&[u8]> = data.chunks(PIECE_BYTES).collect();
     measure("hash two", kernel.name(), BYTES, nothing, |()| {
         for pair in pieces.chunks(2) {
             black_box(sha256_each(pair));
         }
-    });
+        Ok(())
+    })?;
     measure("hash many", kernel.name(), BYTES, nothing, |()| {
         black_box(sha256_each(&pieces));
-    });
+        Ok(())
+    })
 }
 
-fn compressor(_: usize) -> (Compressor, Vec<u8>) {
-    let compressor = Compressor::new(CompressionMode::Auto).expect("a level");
-    (compressor, Vec::with_capacity(2 * CHUNK_MAX_BYTES))
+fn compressor(_: usize) -> io::Result<(Compressor, Vec<u8>)> {
+    let compressor = Compressor::new(CompressionMode::Auto).map_err(failed)?;
+    Ok((compressor, Vec::with_capacity(2 * CHUNK_MAX_BYTES)))
 }
 
 fn compress<'d>(
     (compressor, out): &mut (Compressor, Vec<u8>),
     blobs: impl Iterator<Item = &'d [u8]>,
-) {
+) -> io::Result<()> {
     for blob in blobs {
         out.clear();
-        compressor.append(blob, out).expect("zstd");
+        compressor.append(blob, out).map_err(failed)?;
     }
+    Ok(())
 }
 
 /// Copies files from the page cache, the largest first: what opening a file takes is not a matter of bytes.
@@ -165,37 +191,36 @@ fn read(mut files: Vec<(PathBuf, u64)>) -> io::Result<()> {
             break;
         }
     }
-    let buffer = |_| vec![0; PIECE_BYTES];
+    let buffer = |_| Ok(vec![0; PIECE_BYTES]);
     measure("read", "", total, buffer, |buffer: &mut Vec<u8>| {
         for (file, wanted) in &open {
             for at in (0..*wanted).step_by(PIECE_BYTES) {
                 let piece = PIECE_BYTES.min(wanted - at);
-                let read = file.read_exact_at(&mut buffer[..piece], at as u64);
-                read.expect("a file that stays as it is");
+                file.read_exact_at(&mut buffer[..piece], at as u64)?;
             }
         }
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Writes packs as files, each by one call.
-fn write(place: &Path, data: &[u8]) {
+fn write(place: &Path, data: &[u8]) -> io::Result<()> {
     let path = |thread: usize| place.join(format!("stages-{thread}"));
     let create = |thread| {
         // A new file each time, for its memory is to be had from the system.
         let _ = std::fs::remove_file(path(thread));
-        File::create(path(thread)).expect("a file to write to")
+        File::create(path(thread))
     };
-    measure("write", "", BYTES, create, |file: &mut File| {
-        for pack in data.chunks(PACK_BYTES) {
-            file.write_all(pack).expect("room in memory");
-        }
+    let measured = measure("write", "", BYTES, create, |file: &mut File| {
+        let mut packs = data.chunks(PACK_BYTES);
+        packs.try_for_each(|pack| file.write_all(pack))
     });
     for thread in 0.. {
         if std::fs::remove_file(path(thread)).is_err() {
             break;
         }
     }
+    measured
 }
 
 /// Bytes of a corpus that pass each stage.
@@ -228,9 +253,9 @@ impl Passing {
 
 /// Does what a backup does with files, and counts. Also gives some of what was compressed, evenly from everywhere.
 fn pass(files: &[(PathBuf, u64)], corpus_bytes: u64) -> io::Result<(Passing, Vec<Vec<u8>>)> {
-    let polynomial = Polynomial::new(POLYNOMIAL).expect("a polynomial");
-    let chunker = Chunker::new(polynomial).expect("a chunker");
-    let mut tools = compressor(0);
+    let chunker = Polynomial::new(POLYNOMIAL).and_then(Chunker::new);
+    let chunker = chunker.ok_or_else(|| failed("no chunker"))?;
+    let mut tools = compressor(0)?;
     let (mut seen, mut passing, mut sample) = (HashSet::new(), Passing::default(), Vec::new());
     let one_in = (corpus_bytes / BYTES as u64).max(1);
     for (path, _) in files {
@@ -254,9 +279,9 @@ fn pass(files: &[(PathBuf, u64)], corpus_bytes: u64) -> io::Result<(Passing, Vec
                 let mut stored = end;
                 if tools.0.is_worthwhile(&data) {
                     passing.compress += end as u64;
-                    compress(&mut tools, std::iter::once(data.as_slice()));
+                    compress(&mut tools, std::iter::once(data.as_slice()))?;
                     stored = stored.min(tools.1.len());
-                    let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
+                    let number = hash.first_chunk().copied().map_or(0, u64::from_le_bytes);
                     if number.is_multiple_of(one_in) {
                         sample.push(std::mem::take(&mut data));
                     }

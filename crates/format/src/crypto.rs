@@ -63,7 +63,7 @@ impl MasterKey {
     /// Encrypts in place what lies in `buf` from `start` on, and leaves alone what lies before.
     ///
     /// # Errors
-    /// When the nonce is all zero.
+    /// When the nonce is all zero, or there is no room for it.
     pub fn seal_from(
         &self,
         nonce: &Nonce,

@@ -58,8 +58,10 @@ pub struct RestoreOptions<'a> {
     pub dry_run: bool,
     /// What to restore.
     pub select: Option<SelectPath<'a>>,
-    /// Threads at least; a backend that is worth more requests at once gets more.
+    /// Threads at least; a backend that is worth more requests at once gets more, as far as memory allows.
     pub workers: usize,
+    /// Memory for what is fetched, in bytes.
+    pub memory_bytes: usize,
 }
 
 /// What a restore did.

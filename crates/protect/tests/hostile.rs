@@ -91,6 +91,7 @@ impl Forge {
             dry_run: false,
             select: None,
             workers: 2,
+            memory_bytes: lifeboat_repo::MEMORY_DEFAULT_BYTES,
         };
         change(&mut options);
         let restore = Restore {

@@ -42,6 +42,7 @@ fn check_of(backend: impl Backend + 'static) -> Result<lifeboat_repo::CheckRepor
     let options = CheckOptions {
         read_packs: Some(repository.packs()?.into_keys().collect()),
         threads: 1,
+        ..Default::default()
     };
     repository.check(&options, &Counters::default(), &Cancel::new())
 }

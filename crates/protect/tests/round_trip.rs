@@ -60,6 +60,7 @@ fn every_snapshot_of_a_changing_tree_comes_back() {
                 &lifeboat_repo::CheckOptions {
                     read_packs: Some(repository.packs().unwrap().into_keys().collect()),
                     threads: 2,
+                    ..Default::default()
                 },
                 &lifeboat_flow::Counters::default(),
                 &lifeboat_flow::Cancel::new(),

@@ -18,18 +18,37 @@ pub(crate) fn at_once<T: Sync>(
     cancel: &Cancel,
     work: impl Fn(&T) -> Result<(), RepoError> + Sync,
 ) -> Result<usize, RepoError> {
+    let work = |(): &mut (), number: usize| {
+        cancel.check()?;
+        items.get(number).map_or(Ok(()), &work)
+    };
+    each_number(threads, items.len(), || (), work)?;
+    Ok(items.len())
+}
+
+/// Does the work on each number below `count` with so many threads, each of which keeps what `begin` gives it.
+///
+/// # Errors
+/// The first failure; nothing is begun after it.
+pub(crate) fn each_number<S, E: Send>(
+    threads: usize,
+    count: usize,
+    begin: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1).min(items.len()) {
+        for _ in 0..threads.max(1).min(count) {
             scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = cancel
-                        .check()
-                        .map_err(RepoError::from)
-                        .and_then(|()| work(item));
-                    if let Err(error) = done {
-                        next.store(items.len(), Ordering::Relaxed);
+                let mut kept = begin();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    if let Err(error) = work(&mut kept, number) {
+                        next.store(count, Ordering::Relaxed);
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                         failed.get_or_insert(error);
                         return;
@@ -38,10 +57,10 @@ pub(crate) fn at_once<T: Sync>(
             });
         }
     });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        None => Ok(items.len()),
-        Some(error) => Err(error),
-    }
+    let failed = failed.into_inner();
+    failed
+        .unwrap_or_else(PoisonError::into_inner)
+        .map_or(Ok(()), Err)
 }
 
 /// Does two different things at once.

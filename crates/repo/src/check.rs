@@ -14,15 +14,12 @@ use lifeboat_format::{BlobKind, Id, NodeKind, Tree};
 use crate::backend::{FileKind, FileName};
 use crate::by_pack::pack_bytes;
 use crate::{
-    BlobReader, BlobSet, ByPack, Index, PackListing, RepoError, Repository, TreeRoot, TreeSeen,
-    chain, walk_trees,
+    BlobReader, BlobSet, ByPack, Index, MEMORY_DEFAULT_BYTES, PackListing, RepoError, Repository,
+    TreeRoot, TreeSeen, chain, walk_trees,
 };
 
 pub use advice::Repair;
 pub(crate) use pack::split_header;
-
-/// Memory for packs that are read at once, in bytes, where a backend is worth more readers than there are threads.
-const PACKS_READ_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,12 +66,24 @@ impl fmt::Display for Finding {
 }
 
 /// What to check.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CheckOptions {
     /// Packs to read whole; `None` reads none.
     pub read_packs: Option<Vec<Id>>,
     /// Threads at least; a backend that is worth more requests at once gets more.
     pub threads: usize,
+    /// Memory for packs that are read whole, in bytes; each thread holds one at least.
+    pub memory_bytes: usize,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self {
+            read_packs: None,
+            threads: 1,
+            memory_bytes: MEMORY_DEFAULT_BYTES,
+        }
+    }
 }
 
 /// What a check found.
@@ -263,7 +272,8 @@ impl Repository {
         if let Some(packs) = &options.read_packs {
             let largest = packs.iter().filter_map(|id| loaded.listed_packs.get(id));
             let largest = largest.max().copied().unwrap_or(0).max(1);
-            let affordable = usize::try_from(PACKS_READ_MAX_BYTES / largest).unwrap_or(threads);
+            let affordable =
+                usize::try_from(options.memory_bytes as u64 / largest).unwrap_or(threads);
             report.packs_read = self.read_packs(
                 packs,
                 &loaded.listed_packs,

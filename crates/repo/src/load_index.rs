@@ -2,12 +2,12 @@
 //! It must never take a damaged index file for an empty one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lifeboat_flow::Cancel;
 use lifeboat_format::{Id, IndexBlob, IndexFile, IndexPack};
 
+use crate::at_once::at_once;
 use crate::backend::{FileKind, FileName};
 use crate::index::PackRow;
 use crate::index::image::{Image, Standing};
@@ -125,39 +125,16 @@ impl Repository {
         cancel: &Cancel,
         take: impl Fn(Id, IndexFile) -> Result<(), RepoError> + Sync,
     ) -> Result<Vec<(Id, RepoError)>, RepoError> {
-        let next = AtomicUsize::new(0);
         let damaged = Mutex::new(Vec::new());
-        let ended = Mutex::new(None);
-        let end = |error| {
-            // The others end too.
-            next.store(ids.len(), Ordering::Relaxed);
-            lock(&ended).get_or_insert(error);
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..self.loaders().min(ids.len()) {
-                scope.spawn(|| {
-                    while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if cancel.is_cancelled() {
-                            return;
-                        }
-                        match self.load_index_file(*id) {
-                            Ok(file) => {
-                                if let Err(error) = take(*id, file) {
-                                    end(error);
-                                }
-                            }
-                            Err(error) if error.ends_all() => end(error),
-                            Err(error) => lock(&damaged).push((*id, error)),
-                        }
-                    }
-                });
+        at_once(self.loaders(), ids, cancel, |id| {
+            match self.load_index_file(*id) {
+                Ok(file) => take(*id, file)?,
+                Err(error) if error.ends_all() => return Err(error),
+                Err(error) => lock(&damaged).push((*id, error)),
             }
-        });
-        cancel.check()?;
-        match into_inner(ended) {
-            Some(error) => Err(error),
-            None => Ok(into_inner(damaged)),
-        }
+            Ok(())
+        })?;
+        Ok(damaged.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The packs in the backend's listing with their sizes in bytes.
@@ -194,10 +171,6 @@ impl Drop for OnPanic<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn into_inner<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn take_image(

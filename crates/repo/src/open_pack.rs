@@ -9,7 +9,7 @@ use lifeboat_format::{
 use crate::{RepoError, random};
 
 /// Blobs in one pack at most, so that its header stays far below its limit.
-pub(crate) const PACK_MAX_BLOBS: usize = (HEADER_MAX_BYTES as usize / 41) / 4;
+const PACK_MAX_BLOBS: usize = (HEADER_MAX_BYTES as usize / 41) / 4;
 
 /// A pack that is being filled.
 #[derive(Default)]

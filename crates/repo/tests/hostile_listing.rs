@@ -48,6 +48,7 @@ fn check(repository: &Repository) -> CheckReport {
     let options = CheckOptions {
         read_packs: Some(repository.packs().unwrap().into_keys().collect()),
         threads: 2,
+        ..Default::default()
     };
     let report = repository.check(&options, &Counters::default(), &Cancel::new());
     report.unwrap()

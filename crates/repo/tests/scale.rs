@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{
-    BlobKind, CompressionMode, Id, IndexBlob, IndexFile, IndexPack, Node, NodeKind, Snapshot, Tree,
+    BlobKind, CompressionMode, Id, IndexBlob, IndexFile, IndexPack, Node, NodeKind, Tree,
 };
 use lifeboat_repo::backend::{FileKind, MemoryBackend};
 use lifeboat_repo::{
     CheckOptions, FindingKind, Identity, Index, Ingest, IngestOptions, KeyCost, Repair, RepoError,
-    Repository, now,
+    Repository,
 };
+use lifeboat_testkit::bare;
 
 const BLOBS: u32 = 300_000;
 const BLOBS_OF_A_PACK: u32 = 50;
@@ -68,23 +69,7 @@ fn write_snapshot(repository: &Repository) {
         Ok::<_, RepoError>(())
     })
     .unwrap();
-    let snapshot = Snapshot {
-        time: now(),
-        parent: None,
-        tree,
-        paths: vec!["/data".into()],
-        hostname: "host".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        whole: None,
-        program_version: String::new(),
-        summary: None,
-    };
-    repository.save_snapshot(&snapshot).unwrap();
+    repository.save_snapshot(&bare::snapshot(tree)).unwrap();
 }
 
 #[test]
@@ -97,6 +82,7 @@ fn a_check_takes_little_more_memory_than_the_index() {
     let options = CheckOptions {
         read_packs: None,
         threads: 2,
+        ..Default::default()
     };
     let report = repository
         .check(&options, &Counters::default(), &Cancel::new())

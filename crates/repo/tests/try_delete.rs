@@ -49,6 +49,7 @@ fn where_nothing_may_be_removed_the_answer_is_told_and_a_valid_pack_stays() {
     let options = CheckOptions {
         read_packs: Some(vec![*id]),
         threads: 1,
+        ..Default::default()
     };
     let report = repository
         .check(&options, &Counters::default(), &Cancel::new())

@@ -8,11 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
-use lifeboat_format::{
-    BlobKind, Id, IndexBlob, IndexFile, IndexPack, Node, NodeKind, Snapshot, Tree,
-};
+use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile, IndexPack, Node, NodeKind, Tree};
 use lifeboat_repo::backend::{FileKind, LocalBackend};
-use lifeboat_repo::{Identity, Index, Ingest, IngestOptions, KeyCost, RepoError, Repository, now};
+use lifeboat_repo::{Identity, Index, Ingest, IngestOptions, KeyCost, RepoError, Repository};
+use lifeboat_testkit::bare;
 
 /// What restic puts into one index file.
 const BLOBS_OF_A_FILE: u32 = 50_000;
@@ -152,23 +151,9 @@ fn make(root: &Path, blobs: u32, trees: bool) {
         }
     });
     let tree = write_trees(&repository, if trees { packs } else { packs.min(10) });
-    let snapshot = Snapshot {
-        time: now(),
-        parent: None,
-        tree,
-        paths: vec!["/data".into()],
-        hostname: "host".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        whole: None,
-        program_version: String::new(),
-        summary: None,
-    };
-    repository.save_snapshot(&snapshot).expect("a snapshot");
+    repository
+        .save_snapshot(&bare::snapshot(tree))
+        .expect("a snapshot");
 }
 
 fn main() -> std::io::Result<()> {

@@ -173,14 +173,10 @@ impl Backup {
             .unwrap_or_else(|| who.hostname.clone());
         // A stream has no time of its own: its entries get that of the snapshot, as restic's do.
         let input = self.input(time, ui)?;
-        let whole = match &input.given {
-            None => None,
-            Some(given) => {
-                let rules = self.excludes.rules()?;
-                let asked = (&input.paths, given, &hostname, self.with_atime, rules);
-                Some(Id::of(format!("lifeboat 1 {asked:?}").as_bytes()))
-            }
-        };
+        let whole = input.asked.as_ref().map(|asked| {
+            let asked = (&input.paths, &hostname, asked);
+            Id::of(format!("lifeboat 1 {asked:?}").as_bytes())
+        });
         let session = Session::open_early(
             global,
             ui,
@@ -294,7 +290,7 @@ impl Backup {
             paths: vec![targets::path_of_stream(name)],
             missing: Vec::new(),
             changed: None,
-            given: None,
+            asked: None,
             targets: Vec::new(),
             is_stream: true,
         };
@@ -320,6 +316,17 @@ impl Backup {
                 .map_err(|error| Failure::from_error(&error).while_doing("--stdin-filename"))?;
             return Ok(stream(Box::new(source)));
         }
+        let lists = [
+            &self.files_from,
+            &self.files_from_verbatim,
+            &self.files_from_raw,
+        ];
+        let lists = lists.into_iter().flatten().chain(&self.changed_files);
+        if lists.filter(|file| file.as_os_str() == "-").count() > 1 {
+            return Err(Failure::new(
+                "standard input can be one list only: what read it first leaves nothing to the other",
+            ));
+        }
         let targets = targets::collect(
             &self.files_from,
             &self.files_from_verbatim,
@@ -328,11 +335,9 @@ impl Backup {
             ui,
         )?;
         let paths = targets::absolute(&targets)?;
-        let given = targets.clone();
-        let source = VolumeSource::new(
-            targets::each_once(targets, ui),
-            self.excludes.volume_options(self.with_atime)?,
-        );
+        let (options, rules) = self.excludes.volume_options(self.with_atime)?;
+        let asked = format!("{targets:?} {rules}");
+        let source = VolumeSource::new(targets::each_once(targets, ui), options);
         let source = source.map_err(|error| Failure::from_error(&error))?;
         let missing = source.missing().to_vec();
         let targets = source.targets();
@@ -345,7 +350,7 @@ impl Backup {
             paths,
             missing,
             changed,
-            given: Some(given),
+            asked: Some(asked),
             targets,
             is_stream: false,
         })
@@ -507,8 +512,8 @@ struct Input {
     missing: Vec<lifeboat_flow::Problem>,
     /// What somebody says has changed.
     changed: Option<Vec<EntryPath>>,
-    /// What was named, as it was, if it is files.
-    given: Option<Vec<PathBuf>>,
+    /// What was named and what is to be left out, as a text, if it is files.
+    asked: Option<String>,
     /// The entries that this leads to.
     targets: Vec<EntryPath>,
     is_stream: bool,

@@ -62,6 +62,7 @@ impl Check {
         let options = CheckOptions {
             read_packs,
             threads: workers(),
+            memory_bytes: global.memory_bytes()?,
         };
         let counters = Counters::default();
         let began = Instant::now();

@@ -122,8 +122,8 @@ fn list(session: &Session, ui: &Ui) -> Outcome {
 fn check(session: &Session, ui: &Ui) -> Result<(), Failure> {
     let counters = Counters::default();
     let options = CheckOptions {
-        read_packs: None,
         threads: workers(),
+        ..CheckOptions::default()
     };
     let shown = Shown {
         noun: "packs",

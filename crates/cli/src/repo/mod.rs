@@ -76,6 +76,8 @@ pub enum RepoCommand {
 /// Runs a command.
 pub fn run(repo: Repo, ui: &Arc<Ui>) -> Outcome {
     let global = repo.global;
+    // Whatever the command: what it can't keep is refused before anything is done.
+    global.memory_bytes()?;
     match repo.command {
         RepoCommand::Init(command) => command.run(&global, ui),
         RepoCommand::Backup(command) => command.run(&global, ui),

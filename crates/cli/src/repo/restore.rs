@@ -148,6 +148,7 @@ impl Restore {
             dry_run: self.dry_run,
             select: if selects { Some(&select) } else { None },
             workers: workers(),
+            memory_bytes: global.memory_bytes()?,
         };
         let counters = Counters::default();
         ui.say(format_args!(

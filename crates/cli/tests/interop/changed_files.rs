@@ -146,6 +146,25 @@ fn paths_are_found_however_they_are_named() {
 }
 
 #[test]
+fn a_list_that_may_be_cut_off_or_was_read_already_is_refused() {
+    let (place, dir) = (Place::new(), tree());
+    let root = dir.path();
+    let target = root.to_str().unwrap();
+    told(&place, root, "", &[target]);
+    let cut = told(&place, root, "a/one\0a/tw", &[target]);
+    assert!(!cut.status.success());
+    assert!(cut.stderr.contains("may be cut off"), "{}", cut.stderr);
+    let words = ["backup", "--changed-files", "-", "--files-from", "-"];
+    let twice = place.ours().run(words).input(target.as_bytes()).ends(1);
+    assert!(twice.stderr.contains("one list only"), "{}", twice.stderr);
+    let words = ["backup", "--changed-files", "/not/there", target];
+    let missing = place.ours().run(words).ends(1);
+    assert!(missing.stderr.contains("/not/there"), "{}", missing.stderr);
+    let snapshots = array(&place.ours().run(["snapshots", "--json"]).ok());
+    assert_eq!(snapshots.len(), 1, "nothing was made of them");
+}
+
+#[test]
 fn only_a_whole_snapshot_of_the_same_is_taken_over_from() {
     let (place, dir) = (Place::new(), tree());
     let root = dir.path();
@@ -174,6 +193,25 @@ fn only_a_whole_snapshot_of_the_same_is_taken_over_from() {
     assert!(!told(&place, root, "", &excluding).stderr.contains("looked"));
     fs::write(&patterns, "five\n").unwrap();
     looked_at_all(&told(&place, root, "", &excluding));
+    // What is left out may come through a pipe, which can be read once.
+    let through_pipe = |pattern: &str| {
+        let list = place.path("changed");
+        let words = [
+            "backup",
+            "--json",
+            "--exclude-file",
+            "/dev/stdin",
+            "--changed-files",
+        ];
+        let words = words
+            .iter()
+            .copied()
+            .chain([list.to_str().unwrap(), target]);
+        place.ours().run(words).input(pattern.as_bytes()).any()
+    };
+    looked_at_all(&through_pipe("six\n"));
+    assert!(!through_pipe("six\n").stderr.contains("looked"));
+    looked_at_all(&through_pipe("seven\n"));
     // What restic changed is not known to be whole.
     told(&place, root, "", &[target]);
     place.current().run(["tag", "--add", "x", "latest"]).ok();

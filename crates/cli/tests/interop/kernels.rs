@@ -1,5 +1,5 @@
-//! Whatever instructions the hot loops use, files are cut where restic cuts them; and what bounds memory is refused if it
-//! can't be kept.
+//! Whatever instructions the hot loops use, files are cut where restic cuts them; and a backup and its check go through with
+//! the least memory.
 
 use lifeboat_format::Kernel;
 use lifeboat_testkit::random::Random;
@@ -41,7 +41,7 @@ fn every_kernel_finds_the_chunks_that_restic_stored() {
 }
 
 #[test]
-fn memory_is_bounded_and_never_too_little() {
+fn little_memory_is_enough_and_too_little_is_refused() {
     let (place, dir) = (Place::new(), tempfile::tempdir().unwrap());
     let large = Random::new(8).bytes(40 << 20);
     std::fs::write(dir.path().join("large"), &large).unwrap();
@@ -55,6 +55,9 @@ fn memory_is_bounded_and_never_too_little() {
         "{}",
         said.stderr
     );
+    // Also where it would make no difference.
+    let said = place.ours().run(["snapshots"]);
+    said.variable("LIFEBOAT_MEMORY", "31").ends(1);
     // One pack at a time is filled and sent.
     place.ours().run(["backup", "--memory", "32", target]).ok();
     place

@@ -18,8 +18,8 @@ use crate::backup::ProtectError;
 
 /// Tasks that may wait for a worker.
 const TASK_QUEUE_MAX: usize = 256;
-/// Requests at once at most, whatever a backend is worth: with their ranges and blobs 16 MiB each or so.
-const REQUESTS_MAX: usize = 16;
+/// What a worker holds, in bytes: a range, and blobs that are hashed together.
+const WORKER_BYTES: usize = 16 * 1024 * 1024;
 /// Zeros in a row that become a hole, in bytes; aligned to as much.
 const HOLE_BYTES: usize = 64 * 1024;
 
@@ -62,15 +62,12 @@ impl Run<'_> {
         self.finish(left?)
     }
 
-    /// Threads: enough for all cores, and for as many requests as the backend is worth. Each holds a range of a pack and
-    /// a blob or two.
+    /// Threads: enough for all cores, and for as many requests as the backend is worth and memory allows.
     fn workers(&self) -> usize {
         let requests = self.restore.repository.backend().connections();
-        self.restore
-            .options
-            .workers
-            .max(1)
-            .max(requests.min(REQUESTS_MAX))
+        let options = &self.restore.options;
+        let affordable = options.memory_bytes / WORKER_BYTES;
+        options.workers.max(1).max(requests.min(affordable))
     }
 
     /// Whether to go on.

@@ -18,6 +18,7 @@ use lifeboat_repo::{
     LockTiming, PackListing, RepoError, Repository,
 };
 use lifeboat_state::{TargetOptions, VolumeOptions, VolumeSource, VolumeTarget};
+use lifeboat_testkit::bare;
 #[allow(unused_imports, reason = "each test uses a part")]
 pub use lifeboat_testkit::bare::scratch;
 use lifeboat_testkit::compare::Comparison;
@@ -93,20 +94,9 @@ pub fn lock(repository: &Arc<Repository>, exclusive: bool) -> Result<LockGuard, 
 
 pub fn draft(parent: Option<Id>) -> Snapshot {
     Snapshot {
-        time: lifeboat_repo::now(),
         parent,
-        tree: Id::default(),
-        paths: vec!["/data".into()],
         hostname: "host".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        whole: None,
-        program_version: String::new(),
-        summary: None,
+        ..bare::snapshot(Id::default())
     }
 }
 
@@ -192,6 +182,7 @@ pub fn restore(
         dry_run: false,
         select: None,
         workers: 2,
+        memory_bytes: lifeboat_repo::MEMORY_DEFAULT_BYTES,
     };
     change(&mut options);
     let restore = Restore {
@@ -234,6 +225,7 @@ pub fn check_all(repository: &Repository) -> CheckReport {
     let options = CheckOptions {
         read_packs: Some(repository.packs().expect("packs").into_keys().collect()),
         threads: 2,
+        ..Default::default()
     };
     let checked = repository.check(&options, &Counters::default(), &Cancel::new());
     checked.expect("check")

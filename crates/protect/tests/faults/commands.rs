@@ -332,6 +332,7 @@ fn run_check(_: &World, backend: &Arc<dyn Backend>) -> Done {
     let options = CheckOptions {
         read_packs: Some(packs.into_keys().collect()),
         threads: 2,
+        ..Default::default()
     };
     let report = told(repository.check(&options, &Counters::default(), &Cancel::new()))?;
     if let Some(finding) = report.findings.first() {

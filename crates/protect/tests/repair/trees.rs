@@ -33,6 +33,7 @@ fn structure_is_sound(repository: &Repository) -> bool {
     let options = CheckOptions {
         read_packs: None,
         threads: 2,
+        ..Default::default()
     };
     let report = repository.check(&options, &Counters::default(), &Cancel::new());
     !report.unwrap().is_serious()

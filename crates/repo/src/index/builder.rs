@@ -7,13 +7,13 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lifeboat_format::{BlobKind, Id, IndexBlob, IndexFile};
 
 use super::image::{Image, Layout, SECTIONS, Seal, Standing, first_bits, section};
 use super::row::{PackRow, ROW_BYTES, Row, RowBytes};
+use crate::at_once::each_number;
 
 /// Rows that are held before they are spilled, in bytes.
 const HELD_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -299,33 +299,18 @@ fn write_rows(buckets: &Buckets, layout: &Layout, starts: &Starts, file: &File) 
             place
         })
         .collect();
-    let next = AtomicUsize::new(0);
-    let write_some = || {
-        let mut rows = Vec::new();
-        loop {
-            let bucket = next.fetch_add(1, Ordering::Relaxed);
-            let Some(place) = places.get(bucket) else {
-                return Ok(());
-            };
-            buckets.gather(bucket, &mut rows)?;
-            starts.count(bucket / BUCKETS, &rows);
-            file.write_all_at(rows.as_flattened(), *place)?;
-        }
+    let write_one = |rows: &mut Vec<RowBytes>, bucket: usize| {
+        let Some(place) = places.get(bucket) else {
+            return Ok(());
+        };
+        buckets.gather(bucket, rows)?;
+        starts.count(bucket / BUCKETS, rows);
+        file.write_all_at(rows.as_flattened(), *place)
     };
-    let failed: Mutex<io::Result<()>> = Mutex::new(Ok(()));
-    std::thread::scope(|scope| {
-        for _ in 0..processors() {
-            scope.spawn(|| {
-                if let Err(error) = write_some() {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
-                }
-            });
-        }
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    each_number(processors(), places.len(), Vec::new, write_one)
 }
 
-fn processors() -> usize {
+pub(super) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -16,7 +16,9 @@ use lifeboat_format::{BlobKind, Id, MasterKey};
 use lifeboat_kernels::Mapping;
 use sha2::Sha256;
 
+use super::builder::processors;
 use super::row::{PACK_ROW_BYTES, PackRow, ROW_BYTES, Rest, Row, RowBytes};
+use crate::at_once::each_number;
 
 /// What the file begins with; the last byte is the version of all that follows.
 const MAGIC: [u8; 16] = *b"lifeboat-index\0\x01";
@@ -216,39 +218,21 @@ fn segments(file: &File, whole_bytes: u64) -> io::Result<Vec<Id>> {
         .div_ceil(SEGMENT_BYTES);
     let count = usize::try_from(count).map_err(io::Error::other)?;
     let hashes: Vec<Mutex<Id>> = (0..count).map(|_| Mutex::default()).collect();
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(None);
-    let hash_some = || {
-        let mut buffer = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(slot) = hashes.get(number) else {
-                return Ok(());
-            };
-            let from = HEADER_BYTES + number as u64 * SEGMENT_BYTES;
-            let bytes = SEGMENT_BYTES.min(whole_bytes - from);
-            buffer.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
-            file.read_exact_at(&mut buffer, from)?;
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Id::of(&buffer);
+    let hash_one = |buffer: &mut Vec<u8>, number: usize| {
+        let from = HEADER_BYTES + number as u64 * SEGMENT_BYTES;
+        let bytes = SEGMENT_BYTES.min(whole_bytes - from);
+        buffer.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
+        file.read_exact_at(buffer, from)?;
+        if let Some(slot) = hashes.get(number) {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Id::of(buffer);
         }
+        Ok::<(), io::Error>(())
     };
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..threads.min(count) {
-            scope.spawn(|| {
-                if let Err(error) = hash_some() {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-            });
-        }
-    });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(hashes
-            .into_iter()
-            .map(|hash| hash.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect()),
-    }
+    each_number(processors(), count, Vec::new, hash_one)?;
+    let hashes = hashes.into_iter();
+    Ok(hashes
+        .map(|hash| hash.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect())
 }
 
 enum Bytes {

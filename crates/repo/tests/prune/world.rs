@@ -14,6 +14,7 @@ use lifeboat_repo::{
     BlobReader, CheckOptions, FindingKind, Identity, Index, Ingest, IngestOptions, KeyCost,
     LockGuard, LockRequest, LockTiming, PackListing, RepoError, Repository,
 };
+use lifeboat_testkit::bare;
 pub use lifeboat_testkit::heard::Unheard;
 use lifeboat_testkit::random::Random;
 
@@ -114,19 +115,7 @@ pub fn write(
     })?;
     let snapshot = Snapshot {
         time: at(-1),
-        parent: None,
-        tree: Id::of(tree.as_bytes()),
-        paths: vec!["/data".into()],
-        hostname: "host".into(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        original: None,
-        whole: None,
-        program_version: String::new(),
-        summary: None,
+        ..bare::snapshot(Id::of(tree.as_bytes()))
     };
     repository.save_snapshot(&snapshot)
 }
@@ -197,6 +186,7 @@ pub fn findings(repository: &Repository) -> Vec<FindingKind> {
     let options = CheckOptions {
         read_packs: Some(repository.packs().unwrap().into_keys().collect()),
         threads: 2,
+        ..Default::default()
     };
     let checked = repository.check(&options, &Counters::default(), &Cancel::new());
     let findings = checked.unwrap().findings.into_iter();

@@ -48,25 +48,17 @@ impl ExcludeArgs {
         self.exclude.clone()
     }
 
-    /// Everything that decides what is left out, also the patterns in files.
-    pub fn rules(&self) -> Result<String, Failure> {
-        let patterns = self.patterns()?;
-        Ok(format!("{self:?} {patterns:?}"))
-    }
-
-    fn patterns(&self) -> Result<PatternSet, Failure> {
-        patterns(
+    /// What the source is told; and everything that decides what is left out, as a text to be compared. Files of patterns
+    /// are read once: they may be pipes.
+    pub fn volume_options(&self, with_atime: bool) -> Result<(VolumeOptions, String), Failure> {
+        let patterns = patterns(
             &self.exclude,
             &self.iexclude,
             &self.exclude_file,
             &self.iexclude_file,
             "exclude",
-        )
-    }
-
-    /// What the source is told.
-    pub fn volume_options(&self, with_atime: bool) -> Result<VolumeOptions, Failure> {
-        let patterns = self.patterns()?;
+        )?;
+        let rules = format!("{self:?} {patterns:?} {with_atime}");
         let select: Option<lifeboat_state::Select> = if patterns.is_empty() {
             None
         } else {
@@ -86,14 +78,15 @@ impl ExcludeArgs {
             .iter()
             .map(|text| tag(text))
             .collect::<Result<_, _>>()?;
-        Ok(VolumeOptions {
+        let options = VolumeOptions {
             select,
             one_file_system: self.one_file_system,
             exclude_caches: self.exclude_caches,
             exclude_if_present,
             exclude_larger_than_bytes,
             with_atime,
-        })
+        };
+        Ok((options, rules))
     }
 }
 

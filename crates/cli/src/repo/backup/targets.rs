@@ -39,19 +39,7 @@ pub fn collect(
         );
     }
     for file in raw {
-        let list = read(file)?;
-        if !list.is_empty() && list.last() != Some(&0) {
-            return Err(Failure::new(format!(
-                "{} does not end with a zero byte, so its last path may be cut off",
-                file.display()
-            )));
-        }
-        for name in list
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            found.push(path(name));
-        }
+        found.extend(raw_names(&read(file)?, file)?.map(path));
     }
     found.extend(given.iter().map(PathBuf::from));
     if found.iter().any(|path| path.as_os_str().is_empty()) {
@@ -88,14 +76,29 @@ pub fn changed(file: &Path) -> Result<Vec<PathBuf>, Failure> {
     let list = read(file)?;
     let dir = std::env::current_dir()
         .map_err(|error| Failure::from_error(&error).while_doing("find the working directory"))?;
-    let separator = if list.contains(&0) { 0 } else { b'\n' };
-    let names = list.split(|byte| *byte == separator);
-    let names = names.map(|name| match separator {
-        0 => name,
-        _ => name.strip_suffix(b"\r").unwrap_or(name),
-    });
-    let names = names.filter(|name| !name.is_empty());
-    Ok(names.map(|name| dir.join(path(name))).collect())
+    let absolute = |name| dir.join(path(name));
+    Ok(match list.contains(&0) {
+        true => raw_names(&list, file)?.map(absolute).collect(),
+        false => {
+            let names = lines(&list).filter(|name| !name.is_empty());
+            names.map(absolute).collect()
+        }
+    })
+}
+
+/// The names in a list in which each is ended by a zero byte.
+fn raw_names<'l>(
+    list: &'l [u8],
+    file: &Path,
+) -> Result<impl Iterator<Item = &'l [u8]> + use<'l>, Failure> {
+    if !list.is_empty() && list.last() != Some(&0) {
+        return Err(Failure::new(format!(
+            "{} does not end with a zero byte, so its last path may be cut off",
+            file.display()
+        )));
+    }
+    let names = list.split(|byte| *byte == 0);
+    Ok(names.filter(|name| !name.is_empty()))
 }
 
 /// The paths as a snapshot names them: absolute and clean, as often as they were given, without those that do not

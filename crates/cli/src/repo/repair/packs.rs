@@ -83,7 +83,7 @@ impl RepairPacks {
                 "the repository to read from is the one that is to be repaired",
             ));
         }
-        let packs = self.damaged(&session, ui)?;
+        let packs = self.damaged(&session, global, ui)?;
         let counters = Counters::default();
         let shown = Shown {
             noun: "packs",
@@ -130,7 +130,12 @@ impl RepairPacks {
     }
 
     /// The packs that are named, or those that a check finds.
-    fn damaged(&self, session: &Session, ui: &Ui) -> Result<BTreeSet<Id>, Failure> {
+    fn damaged(
+        &self,
+        session: &Session,
+        global: &Global,
+        ui: &Ui,
+    ) -> Result<BTreeSet<Id>, Failure> {
         let repository = &session.repository;
         if !self.packs.is_empty() {
             return self
@@ -149,6 +154,7 @@ impl RepairPacks {
         let options = CheckOptions {
             read_packs: all,
             threads: workers(),
+            memory_bytes: global.memory_bytes()?,
         };
         let counters = Counters::default();
         let shown = Shown {
