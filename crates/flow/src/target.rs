@@ -34,7 +34,7 @@ pub trait Target: Send + Sync {
     /// When it can't be opened or its place can't be cleared.
     fn open_file(&self, path: &EntryPath, keep: bool) -> Result<Box<dyn TargetFile>, TargetError>;
 
-    /// Opens a file that was restored, to read it again; writing to it fails.
+    /// Opens a file that is there, to read it and to set its metadata, and leaves no trace of that; writing to it fails.
     ///
     /// # Errors
     /// When it is not there, no regular file, or can't be read.
@@ -79,6 +79,12 @@ pub trait Target: Send + Sync {
 
 /// A file of a target that is being written. Calls come from several threads at once.
 pub trait TargetFile: Send + Sync {
+    /// The length now, in bytes.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    fn len_bytes(&self) -> Result<u64, TargetError>;
+
     /// Reads into `buf` from `offset` and gives the bytes read; fewer than asked for only at the end of the file.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub(crate) fn at_once<T: Sync>(
 ///
 /// # Errors
 /// The first failure; nothing is begun after it.
-pub(crate) fn each_number<S, E: Send>(
+pub fn each_number<S, E: Send>(
     threads: usize,
     count: usize,
     begin: impl Fn() -> S + Sync,

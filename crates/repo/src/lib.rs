@@ -31,7 +31,7 @@ mod tree_walk;
 mod try_delete;
 mod used;
 
-pub use at_once::both;
+pub use at_once::{both, each_number};
 pub use blob_set::BlobSet;
 pub use by_pack::ByPack;
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Repair};

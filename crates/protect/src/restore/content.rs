@@ -16,8 +16,8 @@ use super::tasks::{Batch, Place, Task, Wanted, ranges};
 use super::{Leftovers, Run};
 use crate::backup::ProtectError;
 
-/// Tasks that may wait for a worker.
-const TASK_QUEUE_MAX: usize = 256;
+/// Groups of tasks that may wait for a worker.
+const GROUP_QUEUE_MAX: usize = 64;
 /// What a worker holds, in bytes: a range, and blobs that are hashed together.
 const WORKER_BYTES: usize = 16 * 1024 * 1024;
 /// Zeros in a row that become a hole, in bytes; aligned to as much.
@@ -38,7 +38,7 @@ struct Buffers {
 impl Run<'_> {
     /// Restores everything below a tree.
     pub(super) fn all(&self, tree: Id) -> Result<(), ProtectError> {
-        let (sender, tasks) = bounded(TASK_QUEUE_MAX);
+        let (sender, tasks) = bounded(GROUP_QUEUE_MAX);
         let left: Result<Leftovers, ProtectError> = std::thread::scope(|scope| {
             for _ in 0..self.workers() {
                 let tasks = tasks.clone();
@@ -47,7 +47,7 @@ impl Run<'_> {
             drop(tasks);
             let mut batch = Batch::new(self, sender);
             let left = self.walk(tree, &mut batch)?;
-            batch.flush()?;
+            batch.end()?;
             Ok(left)
         });
         if let Some(error) = self
@@ -85,25 +85,30 @@ impl Run<'_> {
         }
     }
 
-    fn work(&self, tasks: &Receiver<Task>) {
+    fn work(&self, groups: &Receiver<Vec<Task>>) {
         let mut buffers = Buffers::default();
-        for task in tasks {
-            let done = self.check().and_then(|()| match task {
-                Task::Whole(file) => self.part_done(&file),
-                Task::Range(range) => self.fetch(range, &mut buffers),
-                Task::Delta(file, from, to, offset) => {
-                    self.delta(&file, from, to, offset, &mut buffers)?;
-                    self.part_done(&file)
-                }
-            });
-            if let Err(error) = done {
+        for group in groups {
+            let mut group = group.into_iter();
+            if let Err(error) = group.try_for_each(|task| self.work_on(task, &mut buffers)) {
                 self.failed
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .get_or_insert(error);
                 // Receiving goes on in a drain, so that the walk is never left waiting.
-                tasks.iter().for_each(drop);
+                groups.iter().for_each(drop);
                 return;
+            }
+        }
+    }
+
+    fn work_on(&self, task: Task, buffers: &mut Buffers) -> Result<(), ProtectError> {
+        self.check()?;
+        match task {
+            Task::Whole(file) => self.part_done(&file),
+            Task::Range(range) => self.fetch(range, buffers),
+            Task::Delta(file, from, to, offset) => {
+                self.delta(&file, from, to, offset, buffers)?;
+                self.part_done(&file)
             }
         }
     }
@@ -265,8 +270,8 @@ impl Run<'_> {
         offset: u64,
         buffers: &mut Buffers,
     ) -> Result<(), ProtectError> {
-        let open = match self.open(file) {
-            Ok(open) => open,
+        let existing = match self.existing(file) {
+            Ok(existing) => existing,
             Err(error) => return self.written(file, Err(error)),
         };
         let ids = file.content.get(from..to).unwrap_or_default();
@@ -281,7 +286,7 @@ impl Run<'_> {
         while !rest.is_empty() {
             self.check()?;
             let parts = rest.iter().map(|(id, at)| (*id, at.plain_bytes()));
-            let same = buffers.existing.compare(&*open, offset, parts);
+            let same = buffers.existing.compare(&*existing, offset, parts);
             let same = match same {
                 Ok(same) => same,
                 Err(error) => return self.written(file, Err(error)),

@@ -1,5 +1,6 @@
 //! A file that is being restored: a new one under a name of its own until it is whole, one that is there in its place.
-//! A new file must never take its final name before the last byte is there.
+//! A new file must never take its final name before the last byte is there, and one that is right already must never be
+//! opened for writing.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ struct FileState {
     /// The name that it has until it is whole; the final one for a delta.
     writing_to: Option<EntryPath>,
     file: Option<Arc<dyn TargetFile>>,
+    /// The file that is there, to be compared.
+    existing: Option<Arc<dyn TargetFile>>,
 }
 
 impl FileTask {
@@ -90,6 +93,22 @@ impl FileTask {
 }
 
 impl Run<'_> {
+    /// The file that is there, to be read: as long as nothing in it differs, nobody who uses it notices a restore.
+    /// Where it can't be read, opening it for writing does more to get at it.
+    pub(super) fn existing(&self, task: &FileTask) -> Result<Arc<dyn TargetFile>, TargetError> {
+        let mut state = task.state();
+        if let Some(existing) = &state.existing {
+            return Ok(existing.clone());
+        }
+        if state.writing_to.is_none()
+            && let Ok(existing) = self.restore.target.read_file(&task.path)
+        {
+            return Ok(state.existing.insert(existing.into()).clone());
+        }
+        drop(state);
+        self.open(task)
+    }
+
     /// The open file, opened again if it was closed meanwhile.
     pub(super) fn open(&self, task: &FileTask) -> Result<Arc<dyn TargetFile>, TargetError> {
         let mut state = task.state();
@@ -155,6 +174,7 @@ impl Run<'_> {
         if state.file.take().is_some() {
             self.open_files.fetch_sub(1, Ordering::Relaxed);
         }
+        state.existing = None;
         let partial = state.writing_to.take().filter(|path| *path != task.path);
         drop(state);
         if is_damaged && let Some(partial) = partial {
@@ -178,9 +198,16 @@ impl Run<'_> {
     }
 
     fn complete(&self, task: &FileTask) -> Result<(), TargetError> {
-        let file = self.open(task)?;
-        if task.is_delta || task.has_holes.load(Ordering::Acquire) {
-            file.set_len(task.entry.size_bytes)?;
+        let wanted_bytes = task.entry.size_bytes;
+        let mut file = if task.is_delta && task.state().writing_to.is_none() {
+            self.existing(task)?
+        } else {
+            self.open(task)?
+        };
+        let is_short = task.has_holes.load(Ordering::Acquire);
+        if is_short || (task.is_delta && file.len_bytes()? != wanted_bytes) {
+            file = self.open(task)?;
+            file.set_len(wanted_bytes)?;
         }
         self.finish_problems(&task.path, file.finish(&task.entry));
         let writing_to = task.state().writing_to.clone();

@@ -1,12 +1,14 @@
 //! The end of a restore: hard links, what is to be deleted, the metadata of directories, the disk's promise.
 //! It must never delete before everything else succeeded.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use lifeboat_flow::{EntryPath, Event, Problem};
+use lifeboat_repo::each_number;
 
-use super::{Leftovers, Run, Selected};
+use super::{Leftovers, MadeDir, Run, Selected};
 use crate::backup::ProtectError;
 
 impl Run<'_> {
@@ -35,14 +37,11 @@ impl Run<'_> {
             self.done.entries.fetch_add(1, Ordering::Relaxed);
         }
         self.delete(&left)?;
-        // The last made first: what is inside a directory changes its times.
-        for dir in left.dirs.iter().rev() {
-            self.check()?;
-            if !options.dry_run {
-                self.finish_problems(&dir.path, self.restore.target.finish(&dir.path, &dir.entry));
-            }
-            self.done.entries.fetch_add(1, Ordering::Relaxed);
+        if !options.dry_run {
+            self.finish_dirs(&left.dirs)?;
         }
+        let finished = left.dirs.len() as u64;
+        self.done.entries.fetch_add(finished, Ordering::Relaxed);
         if options.dry_run {
             return Ok(());
         }
@@ -52,6 +51,26 @@ impl Run<'_> {
         } else {
             Ok(())
         }
+    }
+
+    /// The deepest first: what is inside a directory changes its times, and is out of reach when its mode says so.
+    fn finish_dirs(&self, dirs: &[MadeDir]) -> Result<(), ProtectError> {
+        let options = &self.restore.options;
+        let depth = |dir: &&MadeDir| dir.path.0.iter().filter(|byte| **byte == b'/').count();
+        let mut deepest_first: Vec<&MadeDir> = dirs.iter().collect();
+        deepest_first.sort_by_cached_key(|dir| Reverse(depth(dir)));
+        for level in deepest_first.chunk_by(|one, other| depth(one) == depth(other)) {
+            let finish_one = |(): &mut (), number: usize| {
+                self.check()?;
+                if let Some(dir) = level.get(number) {
+                    let finished = self.restore.target.finish(&dir.path, &dir.entry);
+                    self.finish_problems(&dir.path, finished);
+                }
+                Ok::<(), ProtectError>(())
+            };
+            each_number(options.workers, level.len(), || (), finish_one)?;
+        }
+        Ok(())
     }
 
     fn delete(&self, left: &Leftovers) -> Result<(), ProtectError> {

@@ -16,6 +16,10 @@ use crate::backup::ProtectError;
 const BATCH_MAX_BLOBS: usize = 32 * 1024;
 /// Blobs of one file in one task, so that several workers share a large file; 32 MiB or so.
 const DELTA_TASK_BLOBS: usize = 24;
+/// Files that are there already and are handed over at once, at most: most are small, and waking a worker costs more.
+const GROUP_MAX_TASKS: usize = 32;
+/// Content of these files at most, in bytes.
+const GROUP_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest part of a pack that is fetched at once, in bytes.
 const RANGE_MAX_BYTES: u32 = 8 * 1024 * 1024;
 /// A gap between two blobs that is fetched rather than skipped, in bytes.
@@ -51,15 +55,19 @@ pub(super) struct Batch<'r, 'a> {
     run: &'r Run<'a>,
     wanted: HashMap<Id, Wanted>,
     blobs: usize,
-    tasks: Sender<Task>,
+    group: Vec<Task>,
+    group_bytes: u64,
+    tasks: Sender<Vec<Task>>,
 }
 
 impl<'r, 'a> Batch<'r, 'a> {
-    pub(super) fn new(run: &'r Run<'a>, tasks: Sender<Task>) -> Self {
+    pub(super) fn new(run: &'r Run<'a>, tasks: Sender<Vec<Task>>) -> Self {
         Self {
             run,
             wanted: HashMap::new(),
             blobs: 0,
+            group: Vec::new(),
+            group_bytes: 0,
             tasks,
         }
     }
@@ -69,7 +77,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         let file = Arc::new(file);
         if file.is_same {
             file.wait_for(1);
-            return self.send(Task::Whole(file));
+            return self.join(Task::Whole(file), 0);
         }
         let mut places = Vec::with_capacity(file.content.len());
         let mut offset = 0;
@@ -92,7 +100,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         }
         if file.content.is_empty() {
             file.wait_for(1);
-            return self.send(Task::Whole(file));
+            return self.join(Task::Whole(file), 0);
         }
         if file.is_delta {
             let parts: Vec<_> = places.chunks(DELTA_TASK_BLOBS).collect();
@@ -100,7 +108,9 @@ impl<'r, 'a> Batch<'r, 'a> {
             let mut from = 0;
             for part in parts {
                 let offset = part.first().map_or(0, |(_, _, offset)| *offset);
-                self.send(Task::Delta(file.clone(), from, from + part.len(), offset))?;
+                let bytes = part.iter().map(|(_, at, _)| at.plain_bytes()).sum();
+                let task = Task::Delta(file.clone(), from, from + part.len(), offset);
+                self.join(task, bytes)?;
                 from += part.len();
             }
             return Ok(());
@@ -136,8 +146,30 @@ impl<'r, 'a> Batch<'r, 'a> {
         });
     }
 
-    /// Sends what was collected, pack by pack.
-    pub(super) fn flush(&mut self) -> Result<(), ProtectError> {
+    /// Sends all that was collected.
+    pub(super) fn end(mut self) -> Result<(), ProtectError> {
+        self.send_group()?;
+        self.flush()
+    }
+
+    /// Lets a task go with others.
+    fn join(&mut self, task: Task, bytes: u64) -> Result<(), ProtectError> {
+        self.group.push(task);
+        self.group_bytes += bytes;
+        if self.group.len() < GROUP_MAX_TASKS && self.group_bytes < GROUP_MAX_BYTES {
+            return Ok(());
+        }
+        self.send_group()
+    }
+
+    fn send_group(&mut self) -> Result<(), ProtectError> {
+        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group);
+        self.send(group)
+    }
+
+    /// Sends the blobs that were collected, pack by pack.
+    fn flush(&mut self) -> Result<(), ProtectError> {
         let mut all: Vec<Wanted> = std::mem::take(&mut self.wanted).into_values().collect();
         self.blobs = 0;
         // Packs in the order in which files need them, so that a large file is written from front to back.
@@ -151,14 +183,14 @@ impl<'r, 'a> Batch<'r, 'a> {
             (need, wanted.at.pack, wanted.at.offset_bytes)
         });
         for range in ranges(all) {
-            self.send(Task::Range(range))?;
+            self.send(vec![Task::Range(range)])?;
         }
         Ok(())
     }
 
-    fn send(&self, task: Task) -> Result<(), ProtectError> {
+    fn send(&self, tasks: Vec<Task>) -> Result<(), ProtectError> {
         // Workers only end early when the restore has failed or was cancelled.
-        if self.tasks.send(task).is_err() {
+        if self.tasks.send(tasks).is_err() {
             self.run.check()?;
         }
         Ok(())

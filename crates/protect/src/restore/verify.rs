@@ -1,11 +1,11 @@
 //! Reads restored files again and compares them with the hashes of the snapshot.
 //! It must never trust what was written because it was written.
 
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use lifeboat_flow::{EntryPath, Problem};
 use lifeboat_format::{BlobKind, Id};
+use lifeboat_repo::each_number;
 
 use super::Run;
 use super::comparer::Comparer;
@@ -14,53 +14,31 @@ use crate::backup::ProtectError;
 impl Run<'_> {
     /// Compares all files.
     pub(super) fn verify(&self, files: &[(EntryPath, Vec<Id>)]) -> Result<(), ProtectError> {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..self.restore.options.workers.max(1) {
-                scope.spawn(|| {
-                    let mut comparer = Comparer::default();
-                    while let Some((path, content)) =
-                        files.get(next.fetch_add(1, Ordering::Relaxed))
-                    {
-                        if let Err(error) = self.check() {
-                            self.failed
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .get_or_insert(error);
-                            return;
-                        }
-                        // What is known to be wrong was named already.
-                        if self.is_lost(path) {
-                            continue;
-                        }
-                        match self.verify_one(path, content, &mut comparer) {
-                            Ok(None) => {
-                                self.done.verified.fetch_add(1, Ordering::Relaxed);
-                            }
-                            Ok(Some(why)) => self.restore.problem(Problem {
-                                path: path.display(),
-                                doing: "verify".into(),
-                                why,
-                            }),
-                            Err(error) => self.restore.problem(Problem::from_error(
-                                &path.display(),
-                                "verify",
-                                &error,
-                            )),
-                        }
-                    }
-                });
+        let threads = self.restore.options.workers;
+        let verify_next = |comparer: &mut Comparer, number: usize| {
+            self.check()?;
+            // What is known to be wrong was named already.
+            let file = files.get(number).filter(|(path, _)| !self.is_lost(path));
+            let Some((path, content)) = file else {
+                return Ok(());
+            };
+            match self.verify_one(path, content, comparer) {
+                Ok(None) => {
+                    self.done.verified.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Some(why)) => self.restore.problem(Problem {
+                    path: path.display(),
+                    doing: "verify".into(),
+                    why,
+                }),
+                Err(error) => {
+                    self.restore
+                        .problem(Problem::from_error(&path.display(), "verify", &error))
+                }
             }
-        });
-        match self
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+            Ok(())
+        };
+        each_number(threads, files.len(), Comparer::default, verify_next)
     }
 
     fn verify_one(

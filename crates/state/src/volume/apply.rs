@@ -113,7 +113,9 @@ pub(crate) fn apply(handle: &Handle<'_>, entry: &Entry, is_root: bool) -> Failur
     let mut failures = Vec::new();
     // The owner first: changing it clears set-user-ID bits and capabilities.
     let (uid, gid) = set_owner(handle, &stat, entry, is_root, &mut failures);
-    set_xattrs(handle, &stat, entry, &mut failures);
+    let is_changed = set_xattrs(handle, &stat, entry, &mut failures);
+    // Attributes hold access lists, which are a part of the mode.
+    let is_mode_known = (uid, gid) == (stat.st_uid, stat.st_gid) && !is_changed;
     if entry.kind != EntryKind::Symlink {
         let mut mode = entry.permissions & MODE_BITS;
         if uid != entry.uid {
@@ -129,15 +131,20 @@ pub(crate) fn apply(handle: &Handle<'_>, entry: &Entry, is_root: bool) -> Failur
                 io::Error::new(io::ErrorKind::PermissionDenied, why),
             ));
         }
-        if let Err(cause) = handle.set_mode(mode) {
+        let is_set = is_mode_known && stat.st_mode & MODE_BITS == mode;
+        if !is_set && let Err(cause) = handle.set_mode(mode) {
             failures.push(("set mode of", cause));
         }
     }
-    // Times last: all else changes them.
+    // Times last: writing changes them. What else was set here does not.
     let times = Timestamps {
         last_access: timespec(entry.accessed),
         last_modification: timespec(entry.modified),
     };
+    let [accessed, modified] = times_of(&stat);
+    if accessed == times.last_access && modified == times.last_modification {
+        return failures;
+    }
     if let Err(cause) = handle.set_times(&times) {
         failures.push(("set times of", cause.into()));
     }
@@ -173,7 +180,9 @@ fn set_owner(
     }
 }
 
-fn set_xattrs(handle: &Handle<'_>, stat: &Stat, entry: &Entry, failures: &mut Failures) {
+/// Sets extended attributes and removes those that the entry does not have; says whether it tried to change any.
+fn set_xattrs(handle: &Handle<'_>, stat: &Stat, entry: &Entry, failures: &mut Failures) -> bool {
+    let mut is_changed = false;
     let existing = match xattrs::names(handle.of()) {
         Ok(names) => names,
         Err(cause) => {
@@ -186,11 +195,11 @@ fn set_xattrs(handle: &Handle<'_>, stat: &Stat, entry: &Entry, failures: &mut Fa
             .xattrs
             .iter()
             .any(|xattr| xattr.name.as_bytes() == name.to_bytes());
-        if !is_wanted
-            && belongs_to_content(name)
-            && let Err(cause) = xattrs::remove(handle.of(), name)
-        {
-            failures.push(("remove an extended attribute of", cause));
+        if !is_wanted && belongs_to_content(name) {
+            is_changed = true;
+            if let Err(cause) = xattrs::remove(handle.of(), name) {
+                failures.push(("remove an extended attribute of", cause));
+            }
         }
     }
     // ACLs last: one could take away the right to set the others.
@@ -199,25 +208,26 @@ fn set_xattrs(handle: &Handle<'_>, stat: &Stat, entry: &Entry, failures: &mut Fa
         .iter()
         .partition(|xattr| xattr.name.starts_with("system."));
     for xattr in others.into_iter().chain(acls) {
-        if let Err(cause) = set_xattr(handle, stat, &existing, xattr) {
+        if is_set(handle, &existing, xattr) {
+            continue;
+        }
+        is_changed = true;
+        if let Err(cause) = set_xattr(handle, stat, xattr) {
             failures.push(("set an extended attribute of", cause));
         }
     }
+    is_changed
 }
 
-fn set_xattr(
-    handle: &Handle<'_>,
-    stat: &Stat,
-    existing: &[CString],
-    xattr: &Xattr,
-) -> io::Result<()> {
+fn is_set(handle: &Handle<'_>, existing: &[CString], xattr: &Xattr) -> bool {
+    let mut existing = existing.iter();
+    let name = existing.find(|name| name.to_bytes() == xattr.name.as_bytes());
+    name.and_then(|name| xattrs::value(handle.of(), name).ok())
+        .is_some_and(|value| value.as_ref() == Some(&xattr.value))
+}
+
+fn set_xattr(handle: &Handle<'_>, stat: &Stat, xattr: &Xattr) -> io::Result<()> {
     let name = CString::new(xattr.name.as_str())?;
-    let is_set = existing.contains(&name)
-        && xattrs::value(handle.of(), &name)
-            .is_ok_and(|value| value.as_ref() == Some(&xattr.value));
-    if is_set {
-        return Ok(());
-    }
     match xattrs::set(handle.of(), &name, &xattr.value) {
         // Read-only for its owner, who has no rights beyond that; the mode is set afterwards anyway.
         Err(cause)
@@ -243,6 +253,19 @@ fn belongs_to_content(name: &CStr) -> bool {
             name,
             b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
         )
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the fields have other types on other architectures"
+)]
+fn times_of(stat: &Stat) -> [Timespec; 2] {
+    let accessed = (stat.st_atime, stat.st_atime_nsec);
+    let modified = (stat.st_mtime, stat.st_mtime_nsec);
+    [accessed, modified].map(|(seconds, nanoseconds)| Timespec {
+        tv_sec: seconds as _,
+        tv_nsec: nanoseconds as _,
+    })
 }
 
 fn timespec(time: Timestamp) -> Timespec {

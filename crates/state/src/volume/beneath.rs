@@ -51,6 +51,10 @@ impl Beneath {
     /// The directory at a path, opened as a place only (`O_PATH`), so that no right to read it is needed.
     pub(crate) fn dir(&self, path: &[u8]) -> io::Result<Arc<OwnedFd>> {
         check(path)?;
+        self.checked_dir(path)
+    }
+
+    fn checked_dir(&self, path: &[u8]) -> io::Result<Arc<OwnedFd>> {
         let (done, mut fd) = match self.dirs.nearest(path) {
             Some((done, fd)) if done == path.len() => return Ok(fd),
             Some(found) => found,
@@ -79,7 +83,7 @@ impl Beneath {
         let parent = cut.and_then(|cut| path.0.get(..cut)).unwrap_or_default();
         match path.name() {
             b"" => Err(invalid("the top of a target can't be replaced")),
-            name => Ok((self.dir(parent)?, name)),
+            name => Ok((self.checked_dir(parent)?, name)),
         }
     }
 

@@ -16,15 +16,22 @@ impl Dirs {
     /// The open directory that is `path` or its nearest ancestor, with the length of its own path in bytes.
     pub(crate) fn nearest(&self, path: &[u8]) -> Option<(usize, Arc<OwnedFd>)> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let candidates = held
-            .iter()
-            .enumerate()
-            .filter(|(_, (dir, _))| holds(dir, path));
-        let (index, _) = candidates.max_by_key(|(_, (dir, _))| dir.len())?;
-        let entry = held.remove(index)?;
-        let found = (entry.0.len(), Arc::clone(&entry.1));
-        held.push_back(entry);
-        Some(found)
+        let mut best: Option<(usize, usize)> = None;
+        // What was used last is asked for most often: who finds the directory itself there looks no further.
+        for (index, (dir, _)) in held.iter().enumerate().rev() {
+            if best.is_none_or(|(_, bytes)| dir.len() > bytes) && holds(dir, path) {
+                best = Some((index, dir.len()));
+                if dir.len() == path.len() {
+                    break;
+                }
+            }
+        }
+        let (index, bytes) = best?;
+        if index + 1 < held.len() {
+            let entry = held.remove(index)?;
+            held.push_back(entry);
+        }
+        held.back().map(|(_, fd)| (bytes, Arc::clone(fd)))
     }
 
     /// Keeps a directory open.

@@ -29,6 +29,12 @@ impl VolumeFile {
 }
 
 impl TargetFile for VolumeFile {
+    fn len_bytes(&self) -> Result<u64, TargetError> {
+        let stat = self.file.metadata();
+        let stat = stat.map_err(|cause| self.error("look at", cause))?;
+        Ok(stat.len())
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, TargetError> {
         let mut done = 0;
         while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {

@@ -54,6 +54,7 @@ pub fn any_source(source: &dyn Source, from: &EntryPath) {
 pub fn any_target(target: &dyn Target) {
     names_that_lead_elsewhere_are_refused(target);
     files_are_written_in_any_order(target);
+    a_file_that_is_there_can_be_read_and_finished(target);
     anything_is_replaced_by_anything(target);
     links_share_content_until_one_is_written(target);
     target.sync().expect("synced");
@@ -156,6 +157,33 @@ fn files_are_written_in_any_order(target: &dyn Target) {
     assert_eq!(emptied.read_at(&mut buf, 0).expect("read"), 0);
     assert!(target.look(&path("nothing")).expect("looked").is_none());
     assert!(target.look(&path("file/below")).expect("looked").is_none());
+}
+
+fn a_file_that_is_there_can_be_read_and_finished(target: &dyn Target) {
+    let place = path("there");
+    let file = target.open_file(&place, false).expect("a file");
+    file.write_at(b"content", 0).expect("written");
+    file.finish(&entry(EntryKind::File)).expect("finished");
+    drop(file);
+    let found = target.read_file(&place).expect("a file");
+    assert_eq!(found.len_bytes().expect("a length"), 7);
+    let mut buf = [0; 8];
+    assert_eq!(found.read_at(&mut buf, 0).expect("read"), 7);
+    assert!(found.write_at(b"x", 0).is_err());
+    assert!(found.set_len(1).is_err());
+    let later = Entry {
+        permissions: 0o440,
+        modified: Timestamp::utc(77, 0),
+        ..entry(EntryKind::File)
+    };
+    found.finish(&later).expect("finished");
+    let existing = target.look(&place).expect("looked").expect("there");
+    assert_eq!(existing.modified, Timestamp::utc(77, 0));
+    assert_eq!(found.read_at(&mut buf, 0).expect("read"), 7);
+    assert_eq!(&buf[..7], b"content");
+    target.make_dir(&path("no file")).expect("a directory");
+    assert!(target.read_file(&path("no file")).is_err());
+    assert!(target.read_file(&path("nowhere")).is_err());
 }
 
 /// Makes an entry of one kind at a path.
