@@ -1,5 +1,6 @@
 //! Changes of a whole repository to a newer form, under the names that restic gives them.
-//! It must never leave a repository without a config: the old one stays until the new one is stored, or is put back.
+//! It must never leave a repository without a config that can be opened: the old one stays until the new one is stored, or
+//! is put back.
 
 use lifeboat_format::Config;
 
@@ -84,28 +85,35 @@ impl Repository {
         }
     }
 
+    /// The config as it was when the repository was opened, to be stored: what a place says that it holds is not to be
+    /// kept or put back unseen.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn sealed_config(&self) -> Result<Vec<u8>, RepoError> {
+        self.seal(&self.config().to_json())
+    }
+
     fn replace_config(&self, config: &Config, lock: &LockGuard) -> Result<(), RepoError> {
-        let old = self.load_raw(FileName::CONFIG)?;
-        let new = self.seal(&config.to_json())?;
+        let (old, new) = (self.sealed_config()?, self.seal(&config.to_json())?);
         lock.ensure()?;
-        let replaced = self.save_config(&new).or_else(|error| {
+        let replaced = self.save_config(&new, config).or_else(|error| {
             // Some servers never overwrite. Between these two there is no config, so the caller keeps a copy.
-            let is_old = self.load_raw(FileName::CONFIG).is_ok_and(|now| now == old);
-            if is_old && never_overwrites(&error) {
+            if never_overwrites(&error) && self.has_config(self.config()) {
                 self.backend().remove(FileName::CONFIG)?;
-                return self.save_config(&new);
+                return self.save_config(&new, config);
             }
             Err(error)
         });
         let Err(cause) = replaced else {
             return Ok(());
         };
-        let now = self.load_raw(FileName::CONFIG);
-        if now.as_ref().is_ok_and(|now| *now == new) {
+        if self.has_config(config) {
             // Its answer was lost, and it is there.
             return Ok(());
         }
-        let is_old = now.is_ok_and(|now| now == old) || self.save_config(&old).is_ok();
+        let is_old =
+            self.has_config(self.config()) || self.save_config(&old, self.config()).is_ok();
         Err(RepoError::ConfigNotReplaced {
             location: self.backend().location(),
             is_old,
@@ -114,15 +122,24 @@ impl Repository {
     }
 
     /// Writes a config and reads it back.
-    fn save_config(&self, sealed: &[u8]) -> Result<(), RepoError> {
+    fn save_config(&self, sealed: &[u8], config: &Config) -> Result<(), RepoError> {
         self.backend().save(FileName::CONFIG, &[sealed])?;
-        if self.load_raw(FileName::CONFIG)? == sealed {
+        if self.stored_config()? == *config {
             Ok(())
         } else {
             Err(RepoError::Refused(
                 "the config is not what was written".into(),
             ))
         }
+    }
+
+    fn has_config(&self, config: &Config) -> bool {
+        self.stored_config().is_ok_and(|stored| stored == *config)
+    }
+
+    fn stored_config(&self) -> Result<Config, RepoError> {
+        let json = self.load_json(FileName::CONFIG)?;
+        Config::from_json(&json).map_err(|cause| self.damaged(FileName::CONFIG, cause))
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lifeboat_flow::Counters;
-use lifeboat_repo::backend::FileName;
 use lifeboat_repo::{CheckOptions, Migration, MigrationState};
 use serde_json::json;
 
@@ -147,14 +146,14 @@ fn check(session: &Session, ui: &Ui) -> Result<(), Failure> {
     }
 }
 
-/// Keeps the config as it lies in the repository, outside of it.
+/// Keeps the config outside of the repository.
 fn keep_config(session: &Session) -> Result<PathBuf, Failure> {
-    let raw = session.repository.load_raw(FileName::CONFIG)?;
+    let sealed = session.repository.sealed_config()?;
     let kept = (|| {
         let mut file = tempfile::Builder::new()
             .prefix("lifeboat-config-")
             .tempfile()?;
-        file.write_all(&raw)?;
+        file.write_all(&sealed)?;
         file.as_file().sync_all()?;
         let (_, path) = file.keep().map_err(|error| error.error)?;
         Ok::<_, std::io::Error>(path)
