@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn another_version_leaves_all_else() {
-        let json = br#"{"version":1,"id":"ab","chunker_polynomial":"25b468838dcb75","extra":{"x":[1]}}"#;
+        let json =
+            br#"{"version":1,"id":"ab","chunker_polynomial":"25b468838dcb75","extra":{"x":[1]}}"#;
         let later = Config::with_version(json, 2).unwrap();
         let (mut before, after): (serde_json::Value, serde_json::Value) = (
             serde_json::from_slice(json).unwrap(),

@@ -31,7 +31,7 @@ struct Scene {
     place: PathBuf,
     repository: Arc<Repository>,
     snapshot: Id,
-    blobs: u64,
+    blobs: i64,
 }
 
 impl Scene {
@@ -68,7 +68,8 @@ impl Scene {
     fn restore_through(&self, target: &dyn Target, overwrite: Overwrite) -> Vec<String> {
         let seen = Seen::default();
         let (repository, snapshot) = (&self.repository, self.snapshot);
-        let change = |options: &mut lifeboat_protect::RestoreOptions<'_>| options.overwrite = overwrite;
+        let change =
+            |options: &mut lifeboat_protect::RestoreOptions<'_>| options.overwrite = overwrite;
         restore_to(repository, snapshot, &self.tree, target, change, &seen).unwrap();
         seen.problems()
     }
@@ -97,15 +98,16 @@ impl Drop for Running {
 fn run(program: &Path) -> Running {
     let mut running = None;
     // Until another thread's child has let go of our file, the system calls it busy.
-    until("a program that was just written starts", || {
-        match Command::new(program).arg("600").spawn() {
+    until(
+        "a program that was just written starts",
+        || match Command::new(program).arg("600").spawn() {
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => false,
             started => {
                 running = Some(Running(started.unwrap()));
                 true
             }
-        }
-    });
+        },
+    );
     running.unwrap()
 }
 
@@ -114,7 +116,15 @@ fn what_is_right_already_is_not_touched_and_all_else_is_mended() {
     let large = Random::new(1).bytes(20 << 20);
     let scene = Scene::new(|tree| {
         fs::create_dir(tree.join("sub")).unwrap();
-        for name in ["same", "read", "mode", "time", "longer", "sub/shorter", "differs"] {
+        for name in [
+            "same",
+            "read",
+            "mode",
+            "time",
+            "longer",
+            "sub/shorter",
+            "differs",
+        ] {
             fs::write(tree.join(name), name.repeat(1000)).unwrap();
         }
         for name in ["large same", "large differs"] {
@@ -126,7 +136,10 @@ fn what_is_right_already_is_not_touched_and_all_else_is_mended() {
     let place = &scene.place;
     let _running = run(&place.join("sleep"));
     // Somebody reads it, long after it was written.
-    let read = fs::File::options().append(true).open(place.join("read")).unwrap();
+    let read = fs::File::options()
+        .append(true)
+        .open(place.join("read"))
+        .unwrap();
     let later = fs::FileTimes::new().set_accessed(SystemTime::now() + Duration::from_secs(9));
     read.set_times(later).unwrap();
     fs::set_permissions(place.join("mode"), Permissions::from_mode(0o600)).unwrap();
@@ -139,8 +152,18 @@ fn what_is_right_already_is_not_touched_and_all_else_is_mended() {
     other[15_000_000] ^= 1;
     fs::write(place.join("large differs"), &other).unwrap();
     let untouched = ["same", "read", "large same", "sleep", ".", "sub"];
-    let mended = ["mode", "time", "longer", "sub/shorter", "differs", "large differs"];
-    let (before, files) = (untouched.map(|name| scene.state(name)), mended.map(|name| scene.state(name)));
+    let mended = [
+        "mode",
+        "time",
+        "longer",
+        "sub/shorter",
+        "differs",
+        "large differs",
+    ];
+    let (before, files) = (
+        untouched.map(|name| scene.state(name)),
+        mended.map(|name| scene.state(name)),
+    );
     let outcome = scene.restore_well();
     assert_eq!(outcome.entries_restored, 11);
     assert_eq!(untouched.map(|name| scene.state(name)), before);
@@ -155,7 +178,11 @@ fn several_workers_mend_one_large_file() {
     let scene = Scene::new(|tree| fs::write(tree.join("large"), &content).unwrap());
     assert!(scene.blobs > 2 * 24, "only {} blobs", scene.blobs);
     let large = scene.place.join("large");
-    for spoiled in [vec![0], vec![SHARED_BYTES - 1], (0..SHARED_BYTES).step_by(9 << 20).collect()] {
+    for spoiled in [
+        vec![0],
+        vec![SHARED_BYTES - 1],
+        (0..SHARED_BYTES).step_by(9 << 20).collect(),
+    ] {
         let mut other = content.clone();
         spoiled.iter().for_each(|at| other[*at] ^= 1);
         fs::write(&large, &other).unwrap();
@@ -356,6 +383,10 @@ fn a_file_that_cant_be_written_is_asked_once_and_named_once() {
     };
     let problems = scene.restore_through(&target, Overwrite::Always);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert_eq!(asked.load(Ordering::Relaxed), 1, "asked for each blob, after fetching it");
+    assert_eq!(
+        asked.load(Ordering::Relaxed),
+        1,
+        "asked for each blob, after fetching it"
+    );
     scene.restore_well();
 }

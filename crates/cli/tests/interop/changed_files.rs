@@ -157,7 +157,13 @@ fn a_list_that_may_be_cut_off_or_was_read_already_is_refused() {
     let words = ["backup", "--changed-files", "-", "--files-from", "-"];
     let twice = place.ours().run(words).input(target.as_bytes()).ends(1);
     assert!(twice.stderr.contains("one list only"), "{}", twice.stderr);
-    let words = ["backup", "--exclude-file", "/dev/stdin", "--files-from", "-"];
+    let words = [
+        "backup",
+        "--exclude-file",
+        "/dev/stdin",
+        "--files-from",
+        "-",
+    ];
     let twice = place.ours().run(words).input(target.as_bytes()).ends(1);
     assert!(twice.stderr.contains("one list only"), "{}", twice.stderr);
     let words = ["backup", "--changed-files", "/not/there", target];

@@ -51,7 +51,8 @@ impl Comparer {
         let same = found.map(|((found, part), (id, length))| part.len() == length && found == id);
         let same = same.collect();
         // Memory that one large part needed is not kept for small ones.
-        self.0.truncate(usize::try_from(TOGETHER_MAX_BYTES).unwrap_or(usize::MAX));
+        self.0
+            .truncate(usize::try_from(TOGETHER_MAX_BYTES).unwrap_or(usize::MAX));
         self.0.shrink_to(self.0.len());
         Ok(same)
     }

@@ -339,7 +339,8 @@ impl Run<'_> {
         buffers.existing = Comparer::default();
         differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
         differing.dedup_by(|next, kept| {
-            let is_same = (next.at.pack, next.at.offset_bytes) == (kept.at.pack, kept.at.offset_bytes);
+            let is_same =
+                (next.at.pack, next.at.offset_bytes) == (kept.at.pack, kept.at.offset_bytes);
             if is_same {
                 kept.places.append(&mut next.places);
             }

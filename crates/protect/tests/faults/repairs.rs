@@ -191,7 +191,14 @@ fn repair_packs(
         kept += 1;
         Ok(())
     };
-    let done = told(repository.repair_packs(&plan, other, MEMORY_DEFAULT_BYTES, &mut keep, Some(&lock), &cancel))?;
+    let done = told(repository.repair_packs(
+        &plan,
+        other,
+        MEMORY_DEFAULT_BYTES,
+        &mut keep,
+        Some(&lock),
+        &cancel,
+    ))?;
     assert_eq!(
         done.removed, kept,
         "a pack is removed of which nothing was kept"
