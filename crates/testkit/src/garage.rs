@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use lifeboat_repo::backend::{BackendOptions, Secret};
 use tempfile::TempDir;
 
+use crate::leash::Leashed;
 use crate::restic::{env_path, first_file, tool_path};
 
 const KEY_ID: &str = "GK00000000000000000000beef";
@@ -23,13 +24,14 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Ports are free only until somebody else takes them.
 const START_ATTEMPTS: usize = 5;
 
-/// A running server. It stops when it is dropped.
+/// A running server. It stops when it is dropped, or when the test binary ends.
 #[derive(Debug)]
 pub struct Garage {
     binary: PathBuf,
+    // Before the directory, which it uses until it ends.
+    server: Leashed,
     dir: TempDir,
     port: u16,
-    server: Child,
     reader: Once,
 }
 
@@ -76,14 +78,14 @@ api_bind_addr = "127.0.0.1:{port}"
         );
         fs::write(dir.path().join("garage.toml"), config).map_err(|error| error.to_string())?;
         let log = fs::File::create(dir.path().join("log")).map_err(|error| error.to_string())?;
-        let server = command(binary, dir.path())
+        let mut server = Leashed::command(binary.as_os_str(), dir.path(), "KILL");
+        own(&mut server, dir.path())
             .args(["server", "--single-node", "--default-bucket"])
             .env("GARAGE_DEFAULT_ACCESS_KEY", KEY_ID)
             .env("GARAGE_DEFAULT_SECRET_KEY", SECRET)
             .env("GARAGE_DEFAULT_BUCKET", BUCKET)
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
+            .stderr(log);
+        let server = Leashed::start(&mut server).map_err(|error| format!("sh: {error}"))?;
         let mut garage = Self {
             binary: binary.to_path_buf(),
             dir,
@@ -93,11 +95,7 @@ api_bind_addr = "127.0.0.1:{port}"
         };
         let until = Instant::now() + START_MAX;
         while !garage.is_ready() {
-            let ended = garage
-                .server
-                .try_wait()
-                .map_err(|error| error.to_string())?;
-            if ended.is_some() || Instant::now() > until {
+            if garage.server.has_ended() || Instant::now() > until {
                 let log = fs::read_to_string(garage.dir.path().join("log")).unwrap_or_default();
                 return Err(log);
             }
@@ -187,20 +185,14 @@ api_bind_addr = "127.0.0.1:{port}"
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
-        let mut command = command(&self.binary, self.dir.path());
+        let mut command = Command::new(&self.binary);
+        let command = own(&mut command, self.dir.path()).stdin(Stdio::null());
         command.args(arguments).output().expect("garage runs")
     }
 }
 
-impl Drop for Garage {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-fn command(binary: &Path, dir: &Path) -> Command {
-    let mut command = Command::new(binary);
+/// Leads a command to the configuration in this directory, whatever our environment says.
+fn own<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("GARAGE_") {
             command.env_remove(name);
@@ -209,9 +201,7 @@ fn command(binary: &Path, dir: &Path) -> Command {
     command
         .arg("-c")
         .arg(dir.join("garage.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    command
+        .stdout(Stdio::piped())
 }
 
 fn options(key_id: &str, secret: &str) -> BackendOptions {

@@ -13,6 +13,7 @@ pub mod fixtures;
 pub mod garage;
 pub mod gather;
 pub mod heard;
+pub mod leash;
 pub mod parsers;
 pub mod program;
 pub mod proxy;

@@ -4,12 +4,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use lifeboat_repo::backend::{BackendOptions, Location, Secret};
 use tempfile::TempDir;
 
 use crate::bare::scratch;
+use crate::leash::Leashed;
 use crate::restic::{PASSWORD, env_path, first_file, tool};
 use crate::tls::Certificates;
 
@@ -39,10 +40,11 @@ pub struct Options {
 #[derive(Debug)]
 pub struct RestServer {
     options: Options,
+    // Before the directory, which it uses until it ends.
+    process: Option<Leashed>,
     folder: TempDir,
     certificates: Option<Certificates>,
     address: String,
-    process: Option<Child>,
 }
 
 impl RestServer {
@@ -73,7 +75,8 @@ impl RestServer {
     /// # Panics
     /// If it does not start.
     pub fn start_again(&mut self) {
-        let mut command = Command::new(program());
+        let binary = program();
+        let mut command = Leashed::command(binary.as_os_str(), self.folder.path(), "KILL");
         command.args(["--listen", &self.address, "--path"]);
         command.arg(self.folder.path().join("data"));
         if self.options.append_only {
@@ -100,13 +103,9 @@ impl RestServer {
         if let Some(bytes) = self.options.max_size_bytes {
             command.args(["--max-size", &bytes.to_string()]);
         }
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Leashed::start(&mut command).unwrap();
+        let mut lines = BufReader::new(process.take_stderr().unwrap()).lines();
         let mut said = String::new();
         let address = loop {
             match lines.next() {
@@ -125,11 +124,7 @@ impl RestServer {
 
     /// Stops it at once; its files stay.
     pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // Both fail only if it is gone.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.process = None;
     }
 
     /// `127.0.0.1:PORT`.
@@ -201,12 +196,6 @@ impl RestServer {
     #[must_use]
     pub fn directory(&self, path: &str) -> PathBuf {
         self.folder.path().join("data").join(Path::new(path))
-    }
-}
-
-impl Drop for RestServer {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

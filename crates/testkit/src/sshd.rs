@@ -1,17 +1,20 @@
 //! A private sshd on a free port of this machine, with keys, users and configuration of its own, to test SFTP against.
 //! It must never touch the machine's own sshd or anybody's `~/.ssh`, and never outlive its test.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lifeboat_repo::backend::BackendOptions;
 use tempfile::TempDir;
+
+use crate::leash::Leashed;
 
 /// Debian's place; sshd wants to be called by its whole path.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -25,8 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A private sshd, which is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Sshd {
+    // Before the directory, which it uses until it ends.
+    server: Option<Leashed>,
     folder: TempDir,
-    server: Option<Child>,
     port: u16,
     user: String,
     subsystem: String,
@@ -176,16 +180,8 @@ impl Sshd {
     }
 
     /// Stops the server, so that nobody listens any more.
-    ///
-    /// # Panics
-    /// If it can't be stopped.
     pub fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            server
-                .wait()
-                .unwrap_or_else(|error| panic!("waiting for sshd: {error}"));
-        }
+        self.server = None;
     }
 
     /// Starts a stopped server anew, on the same port.
@@ -228,26 +224,21 @@ impl Sshd {
         );
         // From 9.8 on sshd punishes addresses whose logins failed, and all of ours are one.
         self.write("sshd_config", &format!("{config}PerSourcePenalties no\n"));
-        if !self
-            .command()
-            .arg("-t")
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-        {
+        let mut check = Command::new(SSHD);
+        let check = self.configured(&mut check).arg("-t");
+        check.stdin(Stdio::null()).stderr(Stdio::null());
+        if !check.status().is_ok_and(|status| status.success()) {
             self.write("sshd_config", &config);
         }
         let log =
             fs::File::create(self.path("log")).unwrap_or_else(|error| panic!("a log: {error}"));
-        let server = self.command().args(["-D", "-e"]).stderr(log).spawn();
-        let server = server.unwrap_or_else(|error| panic!("{SSHD}: {error}"));
+        let mut server = Leashed::command(OsStr::new(SSHD), self.folder.path(), "KILL");
+        let server = self.configured(&mut server).args(["-D", "-e"]).stderr(log);
+        let server = Leashed::start(server).unwrap_or_else(|error| panic!("sh: {error}"));
         self.server = Some(server);
         let begun = Instant::now();
         while begun.elapsed() < START_MAX {
-            let ended = self
-                .server
-                .as_mut()
-                .is_some_and(|server| server.try_wait().is_ok_and(|status| status.is_some()));
+            let ended = self.server.as_mut().is_some_and(Leashed::has_ended);
             if ended {
                 break;
             }
@@ -261,14 +252,9 @@ impl Sshd {
         false
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(SSHD);
-        command
-            .arg("-f")
-            .arg(self.path("sshd_config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command
+    fn configured<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.arg("-f").arg(self.path("sshd_config"));
+        command.stdout(Stdio::null())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -281,12 +267,6 @@ impl Sshd {
 
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

@@ -7,7 +7,7 @@ use lifeboat_format::Id;
 /// What is read of a file before it is hashed, in bytes, if it is more than one part.
 const TOGETHER_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Compares; what it keeps between two times is memory, for what was read: getting it anew costs as much as half the hash.
+/// Compares; what it keeps between two times is memory, for what was read, since fresh memory is not free of cost.
 #[derive(Default)]
 pub(super) struct Comparer(Vec<u8>);
 
