@@ -14,6 +14,7 @@ pub mod garage;
 pub mod gather;
 pub mod heard;
 pub mod parsers;
+pub mod postgres;
 pub mod program;
 pub mod proxy;
 pub mod random;
