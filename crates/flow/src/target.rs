@@ -34,7 +34,8 @@ pub trait Target: Send + Sync {
     /// When it can't be opened or its place can't be cleared.
     fn open_file(&self, path: &EntryPath, keep: bool) -> Result<Box<dyn TargetFile>, TargetError>;
 
-    /// Opens a file that is there, to read it and to set its metadata, and leaves no trace of that; writing to it fails.
+    /// Opens a file that is there, to read it and to set its metadata; writing to it fails. That it was read shows nowhere,
+    /// if this process may hide it.
     ///
     /// # Errors
     /// When it is not there, no regular file, or can't be read.
@@ -77,8 +78,15 @@ pub trait Target: Send + Sync {
     fn sync(&self) -> Result<(), TargetError>;
 }
 
-/// A file of a target that is being written. Calls come from several threads at once.
+/// An open file of a target. Calls come from several threads at once.
 pub trait TargetFile: Send + Sync {
+    /// The same file, opened to be written; or a copy in its place, if it must not be written as it is: it runs as a
+    /// program, or has other names.
+    ///
+    /// # Errors
+    /// When it can't be written, or something else is at its path now.
+    fn to_write(&self) -> Result<Box<dyn TargetFile>, TargetError>;
+
     /// The length now, in bytes.
     ///
     /// # Errors
@@ -102,12 +110,6 @@ pub trait TargetFile: Send + Sync {
     /// # Errors
     /// When it can't be set.
     fn set_len(&self, len_bytes: u64) -> Result<(), TargetError>;
-
-    /// Reserves space so that a full disk shows before data is fetched; a target that can't ignores it.
-    ///
-    /// # Errors
-    /// When the space is not there.
-    fn reserve(&self, len_bytes: u64) -> Result<(), TargetError>;
 
     /// Sets owner, mode, extended attributes and times as [`Target::finish`] does, through the open file, which is faster;
     /// after it neither this nor `Target::finish` is needed again unless content is written.

@@ -46,6 +46,21 @@ impl Config {
         serde_json::from_slice(json).map_err(|cause| FormatError::Json { what, cause })
     }
 
+    /// The same config with another version; what other programs have added to it stays.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn with_version(json: &[u8], version: u32) -> Result<Vec<u8>, FormatError> {
+        let failed = |cause| FormatError::Json {
+            what: "config",
+            cause,
+        };
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(json).map_err(failed)?;
+        fields.insert("version".into(), version.into());
+        serde_json::to_vec(&fields).map_err(failed)
+    }
+
     /// As restic writes it.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -60,6 +75,21 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_version_leaves_all_else() {
+        let json =
+            br#"{"version":1,"id":"ab","chunker_polynomial":"25b468838dcb75","extra":{"x":[1]}}"#;
+        let later = Config::with_version(json, 2).unwrap();
+        let (mut before, after): (serde_json::Value, serde_json::Value) = (
+            serde_json::from_slice(json).unwrap(),
+            serde_json::from_slice(&later).unwrap(),
+        );
+        before["version"] = 2.into();
+        assert_eq!(before, after);
+        assert_eq!(Config::from_json(&later).unwrap().version, 2);
+        assert!(Config::with_version(b"[]", 2).is_err());
+    }
 
     #[test]
     fn restics_example_survives() {

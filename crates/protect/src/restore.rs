@@ -58,7 +58,7 @@ pub struct RestoreOptions<'a> {
     pub dry_run: bool,
     /// What to restore.
     pub select: Option<SelectPath<'a>>,
-    /// Threads at least; a backend that is worth more requests at once gets more, as far as memory allows.
+    /// Threads; a backend that is worth more requests at once gets more. Fewer where memory does not allow them.
     pub workers: usize,
     /// Memory for what is fetched, in bytes.
     pub memory_bytes: usize,

@@ -2,9 +2,6 @@
 
 mod common;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
 use common::{Seen, back_up, copy, init, open, restore, same};
 use lifeboat_repo::backend::MemoryBackend;
 use lifeboat_testkit::fixtures::Generator;
@@ -90,55 +87,4 @@ fn an_unchanged_tree_stores_nothing_and_reads_no_file() {
     // Only the directories above the tree may have changed: the temporary one is shared with other tests.
     assert!(summary.dirs_changed <= 2, "{summary:?}");
     assert!(repository.packs().unwrap().len() <= packs.len() + 1);
-}
-
-#[test]
-fn what_is_right_already_is_not_touched_and_all_else_is_mended() {
-    let dir = tempfile::tempdir().unwrap();
-    let (tree, place) = (dir.path().join("tree"), dir.path().join("place"));
-    fs::create_dir_all(tree.join("sub")).unwrap();
-    // Large enough that several workers compare it.
-    let large: Vec<u8> = (0..40_000_000_u32).map(|n| (n / 7) as u8).collect();
-    let files = ["same", "mode", "time", "longer", "sub/shorter", "differs"];
-    for name in files {
-        fs::write(tree.join(name), name.repeat(1000)).unwrap();
-    }
-    for name in ["large same", "large differs"] {
-        fs::write(tree.join(name), &large).unwrap();
-    }
-    // A program that runs can't be opened for writing.
-    fs::copy("/bin/sleep", tree.join("sleep")).unwrap();
-    let repository = init(MemoryBackend::new());
-    let seen = Seen::default();
-    let saved = back_up(&repository, &tree, &seen).unwrap();
-    let snapshot = saved.snapshot.unwrap();
-    let restore = || restore(&repository, snapshot, &tree, &place, |_| (), &seen).unwrap();
-    restore();
-    let changed = |name: &str| {
-        let meta = fs::metadata(place.join(name)).unwrap();
-        (meta.ino(), meta.ctime(), meta.ctime_nsec())
-    };
-    let untouched = ["same", "large same", ".", "sub"];
-    let mut program = std::process::Command::new(place.join("sleep"));
-    let mut program = program.arg("600").spawn().unwrap();
-    fs::set_permissions(place.join("mode"), Permissions::from_mode(0o600)).unwrap();
-    let time = fs::File::options().append(true).open(place.join("time"));
-    time.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    fs::write(place.join("longer"), "longer".repeat(1001)).unwrap();
-    fs::write(place.join("sub/shorter"), "shorter").unwrap();
-    fs::write(place.join("differs"), "DIFFERS".repeat(1000)).unwrap();
-    let mut other = large.clone();
-    other[30_000_000] ^= 1;
-    fs::write(place.join("large differs"), &other).unwrap();
-    let before = untouched.map(changed);
-    let (runs, ..) = changed("sleep");
-    let outcome = restore();
-    let after = untouched.map(changed);
-    program.kill().unwrap();
-    program.wait().unwrap();
-    assert_eq!(after, before);
-    assert_eq!(changed("sleep").0, runs, "a program that runs was replaced");
-    assert_eq!(outcome.entries_restored, 10);
-    assert_eq!(seen.problems(), Vec::<String>::new());
-    same().assert_same(&tree, &place);
 }

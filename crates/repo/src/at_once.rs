@@ -29,7 +29,7 @@ pub(crate) fn at_once<T: Sync>(
 /// Does the work on each number below `count` with so many threads, each of which keeps what `begin` gives it.
 ///
 /// # Errors
-/// The first failure; nothing is begun after it.
+/// The first failure; no number is given out after it.
 pub fn each_number<S, E: Send>(
     threads: usize,
     count: usize,

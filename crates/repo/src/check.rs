@@ -70,9 +70,9 @@ impl fmt::Display for Finding {
 pub struct CheckOptions {
     /// Packs to read whole; `None` reads none.
     pub read_packs: Option<Vec<Id>>,
-    /// Threads at least; a backend that is worth more requests at once gets more.
+    /// Threads; a backend that is worth more requests at once gets more. Fewer read packs where memory does not allow them.
     pub threads: usize,
-    /// Memory for packs that are read whole, in bytes; each thread holds one at least.
+    /// Memory for packs that are read whole, in bytes; one is always possible.
     pub memory_bytes: usize,
 }
 
@@ -272,13 +272,13 @@ impl Repository {
         if let Some(packs) = &options.read_packs {
             let largest = packs.iter().filter_map(|id| loaded.listed_packs.get(id));
             let largest = largest.max().copied().unwrap_or(0).max(1);
-            let affordable =
-                usize::try_from(options.memory_bytes as u64 / largest).unwrap_or(threads);
+            let affordable = options.memory_bytes as u64 / largest;
+            let affordable = usize::try_from(affordable).unwrap_or(threads);
             report.packs_read = self.read_packs(
                 packs,
                 &loaded.listed_packs,
                 &by_pack,
-                threads.min(affordable.max(options.threads)).max(1),
+                threads.min(affordable).max(1),
                 counters,
                 &findings,
                 cancel,

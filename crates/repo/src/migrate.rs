@@ -74,15 +74,11 @@ impl Repository {
                 migration.name()
             )));
         }
-        match migration {
-            Migration::UpgradeRepoV2 => self.replace_config(
-                &Config {
-                    version: 2,
-                    ..self.config().clone()
-                },
-                lock,
-            ),
-        }
+        let json = match migration {
+            Migration::UpgradeRepoV2 => Config::with_version(&self.config_json, 2),
+        };
+        let json = json.map_err(|cause| self.damaged(FileName::CONFIG, cause))?;
+        self.replace_config(&json, lock)
     }
 
     /// The config as it was when the repository was opened, to be stored: what a place says that it holds is not to be
@@ -91,29 +87,29 @@ impl Repository {
     /// # Errors
     /// When there is no randomness.
     pub fn sealed_config(&self) -> Result<Vec<u8>, RepoError> {
-        self.seal(&self.config().to_json())
+        self.seal(&self.config_json)
     }
 
-    fn replace_config(&self, config: &Config, lock: &LockGuard) -> Result<(), RepoError> {
-        let (old, new) = (self.sealed_config()?, self.seal(&config.to_json())?);
+    fn replace_config(&self, json: &[u8], lock: &LockGuard) -> Result<(), RepoError> {
+        let (old, new) = (self.sealed_config()?, self.seal(json)?);
         lock.ensure()?;
-        let replaced = self.save_config(&new, config).or_else(|error| {
+        let replaced = self.save_config(&new, json).or_else(|error| {
             // Some servers never overwrite. Between these two there is no config, so the caller keeps a copy.
-            if never_overwrites(&error) && self.has_config(self.config()) {
+            if never_overwrites(&error) && self.has_config(&self.config_json) {
                 self.backend().remove(FileName::CONFIG)?;
-                return self.save_config(&new, config);
+                return self.save_config(&new, json);
             }
             Err(error)
         });
         let Err(cause) = replaced else {
             return Ok(());
         };
-        if self.has_config(config) {
+        if self.has_config(json) {
             // Its answer was lost, and it is there.
             return Ok(());
         }
         let is_old =
-            self.has_config(self.config()) || self.save_config(&old, self.config()).is_ok();
+            self.has_config(&self.config_json) || self.save_config(&old, &self.config_json).is_ok();
         Err(RepoError::ConfigNotReplaced {
             location: self.backend().location(),
             is_old,
@@ -122,9 +118,9 @@ impl Repository {
     }
 
     /// Writes a config and reads it back.
-    fn save_config(&self, sealed: &[u8], config: &Config) -> Result<(), RepoError> {
+    fn save_config(&self, sealed: &[u8], json: &[u8]) -> Result<(), RepoError> {
         self.backend().save(FileName::CONFIG, &[sealed])?;
-        if self.stored_config()? == *config {
+        if self.load_json(FileName::CONFIG)? == json {
             Ok(())
         } else {
             Err(RepoError::Refused(
@@ -133,13 +129,9 @@ impl Repository {
         }
     }
 
-    fn has_config(&self, config: &Config) -> bool {
-        self.stored_config().is_ok_and(|stored| stored == *config)
-    }
-
-    fn stored_config(&self) -> Result<Config, RepoError> {
-        let json = self.load_json(FileName::CONFIG)?;
-        Config::from_json(&json).map_err(|cause| self.damaged(FileName::CONFIG, cause))
+    fn has_config(&self, json: &[u8]) -> bool {
+        let stored = self.load_json(FileName::CONFIG);
+        stored.is_ok_and(|stored| stored == json)
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Repository {
     master: MasterKey,
     key_id: Id,
     config: Config,
+    /// As it lies in the repository: other programs may have added to it.
+    pub(crate) config_json: Vec<u8>,
     chunker: Chunker,
     image_store: Option<ImageStore>,
     image_min_bytes: u64,
@@ -186,6 +188,7 @@ impl Repository {
             backend,
             master,
             key_id: Id::default(),
+            config_json: config.to_json(),
             config,
             chunker,
             image_store: None,
@@ -196,7 +199,7 @@ impl Repository {
             None => repository.add_key(password, who, cost)?,
         };
         // The config comes last: it is what makes this a repository.
-        let sealed = repository.seal(&repository.config.to_json())?;
+        let sealed = repository.sealed_config()?;
         repository.backend.save(FileName::CONFIG, &[&sealed])?;
         Ok(repository)
     }
@@ -252,6 +255,7 @@ impl Repository {
                         master,
                         key_id: id,
                         config,
+                        config_json: json,
                         chunker,
                         image_store: None,
                         image_min_bytes: IMAGE_MIN_BYTES,

@@ -11,7 +11,7 @@ pub use targets::absolute_text;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -322,7 +322,9 @@ impl Backup {
             &self.files_from_raw,
         ];
         let lists = lists.into_iter().flatten().chain(&self.changed_files);
-        if lists.filter(|file| file.as_os_str() == "-").count() > 1 {
+        let from_stdin = lists.filter(|file| file.as_os_str() == "-" || is_stdin(file));
+        let patterns = self.excludes.files().filter(|file| is_stdin(file));
+        if from_stdin.chain(patterns).count() > 1 {
             return Err(Failure::new(
                 "standard input can be one list only: what read it first leaves nothing to the other",
             ));
@@ -478,6 +480,13 @@ impl Backup {
             None => ui.say("nothing changed: no snapshot was written"),
         }
     }
+}
+
+/// Whether a path is another name of standard input.
+fn is_stdin(path: &Path) -> bool {
+    ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"]
+        .iter()
+        .any(|name| path == Path::new(name))
 }
 
 /// The entries that changed paths stand for.

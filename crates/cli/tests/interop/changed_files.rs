@@ -157,6 +157,15 @@ fn a_list_that_may_be_cut_off_or_was_read_already_is_refused() {
     let words = ["backup", "--changed-files", "-", "--files-from", "-"];
     let twice = place.ours().run(words).input(target.as_bytes()).ends(1);
     assert!(twice.stderr.contains("one list only"), "{}", twice.stderr);
+    let words = [
+        "backup",
+        "--exclude-file",
+        "/dev/stdin",
+        "--files-from",
+        "-",
+    ];
+    let twice = place.ours().run(words).input(target.as_bytes()).ends(1);
+    assert!(twice.stderr.contains("one list only"), "{}", twice.stderr);
     let words = ["backup", "--changed-files", "/not/there", target];
     let missing = place.ours().run(words).ends(1);
     assert!(missing.stderr.contains("/not/there"), "{}", missing.stderr);

@@ -18,7 +18,7 @@ use crate::backup::ProtectError;
 
 /// Groups of tasks that may wait for a worker.
 const GROUP_QUEUE_MAX: usize = 64;
-/// What a worker holds, in bytes: a range, and blobs that are hashed together.
+/// What a worker holds, in bytes: a range, and blobs that are hashed together; or what it compares.
 const WORKER_BYTES: usize = 16 * 1024 * 1024;
 /// Zeros in a row that become a hole, in bytes; aligned to as much.
 const HOLE_BYTES: usize = 64 * 1024;
@@ -33,6 +33,8 @@ struct Buffers {
     /// For a blob that had to be read again.
     second: Vec<u8>,
     existing: Comparer,
+    /// What is to be fetched for the files of one group.
+    differing: Vec<Wanted>,
 }
 
 impl Run<'_> {
@@ -62,12 +64,12 @@ impl Run<'_> {
         self.finish(left?)
     }
 
-    /// Threads: enough for all cores, and for as many requests as the backend is worth and memory allows.
+    /// Threads: enough for all cores, and for as many requests as the backend is worth, as far as memory allows.
     fn workers(&self) -> usize {
         let requests = self.restore.repository.backend().connections();
         let options = &self.restore.options;
         let affordable = options.memory_bytes / WORKER_BYTES;
-        options.workers.max(1).max(requests.min(affordable))
+        options.workers.max(requests).min(affordable).max(1)
     }
 
     /// Whether to go on.
@@ -89,7 +91,8 @@ impl Run<'_> {
         let mut buffers = Buffers::default();
         for group in groups {
             let mut group = group.into_iter();
-            if let Err(error) = group.try_for_each(|task| self.work_on(task, &mut buffers)) {
+            let done = group.try_for_each(|task| self.work_on(task, &mut buffers));
+            if let Err(error) = done.and_then(|()| self.fetch_differing(&mut buffers)) {
                 self.failed
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -270,6 +273,9 @@ impl Run<'_> {
         offset: u64,
         buffers: &mut Buffers,
     ) -> Result<(), ProtectError> {
+        if file.is_damaged() {
+            return Ok(());
+        }
         let existing = match self.existing(file) {
             Ok(existing) => existing,
             Err(error) => return self.written(file, Err(error)),
@@ -312,8 +318,34 @@ impl Run<'_> {
                 offset += len;
             }
         }
-        differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
+        // What can't be written need not be fetched.
+        if !differing.is_empty()
+            && let Err(error) = self.open(file)
+        {
+            return self.written(file, Err(error));
+        }
         file.wait_for_more(differing.len() as u64);
+        buffers.differing.append(&mut differing);
+        Ok(())
+    }
+
+    /// Fetches what differs in the files of a group: from one pack at once, and what several of them miss only once.
+    fn fetch_differing(&self, buffers: &mut Buffers) -> Result<(), ProtectError> {
+        let mut differing = std::mem::take(&mut buffers.differing);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        // Its memory is needed for what comes.
+        buffers.existing = Comparer::default();
+        differing.sort_by_key(|wanted| (wanted.at.pack, wanted.at.offset_bytes));
+        differing.dedup_by(|next, kept| {
+            let is_same =
+                (next.at.pack, next.at.offset_bytes) == (kept.at.pack, kept.at.offset_bytes);
+            if is_same {
+                kept.places.append(&mut next.places);
+            }
+            is_same
+        });
         for range in ranges(differing) {
             self.fetch(range, buffers)?;
         }

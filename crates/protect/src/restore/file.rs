@@ -1,8 +1,9 @@
 //! A file that is being restored: a new one under a name of its own until it is whole, one that is there in its place.
-//! A new file must never take its final name before the last byte is there, and one that is right already must never be
-//! opened for writing.
+//! A new file must never take its final name before the last byte is there, and one that can be read and is right already
+//! must never be opened for writing.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -90,6 +91,19 @@ impl FileTask {
     pub(super) fn damage(&self) -> bool {
         !self.is_damaged.swap(true, Ordering::AcqRel)
     }
+
+    /// Whether it can't be restored, so that nothing more is to be fetched for it.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Acquire)
+    }
+}
+
+fn changed_meanwhile(path: &EntryPath) -> TargetError {
+    TargetError {
+        doing: "set metadata of",
+        path: path.display(),
+        cause: io::Error::other("its size changed while it was restored"),
+    }
 }
 
 impl Run<'_> {
@@ -119,8 +133,13 @@ impl Run<'_> {
         let file: Arc<dyn TargetFile> = match &state.writing_to {
             Some(path) => target.open_file(path, true)?.into(),
             None if task.is_delta => {
+                // What was compared is what is written: something else may be at the path by now.
+                let file = match &state.existing {
+                    Some(existing) => existing.to_write()?,
+                    None => target.open_file(&task.path, true)?,
+                };
                 state.writing_to = Some(task.path.clone());
-                target.open_file(&task.path, true)?.into()
+                file.into()
             }
             None => {
                 let number = self.partial_names.fetch_add(1, Ordering::Relaxed);
@@ -158,7 +177,7 @@ impl Run<'_> {
         if task.waiting.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let is_damaged = task.is_damaged.load(Ordering::Acquire);
+        let is_damaged = task.is_damaged();
         let result = if is_damaged {
             Ok(())
         } else {
@@ -198,6 +217,9 @@ impl Run<'_> {
     }
 
     fn complete(&self, task: &FileTask) -> Result<(), TargetError> {
+        if task.is_same {
+            return self.complete_same(task);
+        }
         let wanted_bytes = task.entry.size_bytes;
         let mut file = if task.is_delta && task.state().writing_to.is_none() {
             self.existing(task)?
@@ -215,6 +237,28 @@ impl Run<'_> {
             self.restore.target.rename(&partial, &task.path)?;
             self.partials().remove(&partial);
         }
+        self.completed(task);
+        Ok(())
+    }
+
+    /// A file that is taken for the same gets its metadata. It is not made anew if it is gone meanwhile: nothing of its
+    /// content was fetched.
+    fn complete_same(&self, task: &FileTask) -> Result<(), TargetError> {
+        let target = self.restore.target;
+        let finished = match target.read_file(&task.path) {
+            Ok(file) if file.len_bytes()? == task.entry.size_bytes => file.finish(&task.entry),
+            Ok(_) => return Err(changed_meanwhile(&task.path)),
+            Err(error) if error.cause.kind() == io::ErrorKind::PermissionDenied => {
+                target.finish(&task.path, &task.entry)
+            }
+            Err(error) => return Err(error),
+        };
+        self.finish_problems(&task.path, finished);
+        self.completed(task);
+        Ok(())
+    }
+
+    fn completed(&self, task: &FileTask) {
         self.done.entries.fetch_add(1, Ordering::Relaxed);
         self.done
             .bytes
@@ -223,7 +267,6 @@ impl Run<'_> {
             .counters
             .files_done
             .fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Notes that a file is not what the snapshot has there: nothing is to be linked to it or compared with it.

@@ -270,6 +270,8 @@ impl Run<'_> {
             && existing.is_some_and(|found| {
                 found.size_bytes == node.size_bytes && found.modified == node.modified
             });
+        // Nobody looks at the content of what is taken for the same.
+        let content = if is_same { Vec::new() } else { content };
         batch.add(FileTask::new(path, entry, content, is_delta, is_same))
     }
 

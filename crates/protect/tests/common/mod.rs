@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, Counters, Event, EventSink, Source};
+use lifeboat_flow::{Cancel, Counters, Event, EventSink, Source, Target};
 use lifeboat_format::{Id, Snapshot};
 use lifeboat_protect::{
     Backup, BackupOptions, BackupOutcome, ChangeRule, Overwrite, Parent, ProtectError, Restore,
@@ -168,13 +168,25 @@ pub fn restore(
     change: impl FnOnce(&mut RestoreOptions<'_>),
     seen: &Seen,
 ) -> Result<RestoreOutcome, ProtectError> {
+    let target = VolumeTarget::create(to, &TargetOptions::default())?;
+    restore_to(repository, snapshot, backed_up, &target, change, seen)
+}
+
+/// The same to any target.
+pub fn restore_to(
+    repository: &Arc<Repository>,
+    snapshot: Id,
+    backed_up: &Path,
+    target: &dyn Target,
+    change: impl FnOnce(&mut RestoreOptions<'_>),
+    seen: &Seen,
+) -> Result<RestoreOutcome, ProtectError> {
     let cancel = Cancel::new();
     let (index, _) = repository.load_index(PackListing::Skip, &cancel)?;
     let reader = lifeboat_repo::BlobReader::new(repository, &index);
     let root = repository.snapshot(snapshot)?.tree;
     let inside = backed_up.to_string_lossy().into_owned().into_bytes();
     let tree = lifeboat_protect::subfolder(&reader, root, &inside)?;
-    let target = VolumeTarget::create(to, &TargetOptions::default())?;
     let mut options = RestoreOptions {
         overwrite: Overwrite::Always,
         delete: false,
@@ -188,7 +200,7 @@ pub fn restore(
     let restore = Restore {
         repository,
         index: &index,
-        target: &target,
+        target,
         options,
         counters: &Counters::default(),
         events: seen,

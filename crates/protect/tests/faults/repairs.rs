@@ -3,7 +3,9 @@
 use std::sync::RwLock;
 
 use lifeboat_format::BlobRef;
-use lifeboat_repo::{Ingest, IngestOptions, OtherRepository, SnapshotsRepair};
+use lifeboat_repo::{
+    Ingest, IngestOptions, MEMORY_DEFAULT_BYTES, OtherRepository, SnapshotsRepair,
+};
 
 use super::commands::{index, locked, told};
 use super::*;
@@ -189,7 +191,14 @@ fn repair_packs(
         kept += 1;
         Ok(())
     };
-    let done = told(repository.repair_packs(&plan, other, &mut keep, Some(&lock), &cancel))?;
+    let done = told(repository.repair_packs(
+        &plan,
+        other,
+        MEMORY_DEFAULT_BYTES,
+        &mut keep,
+        Some(&lock),
+        &cancel,
+    ))?;
     assert_eq!(
         done.removed, kept,
         "a pack is removed of which nothing was kept"

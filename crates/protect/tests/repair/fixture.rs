@@ -8,8 +8,8 @@ use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
 use lifeboat_repo::{
-    BlobReader, IndexPlan, Loss, OtherRepository, PackListing, PacksPlan, PacksRepaired,
-    RepairedSnapshot, RepoError, Repository, SnapshotsRepair,
+    BlobReader, IndexPlan, Loss, MEMORY_DEFAULT_BYTES, OtherRepository, PackListing, PacksPlan,
+    PacksRepaired, RepairedSnapshot, RepoError, Repository, SnapshotsRepair,
 };
 use lifeboat_testkit::random::Random;
 
@@ -205,7 +205,14 @@ pub fn repair_packs(
         kept.insert(id, content.to_vec());
         Ok(())
     };
-    let done = repository.repair_packs(&plan, other, &mut keep, Some(&lock), &cancel)?;
+    let done = repository.repair_packs(
+        &plan,
+        other,
+        MEMORY_DEFAULT_BYTES,
+        &mut keep,
+        Some(&lock),
+        &cancel,
+    )?;
     Ok((plan, done))
 }
 

@@ -14,7 +14,9 @@ use common::{Seen, back_up, check_all, open};
 use fixture::*;
 use lifeboat_format::{BlobKind, Id};
 use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
-use lifeboat_repo::{FindingKind, LossKind, Repair, RepoError, SnapshotVerdict};
+use lifeboat_repo::{
+    FindingKind, LossKind, MEMORY_DEFAULT_BYTES, Repair, RepoError, SnapshotVerdict,
+};
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::replay::{self, Note};
 
@@ -317,7 +319,7 @@ fn nothing_is_removed_when_no_copy_can_be_kept() {
         .plan_packs_repair(&[name.id].into(), None, 1, &counters, &cancel)
         .unwrap();
     let refuse = &mut |_, _: &[u8]| Err(RepoError::Refused("the disk is full".into()));
-    let done = repository.repair_packs(&plan, None, refuse, None, &cancel);
+    let done = repository.repair_packs(&plan, None, MEMORY_DEFAULT_BYTES, refuse, None, &cancel);
     assert!(matches!(done, Err(RepoError::Refused(_))));
     assert_eq!(damaged.files(), before);
 }

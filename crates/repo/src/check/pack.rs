@@ -2,12 +2,13 @@
 //! It must never hold more than one pack a thread, nor take a pack that could not be read for a sound one.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::{BlobKind, BlobRef, FormatError, GrowingId, Id, decode_header};
 
 use super::Findings;
+use crate::at_once::each_number;
 use crate::backend::{FileKind, FileName};
 use crate::by_pack::pack_bytes;
 use crate::read::open_hashed;
@@ -51,29 +52,26 @@ impl Repository {
         counters
             .files_total
             .store(wanted.len() as u64, Ordering::Relaxed);
-        let next = AtomicUsize::new(0);
         let read = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(wanted.len()) {
-                scope.spawn(|| {
-                    let mut buffers = (Opener::default(), Vec::new(), Vec::new());
-                    while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let Some(size) = listed.get(id) else { continue };
-                        if cancel.is_cancelled() || findings.is_ended() {
-                            return;
-                        }
-                        match self.check_pack(*id, *size, &by_pack.blobs(id), &mut buffers) {
-                            Ok(wrong) => findings.pack_is_wrong(*id, &wrong),
-                            Err(error) => findings.pack_is_unreadable(*id, error),
-                        }
-                        read.fetch_add(1, Ordering::Relaxed);
-                        counters.files_done.fetch_add(1, Ordering::Relaxed);
-                        counters.bytes_done.fetch_add(*size, Ordering::Relaxed);
-                    }
-                });
+        let begin = || (Opener::default(), Vec::new(), Vec::new());
+        each_number(threads, wanted.len(), begin, |buffers, number| {
+            cancel.check()?;
+            let pack = wanted.get(number);
+            let Some((id, size)) = pack.and_then(|id| Some((id, listed.get(id)?))) else {
+                return Ok(());
+            };
+            if findings.is_ended() {
+                return Ok(());
             }
-        });
-        cancel.check()?;
+            match self.check_pack(*id, *size, &by_pack.blobs(id), buffers) {
+                Ok(wrong) => findings.pack_is_wrong(*id, &wrong),
+                Err(error) => findings.pack_is_unreadable(*id, error),
+            }
+            read.fetch_add(1, Ordering::Relaxed);
+            counters.files_done.fetch_add(1, Ordering::Relaxed);
+            counters.bytes_done.fetch_add(*size, Ordering::Relaxed);
+            Ok::<(), RepoError>(())
+        })?;
         findings.check()?;
         Ok(read.into_inner())
     }

@@ -208,7 +208,7 @@ impl Repository {
     }
 
     /// Carries out a plan: gives the bytes of each damaged pack to `keep`, stores and indexes what is good, then drops the
-    /// packs from the index, then removes them. An exclusive lock must be held.
+    /// packs from the index, then removes them. An exclusive lock must be held; `memory_bytes` bounds what is on its way.
     ///
     /// # Errors
     /// When `keep` fails, before anything is changed, or when something can't be read, written or removed. The repository is
@@ -217,6 +217,7 @@ impl Repository {
         &self,
         plan: &PacksPlan,
         other: Option<OtherRepository<'_>>,
+        memory_bytes: usize,
         keep: KeepPack<'_>,
         lock: Option<&LockGuard>,
         cancel: &Cancel,
@@ -233,7 +234,11 @@ impl Repository {
         };
         // An index of nothing: the plan has decided what is to be stored, wherever else it may seem to lie.
         let nothing = RwLock::new(Index::new());
-        let options = IngestOptions::default().uploaders_for(&**self.backend());
+        let options = IngestOptions {
+            memory_bytes,
+            ..IngestOptions::default()
+        };
+        let options = options.uploaders_for(&**self.backend());
         let work = |ingest: &Ingest<'_>| -> Result<(), RepoError> {
             for pack in there() {
                 done.saved += self.save_blobs(pack, ingest, cancel)?;

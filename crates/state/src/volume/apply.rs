@@ -136,13 +136,15 @@ pub(crate) fn apply(handle: &Handle<'_>, entry: &Entry, is_root: bool) -> Failur
             failures.push(("set mode of", cause));
         }
     }
-    // Times last: writing changes them. What else was set here does not.
+    // Times last: writing changes them. What else was set here does not. A snapshot without times of access holds those of
+    // the last change in their place: where that is right, it says nothing about when the file was read.
     let times = Timestamps {
         last_access: timespec(entry.accessed),
         last_modification: timespec(entry.modified),
     };
     let [accessed, modified] = times_of(&stat);
-    if accessed == times.last_access && modified == times.last_modification {
+    let is_access_right = accessed == times.last_access || entry.accessed == entry.modified;
+    if modified == times.last_modification && is_access_right {
         return failures;
     }
     if let Err(cause) = handle.set_times(&times) {

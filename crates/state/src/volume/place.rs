@@ -58,6 +58,12 @@ impl Places {
         }
     }
 
+    /// A file that is open already, to be written: the same one, as long as it is what its path leads to.
+    pub(crate) fn write_same(&self, path: &EntryPath, file: &File) -> io::Result<File> {
+        let (dir, name) = self.beneath.parent(path)?;
+        self.keep_file(&dir, name, path, &rustix::fs::fstat(file)?)
+    }
+
     fn keep_file(
         &self,
         dir: &OwnedFd,
@@ -72,6 +78,7 @@ impl Places {
             Err(cause) if cause.kind() == io::ErrorKind::ExecutableFileBusy => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+                is_still(stat, &rustix::fs::fstat(&file)?)?;
                 self.copy_file(dir, name, path, &mut file)
             }
             Err(cause) => Err(cause),
@@ -104,11 +111,7 @@ impl Places {
             opened => opened?,
         };
         let now = rustix::fs::fstat(&fd)?;
-        if FileType::from_raw_mode(now.st_mode) != FileType::RegularFile
-            || now.st_nlink != stat.st_nlink
-        {
-            return Err(io::Error::other("it was replaced while it was opened"));
-        }
+        is_still(stat, &now)?;
         if now.st_mode & !OWNER_CAN_ALL & MODE_BITS != 0 {
             Handle::Open(fd.as_fd()).set_mode(now.st_mode & OWNER_CAN_ALL)?;
         }
@@ -178,6 +181,16 @@ impl Places {
             }
         }
         Ok(dirs)
+    }
+}
+
+/// Whether what was opened is the file that was looked at, and has no more names than then.
+fn is_still(before: &Stat, now: &Stat) -> io::Result<()> {
+    let of = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_nlink);
+    let is_file = FileType::from_raw_mode(now.st_mode) == FileType::RegularFile;
+    match is_file && of(now) == of(before) {
+        true => Ok(()),
+        false => Err(io::Error::other("it was replaced while it was restored")),
     }
 }
 

@@ -2,7 +2,7 @@
 //! It must never write outside of that directory, follow a link, or show a file to others before it is whole.
 
 use std::ffi::{CString, OsStr};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::apply::{Handle, apply};
 use super::beneath::{Beneath, Walk, invalid};
+use super::content::open_quietly;
 use super::metadata::{kind_of, nanoseconds, size_of};
 use super::names_in::names_at;
 use super::place::Places;
@@ -41,7 +42,7 @@ pub struct TargetOptions {
 #[derive(Debug)]
 pub struct VolumeTarget {
     root: Arc<PathBuf>,
-    places: Places,
+    places: Arc<Places>,
 }
 
 impl VolumeTarget {
@@ -66,11 +67,11 @@ impl VolumeTarget {
         let uid = rustix::process::geteuid();
         Ok(Self {
             root: Arc::new(root.to_path_buf()),
-            places: Places {
+            places: Arc::new(Places {
                 beneath: Beneath::new(fd, options.walk),
                 is_root: uid.is_root(),
                 uid: uid.as_raw(),
-            },
+            }),
         })
     }
 
@@ -81,6 +82,15 @@ impl VolumeTarget {
         path: &'a EntryPath,
     ) -> impl FnOnce(E) -> TargetError + 'a {
         move |cause| target_error(&self.root, doing, path, cause)
+    }
+
+    fn file(&self, path: &EntryPath, file: File) -> Box<dyn TargetFile> {
+        Box::new(VolumeFile {
+            file,
+            root: Arc::clone(&self.root),
+            path: path.clone(),
+            places: Arc::clone(&self.places),
+        })
     }
 
     fn stat(&self, path: &EntryPath) -> io::Result<Option<Stat>> {
@@ -172,35 +182,20 @@ impl Target for VolumeTarget {
             }
         });
         let file = opened.map_err(self.failed("create file", path))?;
-        Ok(Box::new(VolumeFile {
-            file,
-            root: Arc::clone(&self.root),
-            path: path.clone(),
-            is_root: self.places.is_root,
-        }))
+        Ok(self.file(path, file))
     }
 
     fn read_file(&self, path: &EntryPath) -> Result<Box<dyn TargetFile>, TargetError> {
         let opened = self.places.beneath.parent(path).and_then(|(dir, name)| {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let quietly = rustix::fs::openat(&dir, name, flags | OFlags::NOATIME, Mode::empty());
-            let fd = match quietly {
-                // Only owners may.
-                Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty())?,
-                opened => opened?,
-            };
+            let fd = open_quietly(dir, name, flags)?;
             if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
                 return Err(invalid("it is no regular file"));
             }
             Ok(fd)
         });
         let file = opened.map_err(self.failed("open file", path))?;
-        Ok(Box::new(VolumeFile {
-            file: file.into(),
-            root: Arc::clone(&self.root),
-            path: path.clone(),
-            is_root: self.places.is_root,
-        }))
+        Ok(self.file(path, file.into()))
     }
 
     fn make_special(&self, path: &EntryPath, entry: &Entry) -> Result<(), TargetError> {

@@ -9,17 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_flow::{Entry, EntryPath, TargetError, TargetFile};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
 use super::apply::{Handle, apply};
+use super::place::Places;
 use super::target::target_error;
 
 pub(crate) struct VolumeFile {
     pub(crate) file: File,
     pub(crate) root: Arc<PathBuf>,
     pub(crate) path: EntryPath,
-    pub(crate) is_root: bool,
+    pub(crate) places: Arc<Places>,
 }
 
 impl VolumeFile {
@@ -29,6 +28,16 @@ impl VolumeFile {
 }
 
 impl TargetFile for VolumeFile {
+    fn to_write(&self) -> Result<Box<dyn TargetFile>, TargetError> {
+        let file = self.places.write_same(&self.path, &self.file);
+        Ok(Box::new(Self {
+            file: file.map_err(|cause| self.error("open file", cause))?,
+            root: Arc::clone(&self.root),
+            path: self.path.clone(),
+            places: Arc::clone(&self.places),
+        }))
+    }
+
     fn len_bytes(&self) -> Result<u64, TargetError> {
         let stat = self.file.metadata();
         let stat = stat.map_err(|cause| self.error("look at", cause))?;
@@ -60,18 +69,8 @@ impl TargetFile for VolumeFile {
             .map_err(|cause| self.error("set length of", cause))
     }
 
-    fn reserve(&self, len_bytes: u64) -> Result<(), TargetError> {
-        if len_bytes == 0 {
-            return Ok(());
-        }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len_bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(cause) => Err(self.error("reserve space for", cause)),
-        }
-    }
-
     fn finish(&self, entry: &Entry) -> Result<(), Vec<TargetError>> {
-        let failures = apply(&Handle::Open(self.file.as_fd()), entry, self.is_root);
+        let failures = apply(&Handle::Open(self.file.as_fd()), entry, self.places.is_root);
         if failures.is_empty() {
             return Ok(());
         }

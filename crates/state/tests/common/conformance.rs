@@ -129,7 +129,6 @@ fn names_that_lead_elsewhere_are_refused(target: &dyn Target) {
 fn files_are_written_in_any_order(target: &dyn Target) {
     let place = path("file");
     let file = target.open_file(&place, false).expect("a file");
-    file.reserve(10).expect("space");
     file.set_len(10).expect("a length");
     file.write_at(b"end", 7).expect("written");
     file.write_at(b"be", 0).expect("written");
@@ -171,6 +170,11 @@ fn a_file_that_is_there_can_be_read_and_finished(target: &dyn Target) {
     assert_eq!(found.read_at(&mut buf, 0).expect("read"), 7);
     assert!(found.write_at(b"x", 0).is_err());
     assert!(found.set_len(1).is_err());
+    let written = found.to_write().expect("the same file");
+    written.write_at(b"CON", 0).expect("written");
+    assert_eq!(found.read_at(&mut buf, 0).expect("read"), 7);
+    assert_eq!(&buf[..7], b"CONtent");
+    written.write_at(b"con", 0).expect("written");
     let later = Entry {
         permissions: 0o440,
         modified: Timestamp::utc(77, 0),
@@ -181,6 +185,11 @@ fn a_file_that_is_there_can_be_read_and_finished(target: &dyn Target) {
     assert_eq!(existing.modified, Timestamp::utc(77, 0));
     assert_eq!(found.read_at(&mut buf, 0).expect("read"), 7);
     assert_eq!(&buf[..7], b"content");
+    drop(target.open_file(&path("other"), false).expect("a file"));
+    target.rename(&path("other"), &place).expect("renamed");
+    assert!(found.to_write().is_err(), "something else is there now");
+    target.remove(&place).expect("removed");
+    assert!(found.to_write().is_err(), "nothing is there now");
     target.make_dir(&path("no file")).expect("a directory");
     assert!(target.read_file(&path("no file")).is_err());
     assert!(target.read_file(&path("nowhere")).is_err());

@@ -137,7 +137,6 @@ pub fn put(tree: &Tree, target: &dyn Target) -> Vec<TargetError> {
                 }
                 links.insert(id, path.clone());
                 let file = target.open_file(&path, false).expect("a file");
-                file.reserve(content.len() as u64).expect("space");
                 file.write_at(content, 0).expect("written");
                 // Both ways to finish a file must do the same.
                 done = if content.len() % 2 == 0 {

@@ -48,6 +48,11 @@ impl ExcludeArgs {
         self.exclude.clone()
     }
 
+    /// The files of patterns.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.exclude_file.iter().chain(&self.iexclude_file)
+    }
+
     /// What the source is told; and everything that decides what is left out, as a text to be compared. Files of patterns
     /// are read once: they may be pipes.
     pub fn volume_options(&self, with_atime: bool) -> Result<(VolumeOptions, String), Failure> {

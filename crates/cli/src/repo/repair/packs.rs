@@ -108,6 +108,7 @@ impl RepairPacks {
             false => session.repository.repair_packs(
                 &plan,
                 other,
+                global.memory_bytes()?,
                 &mut |id, content| keep_copy("pack", id, content),
                 session.lock.as_ref(),
                 &session.cancel,
