@@ -51,6 +51,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a file may be empty", empty_file),
     ("pieces are joined", pieces),
     ("ranges are exact", ranges),
+    ("what a file begins with says nothing", any_beginning),
     ("a file that is too long is refused", limits),
     ("a large file comes back", large_file),
     ("saving again replaces", replacing),
@@ -167,6 +168,41 @@ fn nothing_saved_yet(_: Traits, backend: &dyn Backend, _: &mut Random) {
         ];
         for error in errors {
             assert!(is_nothing(&error), "{error:?}");
+        }
+    }
+}
+
+/// Servers guess the type of a file from how it begins, and encrypted ones begin with anything.
+fn any_beginning(_: Traits, backend: &dyn Backend, random: &mut Random) {
+    let beginnings: [&[u8]; 9] = [
+        b"<B> ",
+        b" \n<a ",
+        b"<!-->",
+        b"%PDF-",
+        b"\x1f\x8b\x08",
+        b"GIF89a",
+        b"PK\x03\x04",
+        b"\xef\xbb\xbf<p>",
+        b"\x28\xb5\x2f\xfd",
+    ];
+    for beginning in beginnings {
+        for kind in [FileKind::Pack, FileKind::Snapshot] {
+            let mut content = beginning.to_vec();
+            content.extend(random.bytes(600));
+            let name = FileName::new(kind, Id::of(&content));
+            backend.save(name, &[&content]).unwrap();
+            assert_eq!(backend.size(name).unwrap(), content.len() as u64);
+            assert_eq!(
+                backend.load(name, NO_LIMIT).unwrap(),
+                content,
+                "{beginning:?}"
+            );
+            for from in [0, 2, 100] {
+                let mut part = [0; 50];
+                backend.load_at(name, from, &mut part).unwrap();
+                let from = usize::try_from(from).unwrap();
+                assert_eq!(part, content[from..from + 50], "{beginning:?}");
+            }
         }
     }
 }

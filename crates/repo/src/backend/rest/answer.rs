@@ -8,6 +8,10 @@ use crate::backend::http::{Response, TransportError};
 
 /// How much of what a server says is told.
 const WORDS_MAX_BYTES: u64 = 300;
+/// How much of a file is looked at to tell whether it is a page.
+const PAGE_HEAD_BYTES: u64 = 512;
+/// How pages begin. No encrypted file does, but one in 2^36 and less.
+const PAGE_BEGINS: [&str; 5] = ["<!doctype html", "<html", "<head", "<body", "<script"];
 /// What is read at once to compare or to skip, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -75,18 +79,37 @@ pub(super) fn why(response: &mut Response, has_credentials: bool) -> String {
     }
 }
 
-/// Refuses what a web server, a login page or a captive portal says instead of a REST server.
-pub(super) fn refuse_web_page(response: &Response) -> Result<(), TransportError> {
+/// Refuses what a web server, a login page or a captive portal says instead of a REST server. rest-server guesses the type
+/// of a file from how it begins, and one in a million encrypted ones begins as a page might: that of a file is a page only
+/// if it begins as one does.
+pub(super) fn refuse_web_page(
+    response: &mut Response,
+    is_file: bool,
+) -> Result<(), TransportError> {
     let is_page = response
         .header("content-type")
         .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
-    if !is_page || !(200..=299).contains(&response.status) {
+    let is_success = (200..=299).contains(&response.status);
+    if !is_page || !is_success || (is_file && !begins_as_page(response)) {
         return Ok(());
     }
     Err(TransportError {
         trouble: Trouble::Protocol,
         why: "a web page came back: something else than a REST server answers at this URL".into(),
     })
+}
+
+/// Whether the body begins as pages do; it can be read from its beginning afterwards.
+fn begins_as_page(response: &mut Response) -> bool {
+    let mut head = Vec::new();
+    let mut body = std::mem::replace(&mut response.body, Box::new(io::empty()));
+    // What fails here fails again when the body is read.
+    let _ = body.by_ref().take(PAGE_HEAD_BYTES).read_to_end(&mut head);
+    let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let begins = PAGE_BEGINS.iter().any(|begin| text.starts_with(begin));
+    response.body = Box::new(io::Cursor::new(head).chain(body));
+    begins
 }
 
 /// Whether rclone sent it.

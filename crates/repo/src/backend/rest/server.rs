@@ -80,6 +80,18 @@ impl Server {
         more: &[(&str, String)],
         body: &[&[u8]],
     ) -> Result<Response, TransportError> {
+        let mut response = self.exchange(method, path, more, body)?;
+        answer::refuse_web_page(&mut response, false)?;
+        Ok(response)
+    }
+
+    fn exchange(
+        &self,
+        method: &'static str,
+        path: &str,
+        more: &[(&str, String)],
+        body: &[&[u8]],
+    ) -> Result<Response, TransportError> {
         let mut headers = Vec::from(more);
         if !headers.iter().any(|(name, _)| *name == "Accept") {
             headers.push(("Accept", VERSION_2.to_owned()));
@@ -96,7 +108,6 @@ impl Server {
         if answer::is_of_rclone(&response) {
             self.is_rclone.store(true, Ordering::Relaxed);
         }
-        answer::refuse_web_page(&response)?;
         Ok(response)
     }
 
@@ -109,8 +120,12 @@ impl Server {
         name: FileName,
         headers: &[(&str, String)],
     ) -> Result<Response, BackendError> {
-        self.send("GET", &path(name), headers, &[])
-            .map_err(|error| self.failed("read", &name.to_string(), error))
+        let got = self.exchange("GET", &path(name), headers, &[]);
+        got.and_then(|mut response| {
+            answer::refuse_web_page(&mut response, true)?;
+            Ok(response)
+        })
+        .map_err(|error| self.failed("read", &name.to_string(), error))
     }
 
     /// The size of a file; nothing if the server says that there is none, whatever it means by that.
