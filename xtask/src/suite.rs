@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::failure::{Failure, Result, While};
 use crate::tidy;
-use crate::tools::{self, Toolbox, garage, packages, rest_server, restic, rust, rustic};
+use crate::tools::{self, Toolbox, garage, packages, postgres, rest_server, restic, rust, rustic};
 use crate::{shell, workspace};
 
 /// Where tests find the oracles, besides the cache itself.
@@ -143,6 +143,7 @@ struct Oracles {
 impl Oracles {
     fn ensure() -> Result<Self> {
         packages::ensure(packages::FOR_TESTS)?;
+        postgres::ensure()?;
         let tools = Toolbox::open()?;
         Ok(Self {
             current: restic::current(&tools)?,

@@ -1,8 +1,10 @@
-//! Members in and out: volumes, streams and the output of commands.
+//! Members in and out: volumes, streams, the output of commands, and databases.
 //! It must never know a repository: it reads a member out and puts it back, and others decide where it is kept.
 
 mod command;
 mod pipe;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod stream;
 mod volume;
 

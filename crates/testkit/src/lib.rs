@@ -15,6 +15,7 @@ pub mod gather;
 pub mod heard;
 pub mod leash;
 pub mod parsers;
+pub mod postgres;
 pub mod program;
 pub mod proxy;
 pub mod random;

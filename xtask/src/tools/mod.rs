@@ -6,6 +6,7 @@ pub(crate) mod garage;
 pub(crate) mod golang;
 pub(crate) mod module;
 pub(crate) mod packages;
+pub(crate) mod postgres;
 pub(crate) mod rest_server;
 pub(crate) mod restic;
 pub(crate) mod rust;

@@ -4,23 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::scratch::Scratch;
 use crate::shell;
-use crate::tools::packages;
+use crate::tools::{packages, postgres};
 
 /// Who runs the server where we are root, which PostgreSQL refuses.
 const USER: &str = "postgres";
 
 /// Fills `dir` with a data directory of `scale` times 100,000 accounts.
 pub(super) fn make(dir: &Path, scale: u64) -> Result<()> {
-    let programs = match programs() {
-        Some(programs) => programs,
-        None => {
-            packages::install(&["postgresql"])?;
-            programs().ok_or_else(|| Failure::new("the package postgresql has no initdb"))?
-        }
-    };
+    let programs = postgres::ensure()?;
     // Not in the cache: the server's user may not go where our home is.
     let scratch = Scratch::create("postgres")?;
     if packages::is_root() {
@@ -38,20 +32,6 @@ pub(super) fn make(dir: &Path, scale: u64) -> Result<()> {
     filled.and(stopped)?;
     let mut copy = Command::new("cp");
     shell::run(copy.args(["-a", "--"]).arg(&server.data).arg(dir))
-}
-
-/// The directory of the newest PostgreSQL's programs.
-fn programs() -> Option<PathBuf> {
-    let versions = crate::tree::list(Path::new("/usr/lib/postgresql")).unwrap_or_default();
-    let number = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str()?.parse::<u32>().ok())
-    };
-    let newest = versions
-        .into_iter()
-        .filter(|path| path.join("bin/pgbench").exists())
-        .max_by_key(number);
-    newest.map(|version| version.join("bin"))
 }
 
 struct Server {

@@ -1,0 +1,154 @@
+//! A session with a server: queries and commands of the replication protocol whose answers are text.
+//! It must never hold more of an answer than its limit says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lifeboat_flow::Cancel;
+
+use super::address::Address;
+use super::error::PgError;
+use super::handshake;
+use super::wire::{Message, Wire, server_error};
+
+/// Rows of one answer at most: what is asked here is about the server, not about its data.
+const ROWS_MAX: usize = 1_000_000;
+
+/// A row: each column as text, or nothing where it is NULL.
+pub type Row = Vec<Option<String>>;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Queries.
+    Queries,
+    /// The commands of the replication protocol.
+    Replication,
+}
+
+/// A connection to a server.
+pub struct Connection {
+    wire: Wire,
+    settings: BTreeMap<String, String>,
+    /// The latest notices of the server, which say why something takes its time.
+    notices: Vec<String>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody answers, or the server does not want us.
+    pub fn open(address: &Address, session: Session, cancel: &Cancel) -> Result<Self, PgError> {
+        let (wire, settings) = handshake::connect(address, session, cancel)?;
+        Ok(Self {
+            wire,
+            settings,
+            notices: Vec::new(),
+        })
+    }
+
+    /// A setting that the server tells by itself, such as `server_version`.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    /// The version as a number, such as 150018; `None` if it is not told in a known form.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        let text = self.setting("server_version")?;
+        let mut parts = text.split(|c: char| !c.is_ascii_digit());
+        let major: u32 = parts.next()?.parse().ok()?;
+        let minor: u32 = parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+        Some(major * 10_000 + minor)
+    }
+
+    /// What the server had to say beside its answers, since the last time.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Asks, and gives the rows of the last answer.
+    ///
+    /// # Errors
+    /// When the server refuses, the connection is lost, nothing comes for `silence`, or somebody wishes to stop.
+    pub fn query(&mut self, sql: &str, silence: Option<Duration>, cancel: &Cancel) -> Result<Vec<Row>, PgError> {
+        self.send(sql)?;
+        let (mut rows, mut failed) = (Vec::new(), None);
+        loop {
+            let Message { tag, body } = self.receive(cancel, silence)?;
+            match tag {
+                b'T' => rows.clear(),
+                b'D' if rows.len() < ROWS_MAX => rows.push(row(&body)?),
+                b'D' => return Err(PgError::Protocol(format!("more than {ROWS_MAX} rows"))),
+                b'E' => failed = Some(server_error(&body)),
+                b'C' | b'I' => {}
+                b'Z' => break,
+                other => return Err(unexpected(other)),
+            }
+        }
+        match failed {
+            None => Ok(rows),
+            Some(cause) => Err(PgError::Refused {
+                doing: format!("ask {}", first_line(sql)),
+                cause,
+            }),
+        }
+    }
+
+    fn send(&mut self, sql: &str) -> Result<(), PgError> {
+        let mut body = sql.as_bytes().to_vec();
+        body.push(0);
+        self.wire.send(Some(b'Q'), &body)
+    }
+
+    /// The next message that is no news of the server.
+    fn receive(&mut self, cancel: &Cancel, silence: Option<Duration>) -> Result<Message, PgError> {
+        loop {
+            let message = self.wire.receive(cancel, silence)?;
+            match message.tag {
+                b'N' => {
+                    let notice = server_error(&message.body);
+                    self.notices.push(notice.message);
+                }
+                b'S' | b'A' => {}
+                _ => return Ok(message),
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A server that is told does not log a lost connection; one that can't be told finds out.
+        let _ = self.wire.send(Some(b'X'), &[]);
+    }
+}
+
+/// The columns of a row.
+fn row(body: &[u8]) -> Result<Row, PgError> {
+    let torn = || PgError::Protocol("half a row".into());
+    let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(torn)?;
+    let mut row = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, behind) = rest.split_first_chunk::<4>().ok_or_else(torn)?;
+        rest = behind;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            row.push(None);
+            continue;
+        };
+        let (value, behind) = rest.split_at_checked(length).ok_or_else(torn)?;
+        rest = behind;
+        row.push(Some(String::from_utf8_lossy(value).into_owned()));
+    }
+    Ok(row)
+}
+
+fn unexpected(tag: u8) -> PgError {
+    PgError::Protocol(format!("message {:?} in an answer", char::from(tag)))
+}
+
+fn first_line(sql: &str) -> &str {
+    sql.trim().lines().next().unwrap_or_default()
+}

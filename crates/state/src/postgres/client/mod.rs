@@ -1,0 +1,14 @@
+//! A connection to a server: queries as text, and streams of the replication protocol, on the thread that asks.
+//! It must never show a password, and never wait without an end that somebody can set.
+
+mod address;
+mod connection;
+mod error;
+mod handshake;
+mod stream;
+mod tls;
+mod wire;
+
+pub use address::{Address, AddressError, Host, Secret, TlsMode};
+pub use connection::{Connection, Row, Session};
+pub use error::{PgError, ServerError};

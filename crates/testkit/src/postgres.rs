@@ -1,0 +1,245 @@
+//! A PostgreSQL cluster for tests: the real server, on a socket of its own, with a directory that goes when it does.
+//! It must never outlive the test, nor be stopped by anything but its own process.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use crate::bare::scratch;
+use crate::wait::until;
+
+/// Who runs the server where we are root, which PostgreSQL refuses to be.
+const NOBODY: u32 = 65_534;
+/// The superuser of every cluster.
+pub const USER: &str = "tester";
+/// The password of that user, where one is asked for.
+pub const PASSWORD: &str = "geheim";
+/// The port in the name of the socket, where nobody listens on a port.
+const SOCKET_PORT: u16 = 5432;
+
+/// How a cluster is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More words for `initdb`.
+    pub initdb: Vec<String>,
+    /// Settings of the server.
+    pub settings: Vec<(String, String)>,
+    /// Lines of `pg_hba.conf`; everybody is trusted on the socket if there are none.
+    pub hba: Vec<String>,
+}
+
+impl Options {
+    /// With one more setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A cluster, and its server while that runs.
+#[derive(Debug)]
+pub struct Cluster {
+    home: TempDir,
+    options: Options,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    /// Makes a cluster and starts its server.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed, or does not start.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let mut cluster = Self::make(options);
+        cluster.start_again();
+        cluster
+    }
+
+    /// Makes a cluster whose server does not run yet.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed.
+    #[must_use]
+    pub fn make(options: Options) -> Self {
+        let home = scratch();
+        give_away(home.path());
+        let cluster = Self {
+            home,
+            options,
+            port: SOCKET_PORT,
+            process: None,
+        };
+        let password = cluster.home().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        give_away(&password);
+        let mut initdb = cluster.program("initdb");
+        initdb.args(["--no-sync", "--username", USER, "--encoding=UTF8", "--locale=C", "--auth=trust"]);
+        initdb.args(&cluster.options.initdb).arg("--pwfile").arg(&password);
+        succeeded(initdb.arg("-D").arg(cluster.data()).output().unwrap());
+        if !cluster.options.hba.is_empty() {
+            let lines = cluster.options.hba.join("\n") + "\n";
+            fs::write(cluster.data().join("pg_hba.conf"), lines).unwrap();
+        }
+        cluster
+    }
+
+    /// Lets the server listen on this machine too, from its next start on.
+    pub fn listen(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// Starts the server, after [`stop`](Self::stop) too.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_again(&mut self) {
+        let log = fs::File::options().append(true).create(true).open(self.log()).unwrap();
+        let mut postgres = self.program("postgres");
+        postgres.arg("-D").arg(self.data()).arg("-k").arg(self.home());
+        let fixed = [
+            ("listen_addresses", if self.port == SOCKET_PORT { "" } else { "127.0.0.1" }),
+            ("port", &*self.port.to_string()),
+            ("fsync", "off"),
+            ("lc_messages", "C"),
+        ];
+        let settings = self.options.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in fixed.into_iter().chain(settings) {
+            postgres.arg("-c").arg(format!("{name}={value}"));
+        }
+        let process = postgres.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(process.spawn().unwrap());
+        until("the server of a test is ready", || {
+            let process = self.process.as_mut().unwrap();
+            if let Some(status) = process.try_wait().unwrap() {
+                panic!("the server did not start: {status}\n{}", self.said());
+            }
+            let mut ready = self.program("pg_isready");
+            ready.arg("--quiet").arg("--host").arg(self.home());
+            ready.arg("--port").arg(self.port.to_string());
+            ready.status().unwrap().success()
+        });
+    }
+
+    /// Stops the server as it should be, and waits for it.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        signal(&process, Signal::INT);
+        assert!(process.wait().unwrap().success(), "{}", self.said());
+    }
+
+    /// Ends it in the middle of whatever it does, as a machine that loses its power.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn crash(&mut self) {
+        let mut process = self.process.take().unwrap();
+        signal(&process, Signal::QUIT);
+        process.wait().unwrap();
+    }
+
+    /// The URL of a database, over the socket.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://{USER}@/{database}?host={}&port={}", self.home().display(), self.port)
+    }
+
+    /// What `psql` prints for some SQL, without headings.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn sql(&self, sql: &str) -> String {
+        let mut psql = self.program("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        let output = succeeded(psql.arg(self.url("postgres")).output().unwrap());
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.home().join("data")
+    }
+
+    /// A directory that the server may use, which goes with the cluster.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What the server has said.
+    ///
+    /// # Panics
+    /// If its log can't be read.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home().join("log")
+    }
+
+    /// One of the programs of PostgreSQL, as the user of the server.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(programs().join(name));
+        command.current_dir(self.home());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            signal(process, Signal::QUIT);
+            let _ = process.wait();
+        }
+    }
+}
+
+fn signal(process: &Child, signal: Signal) {
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).unwrap();
+    // One that has ended by itself is not there any more.
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Gives a file to the user of servers, if we are root.
+pub fn give_away(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+/// The directory of the newest server's programs.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions.map(|entry| entry.path()).filter(|path| path.join("bin/initdb").exists());
+    let newest = newest.max_by_key(number);
+    newest.expect("PostgreSQL is not installed: cargo xtask tools").join("bin")
+}
+
+fn succeeded(output: Output) -> Output {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    output
+}
