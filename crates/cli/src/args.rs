@@ -4,6 +4,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lifeboat_repo::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 
+use crate::db::Db;
 use crate::exit::{Exit, TABLE};
 use crate::failure::{Failure, Outcome};
 use crate::repo::RepoCommand;
@@ -43,6 +44,8 @@ fn examples_last(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Work on one repository, as users of restic know it
     Repo(Box<Repo>),
+    /// Capture, restore and verify databases
+    Db(Box<Db>),
     /// Write shell completions or man pages
     Generate(Generate),
 }

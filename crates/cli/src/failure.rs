@@ -4,6 +4,7 @@
 use std::fmt;
 
 use lifeboat_protect::ProtectError;
+use lifeboat_protect::postgres::{CaptureError, ClusterRestoreError};
 use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::FileKind;
 
@@ -46,6 +47,22 @@ impl Failure {
     pub fn while_doing(mut self, doing: impl fmt::Display) -> Self {
         self.message = format!("{doing}: {}", self.message);
         self
+    }
+
+    /// From an error about a database; whoever wished to stop knows why it ended.
+    pub fn of_database(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(inner) = cause {
+            if inner.is::<lifeboat_flow::Cancelled>() {
+                return lifeboat_flow::Cancelled.into();
+            }
+            cause = inner.source();
+        }
+        let failure = Self::from_error(error);
+        match crate::db::advice::on_database(error) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 
     /// From any error, with its causes.
@@ -194,6 +211,25 @@ impl From<ProtectError> for Failure {
                 }
             }
             other => Self::from_error(&other),
+        }
+    }
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::Protect(error) => error.into(),
+            CaptureError::Repo(error) => error.into(),
+            other => Self::of_database(&other),
+        }
+    }
+}
+
+impl From<ClusterRestoreError> for Failure {
+    fn from(error: ClusterRestoreError) -> Self {
+        match error {
+            ClusterRestoreError::Protect(error) => error.into(),
+            other => Self::of_database(&other),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod advice;
 mod args;
+mod db;
 mod exit;
 mod failure;
 mod format;
@@ -32,6 +33,11 @@ fn main() {
         Command::Repo(command) => {
             let ui = Arc::new(Ui::new(&command.global));
             let done = repo::run(*command, &ui);
+            ui.end(done)
+        }
+        Command::Db(command) => {
+            let ui = Arc::new(Ui::new(&command.global));
+            let done = db::run(*command, &ui);
             ui.end(done)
         }
         Command::Generate(generate) => {

@@ -13,5 +13,6 @@ pub use cancel::{Cancel, Cancelled};
 pub use entry::{Entry, EntryKind, EntryPath, Xattr};
 pub use event::{Counters, Event, EventSink, Problem, chain};
 pub use lifeboat_format::Timestamp;
+pub use lifeboat_format::chunker::ChunkRule;
 pub use source::{Content, Listing, Source, SourceError};
 pub use target::{Existing, Target, TargetError, TargetFile};

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use crate::{Entry, EntryPath, Problem};
+use crate::{ChunkRule, Entry, EntryPath, Problem};
 
 /// A member that can be read, as it was at one point of consistency. Calls come from several threads at once.
 pub trait Source: Send + Sync {
@@ -33,6 +33,16 @@ pub trait Content: Read + Send {
     fn changed(&self) -> bool {
         false
     }
+
+    /// How it is best cut into chunks.
+    fn chunk_rule(&self) -> ChunkRule {
+        ChunkRule::Restic
+    }
+
+    /// What is wrong with what was read, though it was read as it is; only complete after [`finish`](Content::finish).
+    fn faults(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The entries of one directory.
@@ -57,6 +67,12 @@ pub enum SourceError {
         /// Why it failed.
         #[source]
         cause: std::io::Error,
+    },
+    /// The entry is gone, which is as it should be: the member does without it.
+    #[error("{path} is not there any more")]
+    Gone {
+        /// The path, as the user knows it.
+        path: String,
     },
     /// The entry is not what the listing said.
     #[error("{path} was {was} when listed and is {is} now")]

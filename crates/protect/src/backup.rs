@@ -21,6 +21,7 @@ use lifeboat_repo::{
 };
 
 pub use changed::ChangedPaths;
+pub(crate) use file::VERIFYING;
 use frame::Frame;
 use queue::{Job, Queue};
 
@@ -56,6 +57,9 @@ pub enum ProtectError {
         "the snapshot would be empty: there is nothing in what was named, or all of it is left out"
     )]
     Empty,
+    /// The record of a capture can't be used.
+    #[error(transparent)]
+    Member(#[from] lifeboat_state::postgres::MemberError),
     /// Somebody wished to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -68,6 +72,9 @@ pub struct ChangeRule {
     pub ignore_inode: bool,
     /// The inode's change time is not compared.
     pub ignore_ctime: bool,
+    /// A file that was touched at this time or later is read, even if it looks the same: it may have been written again
+    /// within one tick of the clock after the parent read it.
+    pub settled_before: Option<Timestamp>,
 }
 
 /// The snapshot to compare with.
@@ -114,6 +121,17 @@ pub struct BackupOptions {
     pub scan: bool,
     /// How to store.
     pub ingest: IngestOptions,
+}
+
+/// A tree that is stored, to which no snapshot leads yet.
+#[derive(Clone, Debug)]
+pub struct TreeOutcome {
+    /// The tree.
+    pub tree: Id,
+    /// What was done.
+    pub summary: SnapshotSummary,
+    /// Entries that could not be read completely.
+    pub problems: u64,
 }
 
 /// What a backup did.
@@ -189,7 +207,57 @@ impl Backup<'_> {
         draft: Snapshot,
         now: impl Fn() -> Timestamp,
     ) -> Result<BackupOutcome, ProtectError> {
+        let TreeOutcome {
+            tree,
+            summary,
+            problems,
+        } = self.tree(now)?;
+        let unchanged = self
+            .options
+            .parent
+            .is_some_and(|parent| parent.tree == tree);
+        if self.options.refuse_empty
+            && Tree::default()
+                .to_json()
+                .is_ok_and(|json| Id::of(&json) == tree)
+        {
+            return Err(ProtectError::Empty);
+        }
+        let skip = self.options.ingest.dry_run || (self.options.skip_if_unchanged && unchanged);
+        let snapshot = if skip {
+            None
+        } else {
+            let snapshot = Snapshot {
+                tree,
+                summary: Some(summary.clone()),
+                // What could not be saved must be tried again.
+                whole: draft.whole.filter(|_| problems == 0),
+                ..draft
+            };
+            Some(acknowledge(
+                self.repository,
+                self.index,
+                self.lock,
+                self.cancel,
+                &snapshot,
+            )?)
+        };
+        Ok(BackupOutcome {
+            snapshot,
+            tree,
+            summary,
+            problems,
+        })
+    }
+
+    /// Stores the tree of the source, and no snapshot.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn tree(&self, now: impl Fn() -> Timestamp) -> Result<TreeOutcome, ProtectError> {
         let started = now();
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let bytes_of_others = of(&self.counters.bytes_done);
         let ((tree, stats), stored) = Ingest::run(
             self.repository,
             self.index,
@@ -197,7 +265,7 @@ impl Backup<'_> {
             self.options.ingest,
             |ingest| {
                 let run = Run {
-                    backup: &self,
+                    backup: self,
                     ingest,
                     queue: Queue::new(self.options.readers.max(1)),
                     budget: Budget::new(self.options.ingest.in_flight_bytes()),
@@ -209,7 +277,6 @@ impl Backup<'_> {
                 run.all()
             },
         )?;
-        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let holds = self.options.parent.and_then(|parent| parent.holds);
         let is_counted = !stats.is_uncounted.load(Ordering::Relaxed);
         let taken = match holds.filter(|_| self.options.changed.is_some() && is_counted) {
@@ -234,47 +301,15 @@ impl Backup<'_> {
             data_added: stored.plain_bytes,
             data_added_packed: stored.stored_bytes,
             total_files_processed: 0,
-            total_bytes_processed: of(&self.counters.bytes_done) + taken.bytes,
+            total_bytes_processed: of(&self.counters.bytes_done) - bytes_of_others + taken.bytes,
         };
         summary.total_files_processed =
             summary.files_new + summary.files_changed + summary.files_unmodified;
-        let problems = of(&self.counters.problems);
-        let unchanged = self
-            .options
-            .parent
-            .is_some_and(|parent| parent.tree == tree);
-        if self.options.refuse_empty
-            && Tree::default()
-                .to_json()
-                .is_ok_and(|json| Id::of(&json) == tree)
-        {
-            return Err(ProtectError::Empty);
-        }
-        let skip = self.options.ingest.dry_run || (self.options.skip_if_unchanged && unchanged);
-        let snapshot = if skip {
-            None
-        } else {
-            Some(self.acknowledge(Snapshot {
-                tree,
-                summary: Some(summary.clone()),
-                // What could not be saved must be tried again.
-                whole: draft.whole.filter(|_| problems == 0),
-                ..draft
-            })?)
-        };
-        Ok(BackupOutcome {
-            snapshot,
+        Ok(TreeOutcome {
             tree,
             summary,
-            problems,
+            problems: of(&self.counters.problems),
         })
-    }
-
-    /// Writes the snapshot, after a last look whether everything that it relies on is still there.
-    fn acknowledge(&self, snapshot: Snapshot) -> Result<Id, ProtectError> {
-        self.cancel.check()?;
-        self.repository.confirm_relied(self.index)?;
-        Ok(self.repository.save_snapshot_under(self.lock, &snapshot)?)
     }
 
     fn problem(&self, problem: Problem) {
@@ -318,6 +353,19 @@ impl Backup<'_> {
             }
         }
     }
+}
+
+/// Writes the snapshot, after a last look whether everything that it relies on is still there.
+pub(crate) fn acknowledge(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    lock: Option<&LockGuard>,
+    cancel: &Cancel,
+    snapshot: &Snapshot,
+) -> Result<Id, ProtectError> {
+    cancel.check()?;
+    repository.confirm_relied(index)?;
+    Ok(repository.save_snapshot_under(lock, snapshot)?)
 }
 
 impl Run<'_> {
@@ -519,8 +567,10 @@ impl Run<'_> {
 
     fn is_unchanged(&self, before: &Node, now: &Node) -> bool {
         let rule = self.backup.options.change_rule;
+        let is_settled = |time: Timestamp| now.changed < time && now.modified < time;
         before.kind == now.kind
             && before.error.is_empty()
+            && rule.settled_before.is_none_or(is_settled)
             && before.size_bytes == now.size_bytes
             && before.modified == now.modified
             && (rule.ignore_ctime || before.changed == now.changed)

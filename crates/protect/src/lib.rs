@@ -2,12 +2,15 @@
 //! It must never decide what a plan has left open, and never print.
 
 mod backup;
+mod graft;
 mod mount;
 mod node;
+pub mod postgres;
 mod restore;
 
 pub use backup::{
     Amount, Backup, BackupOptions, BackupOutcome, ChangeRule, ChangedPaths, Parent, ProtectError,
+    TreeOutcome,
 };
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::bare::scratch;
+use crate::leash::Leashed;
 use crate::wait::until;
 
 /// Who runs the server where we are root, which PostgreSQL refuses to be.
@@ -45,10 +46,11 @@ impl Options {
 /// A cluster, and its server while that runs.
 #[derive(Debug)]
 pub struct Cluster {
-    home: TempDir,
     options: Options,
     port: u16,
-    process: Option<Child>,
+    // Before the directory, which it uses until it ends.
+    process: Option<Leashed>,
+    home: TempDir,
 }
 
 impl Cluster {
@@ -69,26 +71,42 @@ impl Cluster {
     /// If PostgreSQL is not installed.
     #[must_use]
     pub fn make(options: Options) -> Self {
-        let home = scratch();
-        give_away(home.path());
-        let cluster = Self {
-            home,
-            options,
-            port: SOCKET_PORT,
-            process: None,
-        };
+        let cluster = Self::place(options);
         let password = cluster.home().join("password");
         fs::write(&password, PASSWORD).unwrap();
         give_away(&password);
         let mut initdb = cluster.program("initdb");
-        initdb.args(["--no-sync", "--username", USER, "--encoding=UTF8", "--locale=C", "--auth=trust"]);
-        initdb.args(&cluster.options.initdb).arg("--pwfile").arg(&password);
+        initdb.args([
+            "--no-sync",
+            "--username",
+            USER,
+            "--encoding=UTF8",
+            "--locale=C",
+            "--auth=trust",
+        ]);
+        initdb
+            .args(&cluster.options.initdb)
+            .arg("--pwfile")
+            .arg(&password);
         succeeded(initdb.arg("-D").arg(cluster.data()).output().unwrap());
         if !cluster.options.hba.is_empty() {
             let lines = cluster.options.hba.join("\n") + "\n";
             fs::write(cluster.data().join("pg_hba.conf"), lines).unwrap();
         }
         cluster
+    }
+
+    /// A place for a cluster that somebody else puts into [`data`](Self::data), which is not there yet.
+    #[must_use]
+    pub fn place(options: Options) -> Self {
+        let home = scratch();
+        give_away(home.path());
+        Self {
+            options,
+            port: SOCKET_PORT,
+            process: None,
+            home,
+        }
     }
 
     /// Lets the server listen on this machine too, from its next start on.
@@ -101,11 +119,28 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub fn start_again(&mut self) {
-        let log = fs::File::options().append(true).create(true).open(self.log()).unwrap();
-        let mut postgres = self.program("postgres");
-        postgres.arg("-D").arg(self.data()).arg("-k").arg(self.home());
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.log())
+            .unwrap();
+        let program = programs().join("postgres");
+        let mut postgres = Leashed::command(program.as_os_str(), self.home(), "INT");
+        self.as_server(&mut postgres);
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.home());
         let fixed = [
-            ("listen_addresses", if self.port == SOCKET_PORT { "" } else { "127.0.0.1" }),
+            (
+                "listen_addresses",
+                if self.port == SOCKET_PORT {
+                    ""
+                } else {
+                    "127.0.0.1"
+                },
+            ),
             ("port", &*self.port.to_string()),
             ("fsync", "off"),
             ("lc_messages", "C"),
@@ -115,17 +150,26 @@ impl Cluster {
         for (name, value) in fixed.into_iter().chain(settings) {
             postgres.arg("-c").arg(format!("{name}={value}"));
         }
-        let process = postgres.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.process = Some(process.spawn().unwrap());
+        postgres.stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(Leashed::start(&mut postgres).unwrap());
         until("the server of a test is ready", || {
-            let process = self.process.as_mut().unwrap();
-            if let Some(status) = process.try_wait().unwrap() {
-                panic!("the server did not start: {status}\n{}", self.said());
+            if self.process.as_mut().unwrap().has_ended() {
+                panic!("the server did not start:\n{}", self.said());
             }
             let mut ready = self.program("pg_isready");
             ready.arg("--quiet").arg("--host").arg(self.home());
             ready.arg("--port").arg(self.port.to_string());
             ready.status().unwrap().success()
+        });
+    }
+
+    /// Waits until the server has replayed all that it should.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn recovered(&self) {
+        until("the recovery ended", || {
+            self.sql("select pg_is_in_recovery()") == "f"
         });
     }
 
@@ -135,8 +179,7 @@ impl Cluster {
     /// If it does not run.
     pub fn stop(&mut self) {
         let mut process = self.process.take().unwrap();
-        signal(&process, Signal::INT);
-        assert!(process.wait().unwrap().success(), "{}", self.said());
+        assert!(process.stop().success(), "{}", self.said());
     }
 
     /// Ends it in the middle of whatever it does, as a machine that loses its power.
@@ -145,14 +188,24 @@ impl Cluster {
     /// If it does not run.
     pub fn crash(&mut self) {
         let mut process = self.process.take().unwrap();
-        signal(&process, Signal::QUIT);
-        process.wait().unwrap();
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid = pid
+            .lines()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .and_then(Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), Signal::QUIT).unwrap();
+        until("the server ended", || process.has_ended());
     }
 
     /// The URL of a database, over the socket.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://{USER}@/{database}?host={}&port={}", self.home().display(), self.port)
+        format!(
+            "postgresql://{USER}@/{database}?host={}&port={}",
+            self.home().display(),
+            self.port
+        )
     }
 
     /// What `psql` prints for some SQL, without headings.
@@ -163,7 +216,10 @@ impl Cluster {
         let mut psql = self.program("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
         let output = succeeded(psql.arg(self.url("postgres")).output().unwrap());
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     /// The data directory.
@@ -198,27 +254,16 @@ impl Cluster {
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(programs().join(name));
-        command.current_dir(self.home());
+        self.as_server(&mut command);
+        command
+    }
+
+    fn as_server(&self, command: &mut Command) {
+        command.current_dir(self.home()).stdin(Stdio::piped());
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command
     }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            signal(process, Signal::QUIT);
-            let _ = process.wait();
-        }
-    }
-}
-
-fn signal(process: &Child, signal: Signal) {
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).unwrap();
-    // One that has ended by itself is not there any more.
-    let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// Gives a file to the user of servers, if we are root.
@@ -231,11 +276,18 @@ pub fn give_away(path: &Path) {
 
 /// The directory of the newest server's programs.
 fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.map(|entry| entry.path()).filter(|path| path.join("bin/initdb").exists());
+    let newest = versions
+        .map(|entry| entry.path())
+        .filter(|path| path.join("bin/initdb").exists());
     let newest = newest.max_by_key(number);
-    newest.expect("PostgreSQL is not installed: cargo xtask tools").join("bin")
+    newest
+        .expect("PostgreSQL is not installed: cargo xtask tools")
+        .join("bin")
 }
 
 fn succeeded(output: Output) -> Output {

@@ -225,6 +225,7 @@ impl Backup {
             change_rule: ChangeRule {
                 ignore_inode: self.ignore_inode,
                 ignore_ctime: self.ignore_ctime || self.ignore_inode,
+                settled_before: None,
             },
             skip_if_unchanged: self.skip_if_unchanged,
             refuse_empty: true,

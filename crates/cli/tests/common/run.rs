@@ -73,12 +73,21 @@ impl Program {
 
     /// A run with these arguments; ours gets `repo` in front.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Run {
+        self.run_in("repo", arguments)
+    }
+
+    /// A run with these arguments, and for ours an area in front.
+    pub fn run_in<S: AsRef<OsStr>>(
+        &self,
+        area: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Run {
         let mut command = match self {
             Self::Ours {
                 binary,
                 repository,
                 password,
-            } => ours(binary, repository, password),
+            } => ours(binary, area, repository, password),
             Self::Theirs(restic) => restic.command(),
         };
         command.args(arguments);
@@ -89,15 +98,19 @@ impl Program {
     }
 }
 
-fn ours(binary: &Path, repository: &Path, password: &str) -> Command {
+fn ours(binary: &Path, area: &str, repository: &Path, password: &str) -> Command {
     let mut command = Command::new(binary);
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("RESTIC_") {
-            command.env_remove(name);
+        let name = name.to_string_lossy();
+        if ["RESTIC_", "PG"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            command.env_remove(&*name);
         }
     }
     command
-        .arg("repo")
+        .arg(area)
         .env("RESTIC_REPOSITORY", repository)
         .env("RESTIC_PASSWORD", password)
         .env("LC_ALL", "C.UTF-8")

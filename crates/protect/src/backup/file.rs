@@ -21,6 +21,9 @@ const SPARE_PART: usize = 4;
 /// Chunks that are hashed together, in bytes, if it is more than one.
 const TOGETHER_MAX_BYTES: usize = CHUNK_MAX_BYTES;
 
+/// What is said to be done when something was read and is damaged.
+pub(crate) const VERIFYING: &str = "verify what was read";
+
 /// What a worker keeps between jobs.
 pub(super) struct Tools {
     pub(super) sealer: Sealer,
@@ -50,19 +53,30 @@ pub(super) struct OpenFile {
     left_out: AtomicBool,
 }
 
-/// A chunk of a file.
-struct Chunk {
-    /// Which of the file's.
+/// Chunks of a file, one behind the other: one of the usual length, or many small ones.
+struct Chunks {
+    /// Which of the file's the first one is.
     number: usize,
-    /// The chunk, and behind it whatever was there.
+    /// The chunks, and behind them whatever was there.
     buffer: Vec<u8>,
-    length: usize,
+    lengths: Vec<usize>,
+}
+
+impl Chunks {
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.buffer.as_slice();
+        self.lengths.iter().map(move |length| {
+            let (chunk, behind) = rest.split_at_checked(*length).unwrap_or((rest, &[]));
+            rest = behind;
+            chunk
+        })
+    }
 }
 
 /// Chunks to be stored by whoever takes them.
 pub(super) struct BlobJob {
     file: Arc<OpenFile>,
-    chunks: Vec<Chunk>,
+    chunks: Vec<Chunks>,
     _share: BudgetShare,
 }
 
@@ -91,6 +105,10 @@ impl Run<'_> {
             match error {
                 ReadError::Backup(error) => return Err(error),
                 ReadError::Source(error @ SourceError::Fatal { .. }) => return Err(error.into()),
+                ReadError::Source(SourceError::Gone { .. }) => {
+                    frame.forget(slot);
+                    file.left_out.store(true, Ordering::Release);
+                }
                 ReadError::Source(error) => {
                     let problem = Problem::from_error(&path.display(), "read file", &error);
                     frame.leave_out(slot, &problem.why);
@@ -113,6 +131,7 @@ impl Run<'_> {
         let size_bytes = self.cut_all(file, path, content.as_mut(), tools)?;
         let read = content.finish().map_err(ReadError::Source)?;
         let changed = content.changed();
+        let faults = content.faults();
         let (frame, slot) = (&file.frame, file.slot);
         frame.set(slot, |node| {
             if let Some(mut entry) = read {
@@ -122,8 +141,17 @@ impl Run<'_> {
             node.size_bytes = size_bytes;
             if changed {
                 "changed while it was read".clone_into(&mut node.error);
+            } else if let Some(first) = faults.first() {
+                first.clone_into(&mut node.error);
             }
         });
+        for why in faults {
+            backup.problem(Problem {
+                path: path.display(),
+                doing: VERIFYING.into(),
+                why,
+            });
+        }
         if changed {
             backup.problem(Problem {
                 path: path.display(),
@@ -143,8 +171,9 @@ impl Run<'_> {
         tools: &mut Tools,
     ) -> Result<u64, ReadError> {
         let chunker = self.backup.repository.chunker();
+        let rule = content.chunk_rule();
         let mut buffer = self.buffer(tools);
-        let (mut chunks, mut chunks_bytes, mut number) = (Vec::new(), 0, 0);
+        let (mut chunks, mut waiting, mut number) = (Vec::new(), Amount::default(), 0);
         let (mut filled, mut searched, mut total, mut ended) = (0usize, 0usize, 0u64, false);
         // The first read asks for the size that the listing gave and one byte, so that a small file takes two calls.
         let expected = file
@@ -160,44 +189,48 @@ impl Run<'_> {
                 .cancel
                 .check()
                 .map_err(|e| ReadError::Backup(e.into()))?;
-            if filled > searched || ended {
-                let data = buffer.get(..filled).unwrap_or_default();
-                match chunker.cut(data, searched, ended) {
-                    Some(end) => {
-                        total += end as u64;
-                        // What lies behind the chunk goes on in another buffer.
-                        let mut next = self.buffer(tools);
-                        let rest = data.get(end..).unwrap_or_default();
-                        if next.len() < rest.len() {
-                            next.resize(rest.len(), 0);
-                        }
-                        if let Some(place) = next.get_mut(..rest.len()) {
-                            place.copy_from_slice(rest);
-                        }
-                        chunks.push(Chunk {
-                            number,
-                            buffer: std::mem::replace(&mut buffer, next),
-                            length: end,
-                        });
-                        number += 1;
-                        chunks_bytes += end;
-                        filled -= end;
-                        searched = 0;
-                        if chunks.len() >= Id::at_once() || chunks_bytes >= TOGETHER_MAX_BYTES {
-                            chunks_bytes = 0;
-                            self.hand_over(file, std::mem::take(&mut chunks), tools)
-                                .map_err(ReadError::Backup)?;
-                        }
-                        continue;
-                    }
-                    None if ended => {
-                        self.keep(buffer, tools);
-                        self.hand_over(file, chunks, tools)
-                            .map_err(ReadError::Backup)?;
-                        return Ok(total);
-                    }
-                    None => searched = filled,
+            let (mut rest, mut lengths) = (buffer.get(..filled).unwrap_or_default(), Vec::new());
+            while rest.len() > searched || ended {
+                let Some(length) = chunker.cut(rule, rest, searched, ended) else {
+                    break;
+                };
+                lengths.push(length);
+                rest = rest.get(length..).unwrap_or_default();
+                searched = 0;
+            }
+            if !lengths.is_empty() {
+                // What lies behind the chunks goes on in another buffer.
+                let mut next = self.buffer(tools);
+                if next.len() < rest.len() {
+                    next.resize(rest.len(), 0);
                 }
+                if let Some(place) = next.get_mut(..rest.len()) {
+                    place.copy_from_slice(rest);
+                }
+                let cut_bytes = filled - rest.len();
+                total += cut_bytes as u64;
+                filled = rest.len();
+                waiting.chunks += lengths.len();
+                waiting.bytes += cut_bytes;
+                let first = number;
+                number += lengths.len();
+                chunks.push(Chunks {
+                    number: first,
+                    buffer: std::mem::replace(&mut buffer, next),
+                    lengths,
+                });
+                if waiting.chunks >= Id::at_once() || waiting.bytes >= TOGETHER_MAX_BYTES {
+                    waiting = Amount::default();
+                    self.hand_over(file, std::mem::take(&mut chunks), tools)
+                        .map_err(ReadError::Backup)?;
+                }
+            }
+            searched = filled;
+            if ended {
+                self.keep(buffer, tools);
+                self.hand_over(file, chunks, tools)
+                    .map_err(ReadError::Backup)?;
+                return Ok(total);
             }
             if buffer.len() < filled + ask {
                 buffer.resize(filled + ask, 0);
@@ -228,7 +261,7 @@ impl Run<'_> {
     fn hand_over(
         &self,
         file: &Arc<OpenFile>,
-        chunks: Vec<Chunk>,
+        chunks: Vec<Chunks>,
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
         let others = self.backup.options.workers.saturating_sub(1);
@@ -261,23 +294,23 @@ impl Run<'_> {
     fn store_chunks(
         &self,
         file: &OpenFile,
-        chunks: Vec<Chunk>,
+        chunks: Vec<Chunks>,
         tools: &mut Tools,
     ) -> Result<(), ProtectError> {
-        let plain = chunks.iter();
-        let plain = plain.map(|chunk| chunk.buffer.get(..chunk.length).unwrap_or_default());
-        let plain: Vec<&[u8]> = plain.collect();
+        let plain: Vec<&[u8]> = chunks.iter().flat_map(Chunks::each).collect();
         let ids = self.ingest.add_data(&plain, &mut tools.sealer)?;
         self.backup
             .counters
             .bytes_stored
             .store(self.ingest.stored_bytes(), Ordering::Relaxed);
         let mut all = file.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        for (chunk, id) in chunks.iter().zip(ids) {
-            if all.len() <= chunk.number {
-                all.resize(chunk.number + 1, Id::default());
+        let numbers = chunks.iter();
+        let numbers = numbers.flat_map(|chunks| (chunks.number..).take(chunks.lengths.len()));
+        for (number, id) in numbers.zip(ids) {
+            if all.len() <= number {
+                all.resize(number + 1, Id::default());
             }
-            if let Some(slot) = all.get_mut(chunk.number) {
+            if let Some(slot) = all.get_mut(number) {
                 *slot = id;
             }
         }
@@ -333,6 +366,13 @@ impl Run<'_> {
         }
         self.finish_one(file.frame.clone(), tools)
     }
+}
+
+/// What waits to be handed over.
+#[derive(Default)]
+struct Amount {
+    chunks: usize,
+    bytes: usize,
 }
 
 enum ReadError {

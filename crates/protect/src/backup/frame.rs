@@ -101,6 +101,13 @@ impl Frame {
         self.note_error(&format!("not saved: {name}: {why}"));
     }
 
+    /// Leaves a node out that nothing is missing without.
+    pub(super) fn forget(&self, slot: usize) {
+        if let Some(node) = locked(&self.nodes).get_mut(slot) {
+            *node = None;
+        }
+    }
+
     /// Records what is missing in this directory; the first text stays, with a count.
     pub(super) fn note_error(&self, why: &str) {
         let mut error = locked(&self.error);

@@ -61,7 +61,9 @@ pub struct Control {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
     /// It is damaged, was read while it was written, or is no such file.
-    #[error("no checksum fits what is in it: it is damaged, or the server wrote it in the same moment")]
+    #[error(
+        "no checksum fits what is in it: it is damaged, or the server wrote it in the same moment"
+    )]
     Checksum,
     /// A server that is not known.
     #[error("its version {0} is none of {from} to {to} (PostgreSQL 13 to 18)", from = VERSIONS.start(), to = VERSIONS.end())]
@@ -85,7 +87,12 @@ impl Control {
             return Err(ControlError::Version(control_version));
         }
         // Behind the last checkpoint, whose length differs, what is needed is counted from the end.
-        let checksums = end - if control_version < WITH_CHAR_SIGN { 36 } else { 40 };
+        let checksums = end
+            - if control_version < WITH_CHAR_SIGN {
+                36
+            } else {
+                40
+            };
         let segment_bytes = SegmentBytes::new(number(checksums - 24)?.into());
         let page_bytes = number(checksums - 36)?;
         if !page_bytes.is_power_of_two() {
@@ -139,6 +146,9 @@ mod tests {
         let mut file = [1_u8; 8192];
         let sum = crc32c::crc32c(&file[..288]);
         file[288..292].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(Control::parse(&file), Err(ControlError::Version(0x0101_0101)));
+        assert_eq!(
+            Control::parse(&file),
+            Err(ControlError::Version(0x0101_0101))
+        );
     }
 }

@@ -50,17 +50,26 @@ impl History {
             if content.is_empty() {
                 continue;
             }
-            let mut words = line.trim().splitn(3, |byte: char| byte.is_ascii_whitespace());
+            let mut words = line
+                .trim()
+                .splitn(3, |byte: char| byte.is_ascii_whitespace());
             let timeline = words.next().and_then(|word| word.parse().ok());
             let timeline = timeline.ok_or_else(|| wrong("does not begin with a timeline"))?;
             let at = words.next().and_then(|word| word.parse().ok());
             let at = at.ok_or_else(|| wrong("has no position"))?;
             let timeline = Timeline(timeline);
-            if switches.last().is_some_and(|last| last.timeline >= timeline || last.at > at) {
+            if switches
+                .last()
+                .is_some_and(|last| last.timeline >= timeline || last.at > at)
+            {
                 return Err(wrong("goes back"));
             }
             let reason = words.next().unwrap_or_default().trim().to_owned();
-            switches.push(Switch { timeline, at, reason });
+            switches.push(Switch {
+                timeline,
+                at,
+                reason,
+            });
         }
         Ok(Self { switches })
     }
@@ -87,16 +96,31 @@ mod tests {
         assert_eq!(history.switches[0].reason, "no recovery target specified");
         assert_eq!(history.switches[1].reason, "before 2026-11-21 10:00:00+00");
         let of = |position| history.timeline_of(Lsn(position), Timeline(3)).0;
-        assert_eq!([of(0), of(0x300_0147), of(0x300_0148), of(0x500_0000)], [1, 1, 2, 3]);
+        assert_eq!(
+            [of(0), of(0x300_0147), of(0x300_0148), of(0x500_0000)],
+            [1, 1, 2, 3]
+        );
     }
 
     #[test]
     fn what_no_server_writes_is_named() {
         for (text, expected) in [
-            ("one 0/1 x", "line 1 of the timeline history does not begin with a timeline: \"one 0/1 x\""),
-            ("1\t0/1\tx\n2", "line 2 of the timeline history has no position: \"2\""),
-            ("2\t0/1\tx\n1\t0/2\ty", "line 2 of the timeline history goes back: \"1\\t0/2\\ty\""),
-            ("1\t0/2\tx\n2\t0/1\ty", "line 2 of the timeline history goes back: \"2\\t0/1\\ty\""),
+            (
+                "one 0/1 x",
+                "line 1 of the timeline history does not begin with a timeline: \"one 0/1 x\"",
+            ),
+            (
+                "1\t0/1\tx\n2",
+                "line 2 of the timeline history has no position: \"2\"",
+            ),
+            (
+                "2\t0/1\tx\n1\t0/2\ty",
+                "line 2 of the timeline history goes back: \"1\\t0/2\\ty\"",
+            ),
+            (
+                "1\t0/2\tx\n2\t0/1\ty",
+                "line 2 of the timeline history goes back: \"2\\t0/1\\ty\"",
+            ),
         ] {
             assert_eq!(History::parse(text).expect_err(text).to_string(), expected);
         }

@@ -45,14 +45,19 @@ impl BackupLabel {
         let checkpoint = "CHECKPOINT LOCATION";
         // Servers before 11 do not tell the timeline by itself.
         let timeline = match value("START TIMELINE") {
-            Ok(text) => text.parse().map(Timeline).map_err(|_| LabelError("START TIMELINE"))?,
+            Ok(text) => text
+                .parse()
+                .map(Timeline)
+                .map_err(|_| LabelError("START TIMELINE"))?,
             Err(_) => segment.timeline,
         };
         Ok(Self {
             start: start.parse().map_err(|_| LabelError(key))?,
             segment,
             timeline,
-            checkpoint: value(checkpoint)?.parse().map_err(|_| LabelError(checkpoint))?,
+            checkpoint: value(checkpoint)?
+                .parse()
+                .map_err(|_| LabelError(checkpoint))?,
             is_of_standby: value("BACKUP FROM")? == "standby",
         })
     }

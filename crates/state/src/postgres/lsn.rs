@@ -25,7 +25,8 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Self, LsnError> {
         let half = |text: &str| {
             // What `from_str_radix` takes beyond digits is a sign.
-            let is_hex = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+            let is_hex =
+                (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
             is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten()
         };
         text.split_once('/')
@@ -60,7 +61,18 @@ mod tests {
             assert_eq!(Lsn(number).to_string(), text);
         }
         assert_eq!("0/0a".parse(), Ok(Lsn(10)));
-        for wrong in ["", "/", "0", "0/", "/0", "0/0/0", "0/+1", "0/123456789", "0/G", " 0/0"] {
+        for wrong in [
+            "",
+            "/",
+            "0",
+            "0/",
+            "/0",
+            "0/0/0",
+            "0/+1",
+            "0/123456789",
+            "0/G",
+            " 0/0",
+        ] {
             assert_eq!(wrong.parse::<Lsn>(), Err(LsnError(wrong.to_owned())));
         }
     }

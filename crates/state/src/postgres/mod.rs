@@ -1,22 +1,42 @@
 //! PostgreSQL: the files of a cluster, with their names, positions, headers and rules, and the way to ask its server.
 //! It must never take a file for whole or a page for right by its name alone.
 
+mod backup_mode;
 mod bytes;
+mod chunk_size;
 pub mod client;
+mod closing;
 mod control;
+mod data_source;
+mod facts;
 mod history;
 mod label;
 mod lsn;
+mod member;
 mod page;
+pub mod recovery;
 mod relation;
+mod relation_content;
 mod rules;
 mod wal_header;
 mod wal_name;
 
+pub use backup_mode::{BackupMode, BackupModeError, Stopped};
+pub use chunk_size::chunk_bytes_for;
+pub use closing::{
+    BASE_DIR, CONFIG_DIR, CONTROL_FILE, Closing, ClosingError, ControlFileError, LABEL_FILE,
+    MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
+};
 pub use control::{ClusterState, Control, ControlError};
+pub use data_source::{DataSource, Tablespace};
+pub use facts::{Facts, FactsError, OLDEST_VERSION};
 pub use history::{History, HistoryError, Switch};
 pub use label::{BackupLabel, LabelError};
 pub use lsn::{Lsn, LsnError, Timeline};
+pub use member::{
+    CaptureKind, ConfigRecord, ENGINE, FAULTS_KEPT_MAX, MEMBER_MAX_BYTES, MEMBER_VERSION, Member,
+    MemberError, PhysicalCapture, SpaceRecord,
+};
 pub use page::{PAGE_BYTES, PageState, checksum, judge};
 pub use relation::{Fork, Relation, RelationFile};
 pub use rules::{Fate, fate, has_checksums};

@@ -14,10 +14,38 @@ const SUMS: usize = 32;
 const PRIME: u32 = 16_777_619;
 /// What the sums begin with: a part of the format (PostgreSQL source, `storage/checksum_impl.h`).
 const BASES: [u32; SUMS] = [
-    0x5B1F_36E9, 0xB852_5960, 0x02AB_50AA, 0x1DE6_6D2A, 0x79FF_467A, 0x9BB9_F8A3, 0x217E_7CD2, 0x83E1_3D2C,
-    0xF8D4_474F, 0xE39E_B970, 0x42C6_AE16, 0x9932_16FA, 0x7B09_3B5D, 0x98DA_FF3C, 0xF718_902A, 0x0B1C_9CDB,
-    0xE58F_764B, 0x1876_36BC, 0x5D7B_3BB1, 0xE73D_E7DE, 0x92BE_C979, 0xCCA6_C0B2, 0x304A_0979, 0x85AA_43D4,
-    0x7831_25BB, 0x6CA8_EAA2, 0xE407_EAC6, 0x4B5C_FC3E, 0x9FBF_8C76, 0x15CA_20BE, 0xF2CA_9FD3, 0x959B_D756,
+    0x5B1F_36E9,
+    0xB852_5960,
+    0x02AB_50AA,
+    0x1DE6_6D2A,
+    0x79FF_467A,
+    0x9BB9_F8A3,
+    0x217E_7CD2,
+    0x83E1_3D2C,
+    0xF8D4_474F,
+    0xE39E_B970,
+    0x42C6_AE16,
+    0x9932_16FA,
+    0x7B09_3B5D,
+    0x98DA_FF3C,
+    0xF718_902A,
+    0x0B1C_9CDB,
+    0xE58F_764B,
+    0x1876_36BC,
+    0x5D7B_3BB1,
+    0xE73D_E7DE,
+    0x92BE_C979,
+    0xCCA6_C0B2,
+    0x304A_0979,
+    0x85AA_43D4,
+    0x7831_25BB,
+    0x6CA8_EAA2,
+    0xE407_EAC6,
+    0x4B5C_FC3E,
+    0x9FBF_8C76,
+    0x15CA_20BE,
+    0xF2CA_9FD3,
+    0x959B_D756,
 ];
 
 /// What a page is found to be.
@@ -103,7 +131,10 @@ mod tests {
         assert!(matches!(judge(&page, 4), PageState::Wrong { .. }));
         for at in (0..PAGE_BYTES).filter(|at| !(CHECKSUM_AT..CHECKSUM_AT + 2).contains(at)) {
             page[at] ^= 0x10;
-            assert!(matches!(judge(&page, 3), PageState::Wrong { .. }), "byte {at}");
+            assert!(
+                matches!(judge(&page, 3), PageState::Wrong { .. }),
+                "byte {at}"
+            );
             page[at] ^= 0x10;
         }
     }

@@ -63,13 +63,18 @@ impl RelationFile {
             number: number(name)?,
             is_temporary,
         };
-        Some(Self { relation, fork, part })
+        Some(Self {
+            relation,
+            fork,
+            part,
+        })
     }
 }
 
 /// A number as the server writes them: without a sign or zeros before it.
 pub(super) fn number(text: &str) -> Option<u32> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let is_number =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     is_number.then(|| text.parse().ok()).flatten()
 }
 
@@ -79,7 +84,10 @@ mod tests {
 
     fn parsed(name: &str) -> Option<(u32, bool, Fork, u32)> {
         let file = RelationFile::parse(name.as_bytes())?;
-        let Relation { number, is_temporary } = file.relation;
+        let Relation {
+            number,
+            is_temporary,
+        } = file.relation;
         Some((number, is_temporary, file.fork, file.part))
     }
 
@@ -88,10 +96,16 @@ mod tests {
         assert_eq!(parsed("16384"), Some((16384, false, Fork::Main, 0)));
         assert_eq!(parsed("16384.12"), Some((16384, false, Fork::Main, 12)));
         assert_eq!(parsed("1259_fsm"), Some((1259, false, Fork::FreeSpace, 0)));
-        assert_eq!(parsed("1259_vm.1"), Some((1259, false, Fork::Visibility, 1)));
+        assert_eq!(
+            parsed("1259_vm.1"),
+            Some((1259, false, Fork::Visibility, 1))
+        );
         assert_eq!(parsed("16384_init"), Some((16384, false, Fork::Init, 0)));
         assert_eq!(parsed("t3_16390"), Some((16390, true, Fork::Main, 0)));
-        assert_eq!(parsed("t3_16390_fsm.2"), Some((16390, true, Fork::FreeSpace, 2)));
+        assert_eq!(
+            parsed("t3_16390_fsm.2"),
+            Some((16390, true, Fork::FreeSpace, 2))
+        );
     }
 
     #[test]

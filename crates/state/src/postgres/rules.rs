@@ -54,7 +54,11 @@ pub fn fate(path: &[u8], is_unlogged: impl FnOnce(RelationFile) -> bool) -> Fate
         return Fate::Keep;
     };
     if EMPTIED.contains(first) {
-        return if parts.len() == 1 { Fate::Empty } else { Fate::Leave };
+        return if parts.len() == 1 {
+            Fate::Empty
+        } else {
+            Fate::Leave
+        };
     }
     let is_alone = parts.len() == 1 && NOT_OURS.contains(first);
     let is_temporary = parts.iter().any(|part| part.starts_with(TEMPORARY));
@@ -137,7 +141,14 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_running_server_is_left() {
-        for path in ["pg_wal", "pg_replslot", "pg_stat_tmp", "pg_subtrans", "pg_notify", "pg_serial"] {
+        for path in [
+            "pg_wal",
+            "pg_replslot",
+            "pg_stat_tmp",
+            "pg_subtrans",
+            "pg_notify",
+            "pg_serial",
+        ] {
             assert_eq!(of(path), Fate::Empty, "{path}");
             assert_eq!(of(&format!("{path}/x")), Fate::Leave, "{path}");
         }
@@ -164,10 +175,21 @@ mod tests {
 
     #[test]
     fn pages_of_relations_alone_have_checksums() {
-        for path in ["global/1262", "base/5/16384_fsm", "base/5/16384_init", "pg_tblspc/1/PG_15_2/5/6.7"] {
+        for path in [
+            "global/1262",
+            "base/5/16384_fsm",
+            "base/5/16384_init",
+            "pg_tblspc/1/PG_15_2/5/6.7",
+        ] {
             assert!(has_checksums(path.as_bytes()).is_some(), "{path}");
         }
-        for path in ["global/pg_control", "base/5/PG_VERSION", "pg_xact/0000", "16384", "base/16384"] {
+        for path in [
+            "global/pg_control",
+            "base/5/PG_VERSION",
+            "pg_xact/0000",
+            "16384",
+            "base/16384",
+        ] {
             assert_eq!(has_checksums(path.as_bytes()), None, "{path}");
         }
     }

@@ -5,8 +5,6 @@ use super::bytes::{u16_at, u32_at, u64_at};
 use super::lsn::{Lsn, Timeline};
 use super::wal_name::{SegmentBytes, SegmentName};
 
-/// Bytes of the header; nothing behind it is looked at.
-const HEADER_BYTES: usize = 40;
 /// The flag of the long header that only the first page of a segment has.
 const IS_LONG: u16 = 2;
 
@@ -66,12 +64,15 @@ pub enum WalHeaderError {
 }
 
 impl WalHeader {
+    /// Bytes of the header; nothing behind it is looked at.
+    pub const BYTES: usize = 40;
+
     /// Reads the beginning of a segment.
     ///
     /// # Errors
     /// When it is none.
     pub fn parse(segment: &[u8]) -> Result<Self, WalHeaderError> {
-        let header = segment.get(..HEADER_BYTES).and_then(|header| {
+        let header = segment.get(..Self::BYTES).and_then(|header| {
             let is_long = u16_at(header, 2)? & IS_LONG != 0;
             let found = Self {
                 magic: u16_at(header, 0)?,
@@ -90,7 +91,12 @@ impl WalHeader {
     ///
     /// # Errors
     /// What is different.
-    pub fn check(&self, name: SegmentName, system_id: u64, bytes: u64) -> Result<(), WalHeaderError> {
+    pub fn check(
+        &self,
+        name: SegmentName,
+        system_id: u64,
+        bytes: u64,
+    ) -> Result<(), WalHeaderError> {
         let expected_bytes = self.segment_bytes.get();
         if self.system_id != system_id {
             return Err(WalHeaderError::System {
@@ -126,8 +132,8 @@ impl WalHeader {
 mod tests {
     use super::*;
 
-    fn header() -> [u8; HEADER_BYTES] {
-        let mut header = [0; HEADER_BYTES];
+    fn header() -> [u8; WalHeader::BYTES] {
+        let mut header = [0; WalHeader::BYTES];
         header[..2].copy_from_slice(&0xD110_u16.to_le_bytes());
         header[2] = 2;
         header[4] = 3;

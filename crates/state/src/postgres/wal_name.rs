@@ -114,7 +114,11 @@ impl SegmentName {
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08X}{:08X}{:08X}", self.timeline.0, self.log, self.part)
+        write!(
+            f,
+            "{:08X}{:08X}{:08X}",
+            self.timeline.0, self.log, self.part
+        )
     }
 }
 
@@ -163,7 +167,9 @@ fn parse(text: &str) -> Option<WalName> {
 fn hex(text: &str) -> Option<u32> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
     let is_number = text.len() == 8 && text.bytes().all(is_digit);
-    is_number.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+    is_number
+        .then(|| u32::from_str_radix(text, 16).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -214,7 +220,10 @@ mod tests {
         assert_eq!(last.next(SIZE), Some(segment("000000010000000100000000")));
         assert_eq!(last.start(SIZE), Some(Lsn(0xFF00_0000)));
         assert_eq!(segment("000000010000000000000100").start(SIZE), None);
-        assert_eq!(segment("0000000100000000000000FF").on(Timeline(3)), segment("0000000300000000000000FF"));
+        assert_eq!(
+            segment("0000000100000000000000FF").on(Timeline(3)),
+            segment("0000000300000000000000FF")
+        );
         let end = segment("00000001FFFFFFFF000000FF");
         assert_eq!(end.next(SIZE), None);
         for size in [1 << 20, 16 << 20, 64 << 20, 1 << 30] {
@@ -222,7 +231,10 @@ mod tests {
             for position in [0, 1, size.get(), (1 << 32) - 1, 1 << 32, 0x16_B374_D848] {
                 let name = SegmentName::holding(Timeline(1), Lsn(position), size);
                 let start = name.start(size).expect("of this size").0;
-                assert!((start..start + size.get()).contains(&position), "{name} {position:X}");
+                assert!(
+                    (start..start + size.get()).contains(&position),
+                    "{name} {position:X}"
+                );
                 let next = name.next(size).expect("one more");
                 assert_eq!(next.start(size), Some(Lsn(start + size.get())));
             }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use lifeboat_flow::{Content, Entry, SourceError};
@@ -85,6 +86,30 @@ impl FileContent {
             shown,
             metadata,
         })
+    }
+
+    /// The size when it was opened, in bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        metadata::size_of(&self.before)
+    }
+
+    /// Its path, for people.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Reads a part once more, which does not count as read; gives less than asked for only at the end.
+    pub(crate) fn read_again(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut got = 0;
+        while let Some(rest) = buf.get_mut(got..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + got as u64) {
+                Ok(0) => break,
+                Ok(more) => got += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(got)
     }
 }
 

@@ -21,6 +21,7 @@ mod xattrs;
 mod zone;
 
 pub use beneath::Walk;
+pub(crate) use content::FileContent;
 pub use error::VolumeError;
 pub use options::{DirTag, Select, VolumeOptions};
 pub use source::VolumeSource;

@@ -184,6 +184,31 @@ impl VolumeSource {
         Ok(fd)
     }
 
+    /// The content of a file, to be read as only a database is.
+    pub(crate) fn open_file(&self, path: &EntryPath) -> Result<FileContent, SourceError> {
+        let Some(Place::Real {
+            target,
+            target_len,
+            rest,
+        }) = self.layout.find(path)
+        else {
+            return Err(not_in_targets("open file", path));
+        };
+        let absolute = self.absolute_in(target, rest);
+        let shown = absolute.to_string_lossy().into_owned();
+        let metadata = Arc::clone(&self.metadata);
+        let name = path.name().to_vec();
+        if rest.is_empty() {
+            let target = target.as_os_str().as_bytes();
+            return FileContent::open(None, target, name, shown, metadata);
+        }
+        let parent = path.parent().unwrap_or_default();
+        let dir = self
+            .dir(&parent, target, target_len)
+            .map_err(|cause| unreadable("open directory of", &absolute, cause))?;
+        FileContent::open(Some(&dir), path.name(), name, shown, metadata)
+    }
+
     fn list_virtual(&self, node: &Node) -> Listing {
         let mut listing = Listing::default();
         for (name, child) in &node.nodes {
@@ -377,35 +402,7 @@ impl Source for VolumeSource {
     }
 
     fn open(&self, path: &EntryPath) -> Result<Box<dyn Content>, SourceError> {
-        let Some(Place::Real {
-            target,
-            target_len,
-            rest,
-        }) = self.layout.find(path)
-        else {
-            return Err(not_in_targets("open file", path));
-        };
-        let absolute = self.absolute_in(target, rest);
-        let shown = absolute.to_string_lossy().into_owned();
-        let metadata = Arc::clone(&self.metadata);
-        let name = path.name().to_vec();
-        if rest.is_empty() {
-            let target = target.as_os_str().as_bytes();
-            return Ok(Box::new(FileContent::open(
-                None, target, name, shown, metadata,
-            )?));
-        }
-        let parent = path.parent().unwrap_or_default();
-        let dir = self
-            .dir(&parent, target, target_len)
-            .map_err(|cause| unreadable("open directory of", &absolute, cause))?;
-        Ok(Box::new(FileContent::open(
-            Some(&dir),
-            path.name(),
-            name,
-            shown,
-            metadata,
-        )?))
+        Ok(Box::new(self.open_file(path)?))
     }
 }
 

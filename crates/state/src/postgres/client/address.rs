@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 /// The port if none is named.
 const PORT: u16 = 5432;
 /// Where Debian's servers and the official images have their socket.
-const SOCKET_DIR: &str = "/var/run/postgresql";
+pub(super) const SOCKET_DIR: &str = "/var/run/postgresql";
 /// How long a connection may take to be there if nobody says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -118,7 +118,11 @@ impl Address {
     fn set(&mut self, key: &str, value: String) -> Result<(), AddressError> {
         match key {
             "host" => self.host = host_of(&value),
-            "port" => self.port = value.parse().map_err(|_| wrong(&format!("has a port {value:?}")))?,
+            "port" => {
+                self.port = value
+                    .parse()
+                    .map_err(|_| wrong(&format!("has a port {value:?}")))?
+            }
             "user" => self.user = value,
             "password" => self.password = Some(Secret(value)),
             "dbname" => self.database = value,
@@ -129,12 +133,18 @@ impl Address {
                     "require" => TlsMode::Require,
                     "verify-ca" => TlsMode::VerifyCa,
                     "verify-full" => TlsMode::VerifyFull,
-                    _ => return Err(wrong(&format!("has sslmode={value}, which libpq does not know"))),
+                    _ => {
+                        return Err(wrong(&format!(
+                            "has sslmode={value}, which libpq does not know"
+                        )));
+                    }
                 };
             }
             "sslrootcert" => self.root_certificates = Some(PathBuf::from(value)),
             "connect_timeout" => {
-                let seconds = value.parse().map_err(|_| wrong(&format!("has a connect_timeout {value:?}")))?;
+                let seconds = value
+                    .parse()
+                    .map_err(|_| wrong(&format!("has a connect_timeout {value:?}")))?;
                 self.connect_timeout = match seconds {
                     0 => CONNECT_TIMEOUT,
                     seconds => Duration::from_secs(seconds),
@@ -142,7 +152,11 @@ impl Address {
             }
             // What others need, and nothing depends on here.
             "application_name" | "target_session_attrs" => {}
-            _ => return Err(wrong(&format!("has the parameter {key:?}, which is not known here"))),
+            _ => {
+                return Err(wrong(&format!(
+                    "has the parameter {key:?}, which is not known here"
+                )));
+            }
         }
         Ok(())
     }
@@ -150,7 +164,12 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, user, database, .. } = self;
+        let Self {
+            port,
+            user,
+            database,
+            ..
+        } = self;
         match &self.host {
             Host::Tcp(host) if host.contains(':') => write!(f, "{user}@[{host}]:{port}/{database}"),
             Host::Tcp(host) => write!(f, "{user}@{host}:{port}/{database}"),
@@ -165,7 +184,9 @@ fn wrong(why: &str) -> AddressError {
 
 fn decoded(text: &str) -> Result<String, AddressError> {
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong("has a part that is no UTF-8"))
+    decoded
+        .map(Into::into)
+        .map_err(|_| wrong("has a part that is no UTF-8"))
 }
 
 fn host_of(text: &str) -> Host {
@@ -179,11 +200,15 @@ fn host_of(text: &str) -> Host {
 /// Splits the port off.
 fn place_of(place: &str) -> Result<(&str, u16), AddressError> {
     if place.contains(',') {
-        return Err(wrong("names several servers; one is captured, so name that one"));
+        return Err(wrong(
+            "names several servers; one is captured, so name that one",
+        ));
     }
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or_else(|| wrong("has a [ without a ]"))?;
+            let (host, rest) = rest
+                .split_once(']')
+                .ok_or_else(|| wrong("has a [ without a ]"))?;
             match rest.strip_prefix(':') {
                 Some(port) => (host, port),
                 None if rest.is_empty() => (host, ""),
@@ -211,34 +236,69 @@ mod tests {
 
     #[test]
     fn parts_are_found_and_the_rest_has_defaults() {
-        let full = parsed("postgresql://me%40x:p%3Aw%2F@db.example:5433/app%20db?sslmode=verify-full&connect_timeout=3");
+        let full = parsed(
+            "postgresql://me%40x:p%3Aw%2F@db.example:5433/app%20db?sslmode=verify-full&connect_timeout=3",
+        );
         assert_eq!(full.host, Host::Tcp("db.example".into()));
-        assert_eq!((full.port, &*full.user, &*full.database), (5433, "me@x", "app db"));
+        assert_eq!(
+            (full.port, &*full.user, &*full.database),
+            (5433, "me@x", "app db")
+        );
         assert_eq!(full.password, Some(Secret("p:w/".into())));
-        assert_eq!((full.tls, full.connect_timeout), (TlsMode::VerifyFull, Duration::from_secs(3)));
+        assert_eq!(
+            (full.tls, full.connect_timeout),
+            (TlsMode::VerifyFull, Duration::from_secs(3))
+        );
         let bare = parsed("postgres://");
         assert_eq!(bare.host, Host::Socket(SOCKET_DIR.into()));
-        assert_eq!((bare.port, &*bare.user, &*bare.database), (5432, "me", "me"));
+        assert_eq!(
+            (bare.port, &*bare.user, &*bare.database),
+            (5432, "me", "me")
+        );
         let six = parsed("postgres://u@[::1]:6000");
-        assert_eq!((six.host, six.port, six.database), (Host::Tcp("::1".into()), 6000, "u".into()));
-        for url in ["postgres://u@/d?host=/run/pg&port=7", "postgres://u@%2Frun%2Fpg:7/d"] {
+        assert_eq!(
+            (six.host, six.port, six.database),
+            (Host::Tcp("::1".into()), 6000, "u".into())
+        );
+        for url in [
+            "postgres://u@/d?host=/run/pg&port=7",
+            "postgres://u@%2Frun%2Fpg:7/d",
+        ] {
             let socket = parsed(url);
-            assert_eq!((socket.host, socket.port), (Host::Socket("/run/pg".into()), 7));
+            assert_eq!(
+                (socket.host, socket.port),
+                (Host::Socket("/run/pg".into()), 7)
+            );
         }
-        assert_eq!(parsed("postgres://u:a@b@h/d").password, Some(Secret("a@b".into())));
+        assert_eq!(
+            parsed("postgres://u:a@b@h/d").password,
+            Some(Secret("a@b".into()))
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_and_no_password_is_shown() {
         for (url, why) in [
             ("mysql://x", "does not begin with postgresql://"),
-            ("postgres://a,b/x", "names several servers; one is captured, so name that one"),
+            (
+                "postgres://a,b/x",
+                "names several servers; one is captured, so name that one",
+            ),
             ("postgres://u:geheim@h:x/d", "has a port \"x\""),
             ("postgres://h:70000", "has a port \"70000\""),
             ("postgres://[::1", "has a [ without a ]"),
-            ("postgres://[::1]x", "has something behind the ] that is no port"),
-            ("postgres://h/d?sslmode=on", "has sslmode=on, which libpq does not know"),
-            ("postgres://h/d?sslkey=x", "has the parameter \"sslkey\", which is not known here"),
+            (
+                "postgres://[::1]x",
+                "has something behind the ] that is no port",
+            ),
+            (
+                "postgres://h/d?sslmode=on",
+                "has sslmode=on, which libpq does not know",
+            ),
+            (
+                "postgres://h/d?sslkey=x",
+                "has the parameter \"sslkey\", which is not known here",
+            ),
             ("postgres://%ff", "has a part that is no UTF-8"),
         ] {
             let error = Address::parse(url, "me").expect_err(url);

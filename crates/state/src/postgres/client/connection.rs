@@ -73,7 +73,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the server refuses, the connection is lost, nothing comes for `silence`, or somebody wishes to stop.
-    pub fn query(&mut self, sql: &str, silence: Option<Duration>, cancel: &Cancel) -> Result<Vec<Row>, PgError> {
+    pub fn query(
+        &mut self,
+        sql: &str,
+        silence: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Row>, PgError> {
         self.send(sql)?;
         let (mut rows, mut failed) = (Vec::new(), None);
         loop {

@@ -8,7 +8,11 @@ use lifeboat_flow::Cancelled;
 
 /// What a server says about an error (PostgreSQL manual, "Error and Notice Message Fields").
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
-#[error("{severity}: {message}{}{}", with("; ", detail), with("; hint: ", hint))]
+#[error(
+    "{severity}: {message}{}{}",
+    with("; ", detail),
+    with("; hint: ", hint)
+)]
 pub struct ServerError {
     /// `ERROR`, `FATAL` or `PANIC`.
     pub severity: String,

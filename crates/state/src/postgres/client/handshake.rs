@@ -25,7 +25,11 @@ const TLS_REQUEST: u32 = 80_877_103;
 type Settings = BTreeMap<String, String>;
 
 /// Connects and says who we are.
-pub(super) fn connect(address: &Address, session: Session, cancel: &Cancel) -> Result<(Wire, Settings), PgError> {
+pub(super) fn connect(
+    address: &Address,
+    session: Session,
+    cancel: &Cancel,
+) -> Result<(Wire, Settings), PgError> {
     let failed = |cause| PgError::Connect {
         address: address.to_string(),
         cause,
@@ -72,14 +76,20 @@ fn maybe_encrypted(stream: Stream, address: &Address, cancel: &Cancel) -> Result
     }
     let mut request = 8_u32.to_be_bytes().to_vec();
     request.extend(TLS_REQUEST.to_be_bytes());
-    stream.write_all(&request).map_err(lost("ask for encryption"))?;
+    stream
+        .write_all(&request)
+        .map_err(lost("ask for encryption"))?;
     let (mut answer, began) = ([0], Instant::now());
     loop {
         cancel.check()?;
         // Nothing behind this one byte is read before the encryption begins.
         match stream.read(&mut answer) {
             Ok(1) => break,
-            Ok(_) => return Err(lost("ask for encryption")(std::io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {
+                return Err(lost("ask for encryption")(
+                    std::io::ErrorKind::UnexpectedEof.into(),
+                ));
+            }
             Err(_) if began.elapsed() < address.connect_timeout => {}
             Err(cause) => return Err(lost("ask for encryption")(cause)),
         }
@@ -93,15 +103,21 @@ fn maybe_encrypted(stream: Stream, address: &Address, cancel: &Cancel) -> Result
         ([b'N'], _) => Err(PgError::NoTls {
             address: address.to_string(),
         }),
-        ([other], _) => Err(PgError::Protocol(format!("{other:#x} when it was asked for encryption"))),
+        ([other], _) => Err(PgError::Protocol(format!(
+            "{other:#x} when it was asked for encryption"
+        ))),
     }
 }
 
 fn authenticate(wire: &mut Wire, address: &Address, cancel: &Cancel) -> Result<Settings, PgError> {
     let password = || {
-        address.password.as_ref().map(|Secret(text)| text.as_str()).ok_or_else(|| PgError::NoPassword {
-            address: address.to_string(),
-        })
+        address
+            .password
+            .as_ref()
+            .map(|Secret(text)| text.as_str())
+            .ok_or_else(|| PgError::NoPassword {
+                address: address.to_string(),
+            })
     };
     let mut settings = Settings::new();
     let mut scram: Option<ScramSha256> = None;
@@ -124,10 +140,17 @@ fn authenticate(wire: &mut Wire, address: &Address, cancel: &Cancel) -> Result<S
                     }
                     10 => {
                         let offered = rest.split(|byte| *byte == 0);
-                        if !offered.into_iter().any(|name| name == SCRAM_SHA_256.as_bytes()) {
-                            return Err(unknown(address, "a way of authentication without SCRAM-SHA-256"));
+                        if !offered
+                            .into_iter()
+                            .any(|name| name == SCRAM_SHA_256.as_bytes())
+                        {
+                            return Err(unknown(
+                                address,
+                                "a way of authentication without SCRAM-SHA-256",
+                            ));
                         }
-                        let began = ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
+                        let began =
+                            ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
                         let first = began.message();
                         let mut body = ended(SCRAM_SHA_256);
                         body.extend(u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -143,10 +166,14 @@ fn authenticate(wire: &mut Wire, address: &Address, cancel: &Cancel) -> Result<S
                     12 => {
                         let begun = scram.as_mut().ok_or_else(out_of_turn)?;
                         // Who does not know the password either is not the server that it says.
-                        begun.finish(rest).map_err(lost("prove that the server knows the password"))?;
+                        begun
+                            .finish(rest)
+                            .map_err(lost("prove that the server knows the password"))?;
                     }
                     7..=9 => return Err(unknown(address, "GSSAPI")),
-                    other => return Err(unknown(address, &format!("authentication of kind {other}"))),
+                    other => {
+                        return Err(unknown(address, &format!("authentication of kind {other}")));
+                    }
                 }
             }
             b'S' => {
@@ -165,7 +192,12 @@ fn authenticate(wire: &mut Wire, address: &Address, cancel: &Cancel) -> Result<S
             }
             // The key of the session, news, and versions of the protocol that it does not know.
             b'K' | b'N' | b'v' => {}
-            other => return Err(PgError::Protocol(format!("message {:?} before it was ready", char::from(other)))),
+            other => {
+                return Err(PgError::Protocol(format!(
+                    "message {:?} before it was ready",
+                    char::from(other)
+                )));
+            }
         }
     }
 }

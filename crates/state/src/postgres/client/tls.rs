@@ -11,8 +11,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, StreamOwned,
 };
 
 use super::address::{Address, Host, TlsMode};
@@ -23,12 +23,17 @@ pub(super) fn encrypt(
     address: &Address,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let Host::Tcp(host) = &address.host else {
-        return Err(io::Error::other("a socket of this machine is not encrypted"));
+        return Err(io::Error::other(
+            "a socket of this machine is not encrypted",
+        ));
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier {
         inner: authorities(address)?
-            .map(|roots| WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build())
+            .map(|roots| {
+                WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+                    .build()
+            })
             .transpose()
             .map_err(io::Error::other)?,
         any_name: address.tls != TlsMode::VerifyFull,
@@ -47,7 +52,11 @@ pub(super) fn encrypt(
         match connection.complete_io(&mut stream) {
             Ok(_) => {}
             // Reads end after one poll; the server ends a handshake that takes too long.
-            Err(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) => {}
             Err(cause) => return Err(cause),
         }
     }
@@ -62,10 +71,15 @@ fn authorities(address: &Address) -> io::Result<Option<RootCertStore>> {
         (Some(path), TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull) => {
             let pem = std::fs::read(path)?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+                roots
+                    .add(certificate.map_err(io::Error::other)?)
+                    .map_err(io::Error::other)?;
             }
             if roots.is_empty() {
-                return Err(io::Error::other(format!("{} holds no certificate", path.display())));
+                return Err(io::Error::other(format!(
+                    "{} holds no certificate",
+                    path.display()
+                )));
             }
         }
         (None, TlsMode::VerifyCa | TlsMode::VerifyFull) => {
@@ -126,6 +140,8 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -54,7 +54,11 @@ impl Wire {
     }
 
     /// The next message; waits until it is there, somebody wishes to stop, or nothing came for `silence`.
-    pub(super) fn receive(&mut self, cancel: &Cancel, silence: Option<Duration>) -> Result<Message, PgError> {
+    pub(super) fn receive(
+        &mut self,
+        cancel: &Cancel,
+        silence: Option<Duration>,
+    ) -> Result<Message, PgError> {
         let mut heard = Instant::now();
         loop {
             if let Some(message) = self.parse()? {
@@ -77,7 +81,10 @@ impl Wire {
         };
         let [tag, length @ ..] = *head;
         let length = u32::from_be_bytes(length) as usize;
-        let Some(length) = length.checked_sub(4).filter(|length| *length <= MESSAGE_MAX_BYTES) else {
+        let Some(length) = length
+            .checked_sub(4)
+            .filter(|length| *length <= MESSAGE_MAX_BYTES)
+        else {
             return Err(PgError::Protocol(format!("a message of {length} bytes")));
         };
         let Some(body) = behind.get(..length) else {
@@ -104,9 +111,12 @@ impl Wire {
         self.inbox.resize(filled + READ_BYTES, 0);
         let place = self.inbox.get_mut(filled..).unwrap_or_default();
         let read = self.stream.read(place);
-        self.inbox.truncate(filled + read.as_ref().copied().unwrap_or(0));
+        self.inbox
+            .truncate(filled + read.as_ref().copied().unwrap_or(0));
         match read {
-            Ok(0) => Err(lost("hear from the server")(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => Err(lost("hear from the server")(
+                io::ErrorKind::UnexpectedEof.into(),
+            )),
             Ok(_) => Ok(true),
             Err(cause) if is_poll(&cause) => Ok(false),
             Err(cause) => Err(lost("hear from the server")(cause)),

@@ -1,0 +1,45 @@
+//! The commands on databases, one file each.
+//! It must never grow a command's work here: this is only the table of them.
+
+pub mod advice;
+mod capture;
+mod name;
+mod restore;
+mod server;
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use crate::args::Global;
+use crate::failure::Outcome;
+use crate::ui::Ui;
+
+/// `lifeboat db`.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct Db {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: DbCommand,
+}
+
+/// The commands on databases. What each does is told where its arguments are.
+#[derive(Subcommand)]
+pub enum DbCommand {
+    Capture(Box<capture::Capture>),
+    Restore(Box<restore::Restore>),
+}
+
+/// Runs a command.
+pub fn run(db: Db, ui: &Arc<Ui>) -> Outcome {
+    let global = db.global;
+    global.memory_bytes()?;
+    match db.command {
+        DbCommand::Capture(command) => command.run(&global, ui),
+        DbCommand::Restore(command) => command.run(&global, ui),
+    }
+}

@@ -1,0 +1,70 @@
+//! Which server a command asks, and as whom.
+//! It must never take a password from the command line, where every user of the machine can read it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lifeboat_repo::Identity;
+use lifeboat_state::postgres::client::{Address, Secret, password_from};
+
+use crate::failure::Failure;
+
+/// The variable that may hold a URL with a password.
+const URL_VARIABLE: &str = "LIFEBOAT_POSTGRES";
+/// libpq's variables.
+const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+const PASSFILE_VARIABLE: &str = "PGPASSFILE";
+
+/// The option that names a server.
+#[derive(Args)]
+#[command(next_help_heading = "The server")]
+pub struct ServerArgs {
+    /// The server, as postgresql://USER@HOST:PORT/DATABASE or postgresql://USER@/DATABASE?host=/run/postgresql; the variable
+    /// LIFEBOAT_POSTGRES may hold it with a password, otherwise PGPASSWORD, PGPASSFILE or ~/.pgpass has that
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+}
+
+impl ServerArgs {
+    /// Where it is and as whom to ask.
+    pub fn address(&self) -> Result<Address, Failure> {
+        let from_variable = std::env::var(URL_VARIABLE)
+            .ok()
+            .filter(|url| !url.is_empty());
+        let url = self.postgres.clone().or(from_variable).ok_or_else(|| {
+            Failure::new("nothing says which server to ask")
+                .hint("give --postgres postgresql://USER@HOST/DATABASE, or set LIFEBOAT_POSTGRES")
+        })?;
+        let who = Identity::of_this_process().username;
+        let mut address = Address::parse(&url, &who)
+            .map_err(|error| Failure::from_error(&error).while_doing("--postgres"))?;
+        if self.postgres.is_some() && address.password.is_some() {
+            return Err(Failure::new(
+                "--postgres has a password in it, and every user of this machine can read the command line",
+            )
+            .hint("put the URL into LIFEBOAT_POSTGRES, or the password into PGPASSWORD or ~/.pgpass"));
+        }
+        if address.password.is_none() {
+            address.password = match std::env::var(PASSWORD_VARIABLE) {
+                Ok(password) => Some(Secret(password)),
+                Err(_) => match passfile() {
+                    None => None,
+                    Some(file) => password_of(&file, &address)?,
+                },
+            };
+        }
+        Ok(address)
+    }
+}
+
+fn passfile() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    match set(PASSFILE_VARIABLE) {
+        Some(file) => Some(PathBuf::from(file)),
+        None => Some(PathBuf::from(set("HOME")?).join(".pgpass")),
+    }
+}
+
+fn password_of(file: &Path, address: &Address) -> Result<Option<Secret>, Failure> {
+    password_from(file, address).map_err(|error| Failure::from_error(&error))
+}

@@ -1,0 +1,15 @@
+//! Captures of PostgreSQL and their way back: what `state` reads and writes joined with what `repo` keeps.
+//! It must never acknowledge a capture that can't be recovered by itself.
+
+mod capture;
+mod gather;
+mod parts;
+mod restore;
+mod restore_plan;
+
+pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
+pub use parts::{member_of, subtree};
+pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
+pub use restore_plan::{
+    ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,
+};
