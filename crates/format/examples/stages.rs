@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::Instant;
 
-use lifeboat_format::chunker::{CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, Chunker};
+use lifeboat_format::chunker::{CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, ChunkRule, Chunker};
 use lifeboat_format::{
     CompressionMode, Compressor, Kernel, MasterKey, NONCE_BYTES, OVERHEAD_BYTES, Polynomial,
 };
@@ -264,7 +264,7 @@ fn pass(files: &[(PathBuf, u64)], corpus_bytes: u64) -> io::Result<(Passing, Vec
         loop {
             let room = (CHUNK_MAX_BYTES - data.len()) as u64;
             let is_last = Read::by_ref(&mut file).take(room).read_to_end(&mut data)? == 0;
-            let Some(end) = chunker.cut(&data, 0, is_last) else {
+            let Some(end) = chunker.cut(ChunkRule::Restic, &data, 0, is_last) else {
                 if is_last {
                     break;
                 }

@@ -40,8 +40,6 @@ const CHUNK_MAX_KIB: usize = 1024;
 /// Example: lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
 #[derive(Args)]
 pub struct Capture {
-    #[command(flatten)]
-    server: ServerArgs,
     /// The data directory, if it is not where the server says
     #[arg(long, value_name = "DIR", help_heading = "The server")]
     data: Option<PathBuf>,
@@ -69,6 +67,9 @@ pub struct Capture {
     /// Do everything but store, and say what would be added
     #[arg(short = 'n', long)]
     dry_run: bool,
+    // Last, or their headings would stand over what follows.
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     store: StoreArgs,
 }

@@ -449,7 +449,7 @@ impl Capture<'_> {
             self.index,
             self.lock,
             self.options.ingest,
-            |ingest| Ok::<_, RepoError>(store(ingest, &blobs)?),
+            |ingest| store(ingest, &blobs),
         )?;
         Ok(root)
     }

@@ -87,11 +87,9 @@ impl BackupMode {
         if facts.version >= 140_000 {
             set("idle_session_timeout")?;
         }
-        let slot = format!(
-            "select pg_catalog.pg_create_physical_replication_slot('lifeboat_' || pg_catalog.pg_backend_pid(), true, true)"
-        );
+        let slot = "select pg_catalog.pg_create_physical_replication_slot('lifeboat_' || pg_catalog.pg_backend_pid(), true, true)";
         // Without the right to it, or without a free slot, the log may be gone before it is read: that shows then.
-        let keeps_log = match connection.query(&slot, Some(ANSWER_TIMEOUT), cancel) {
+        let keeps_log = match connection.query(slot, Some(ANSWER_TIMEOUT), cancel) {
             Ok(_) => true,
             Err(PgError::Refused { .. }) => false,
             Err(error) => return Err(failed(error)),

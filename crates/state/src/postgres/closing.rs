@@ -68,7 +68,7 @@ enum Thing {
     /// In memory.
     Bytes(Vec<u8>),
     /// A file of the log, as a source of its own.
-    Wal(Root, WalName),
+    Wal(Box<Root>, WalName),
 }
 
 /// What a capture takes last.
@@ -192,7 +192,8 @@ impl Closing {
 
     fn add_wal_file(&mut self, file: &Path, name: WalName) -> Result<(), ClosingError> {
         let path = EntryPath(format!("{WAL_DIR}/{name}").into_bytes());
-        self.things.insert(path, Thing::Wal(Root::new(file)?, name));
+        self.things
+            .insert(path, Thing::Wal(Box::new(Root::new(file)?), name));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! It must never be less strict than libpq is for the same words.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -45,7 +45,12 @@ pub(super) fn encrypt(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    // Where any name will do, so does what the system resolves and TLS has no name for, such as 127.1.
+    let nameless = ServerName::from(Ipv4Addr::UNSPECIFIED);
+    let name = match ServerName::try_from(host.clone()) {
+        Err(_) if address.tls != TlsMode::VerifyFull => nameless,
+        name => name.map_err(io::Error::other)?,
+    };
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let mut stream = stream;
     while connection.is_handshaking() {
