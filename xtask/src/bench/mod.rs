@@ -36,6 +36,7 @@ usage: cargo xtask bench [options]
   --runs N             how often everything is measured (default 5)
   --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth, blobs; with commas between.
                        The other sections stay as they were measured before
+  --render             measure nothing, and make the page and its plots from what was measured before
   --quick              small corpora, to try the benchmark itself; writes nothing unless --into is given
   --place DIRECTORY    where repositories lie, where /dev/shm has no room for them; the results say so
   --into DIRECTORY     write data, page and plots there instead of to bench/
@@ -78,6 +79,7 @@ fn read_options(options: &[String]) -> Option<Options> {
         match option.as_str() {
             "--runs" => read.runs = rest.next()?.parse().ok().filter(|runs| *runs > 0)?,
             "--only" => read.sections = Section::of_names(rest.next()?)?,
+            "--render" => read.sections.clear(),
             "--quick" => (read.quick, is_for_us) = (true, false),
             "--place" => read.place = Some(rest.next()?.into()),
             "--into" => read.into = Some(rest.next()?.into()),
@@ -136,6 +138,9 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
         if let Some(dir) = &options.into {
             write(dir, &data)?;
         }
+    }
+    if let Some(dir) = &options.into {
+        write(dir, &data)?;
     }
     match options.into {
         Some(dir) => println!("\nwritten to {}", dir.display()),
