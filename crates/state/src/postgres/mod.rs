@@ -27,7 +27,7 @@ pub use closing::{
     BASE_DIR, CONFIG_DIR, CONTROL_FILE, Closing, ClosingError, ControlFileError, LABEL_FILE,
     MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
 };
-pub use control::{ClusterState, Control, ControlError};
+pub use control::{ClusterState, Control, ControlError, ServerLimits};
 pub use data_source::{DataSource, Tablespace};
 pub use facts::{Facts, FactsError, OLDEST_VERSION};
 pub use history::{History, HistoryError, Switch};
