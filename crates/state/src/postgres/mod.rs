@@ -18,6 +18,7 @@ pub mod recovery;
 mod relation;
 mod relation_content;
 mod rules;
+pub mod verify;
 mod wal_header;
 mod wal_name;
 
