@@ -193,6 +193,8 @@ fn a_control_file_says_what_pg_controldata_reads() {
     let mut cluster = Cluster::start(Options {
         initdb: vec!["--data-checksums".into(), "--wal-segsize=4".into()],
         ..Options::default()
+            .set("max_connections", "37")
+            .set("max_prepared_transactions", "5")
     });
     let file = || fs::read(cluster.data().join("global/pg_control")).unwrap();
     assert_eq!(
@@ -255,6 +257,27 @@ fn a_control_file_says_what_pg_controldata_reads() {
     assert_eq!(
         said("Data page checksum version"),
         u32::from(control.has_checksums).to_string()
+    );
+    let limits = control.limits;
+    assert_eq!(
+        said("max_connections setting"),
+        limits.connections.to_string()
+    );
+    assert_eq!(
+        said("max_worker_processes setting"),
+        limits.worker_processes.to_string()
+    );
+    assert_eq!(
+        said("max_wal_senders setting"),
+        limits.wal_senders.to_string()
+    );
+    assert_eq!(
+        said("max_prepared_xacts setting"),
+        limits.prepared_transactions.to_string()
+    );
+    assert_eq!(
+        said("max_locks_per_xact setting"),
+        limits.locks_per_transaction.to_string()
     );
     let mut damaged = fs::read(cluster.data().join("global/pg_control")).unwrap();
     damaged[100] ^= 1;

@@ -114,6 +114,13 @@ impl Cluster {
         self.port = port;
     }
 
+    /// Sets a setting of the server, from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.options
+            .settings
+            .push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts the server, after [`stop`](Self::stop) too.
     ///
     /// # Panics

@@ -30,6 +30,22 @@ pub enum ClusterState {
     Between,
 }
 
+/// How much a server was set up for, where one that replays its log must be set up for as much (PostgreSQL manual,
+/// "Hot Standby Parameter Reference").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// `max_connections`.
+    pub connections: u32,
+    /// `max_worker_processes`.
+    pub worker_processes: u32,
+    /// `max_wal_senders`.
+    pub wal_senders: u32,
+    /// `max_prepared_transactions`.
+    pub prepared_transactions: u32,
+    /// `max_locks_per_transaction`.
+    pub locks_per_transaction: u32,
+}
+
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
@@ -55,6 +71,8 @@ pub struct Control {
     pub segment_bytes: SegmentBytes,
     /// Whether pages have checksums.
     pub has_checksums: bool,
+    /// What its server was set up for.
+    pub limits: ServerLimits,
 }
 
 /// The file says nothing that can be believed.
@@ -118,6 +136,13 @@ impl Control {
             file_pages: number(checksums - 32)?,
             segment_bytes: segment_bytes.ok_or(ControlError::Impossible("size of segments"))?,
             has_checksums: number(checksums)? != 0,
+            limits: ServerLimits {
+                connections: number(checksums - 72)?,
+                worker_processes: number(checksums - 68)?,
+                wal_senders: number(checksums - 64)?,
+                prepared_transactions: number(checksums - 60)?,
+                locks_per_transaction: number(checksums - 56)?,
+            },
         })
     }
 }

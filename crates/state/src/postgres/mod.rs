@@ -18,6 +18,7 @@ pub mod recovery;
 mod relation;
 mod relation_content;
 mod rules;
+pub mod verify;
 mod wal_header;
 mod wal_name;
 
@@ -27,7 +28,7 @@ pub use closing::{
     BASE_DIR, CONFIG_DIR, CONTROL_FILE, Closing, ClosingError, ControlFileError, LABEL_FILE,
     MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
 };
-pub use control::{ClusterState, Control, ControlError};
+pub use control::{ClusterState, Control, ControlError, ServerLimits};
 pub use data_source::{DataSource, Tablespace};
 pub use facts::{Facts, FactsError, OLDEST_VERSION};
 pub use history::{History, HistoryError, Switch};

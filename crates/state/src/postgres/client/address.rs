@@ -67,6 +67,8 @@ pub struct Address {
     pub root_certificates: Option<PathBuf>,
     /// How long the connection may take to be there.
     pub connect_timeout: Duration,
+    /// Settings of the session, which count before those of its role and its database.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A URL that says nothing.
@@ -101,6 +103,7 @@ impl Address {
             tls: TlsMode::Prefer,
             root_certificates: None,
             connect_timeout: CONNECT_TIMEOUT,
+            settings: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

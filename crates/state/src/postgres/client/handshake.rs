@@ -56,7 +56,9 @@ fn startup(address: &Address, session: Session) -> Vec<u8> {
         // What is read here is read by a program.
         ("datestyle", "ISO"),
     ];
-    for (key, value) in pairs.into_iter().chain(replication) {
+    let settings = address.settings.iter();
+    let settings = settings.map(|(key, value)| (key.as_str(), value.as_str()));
+    for (key, value) in pairs.into_iter().chain(replication).chain(settings) {
         for text in [key, value] {
             body.extend(text.bytes().filter(|byte| *byte != 0));
             body.push(0);

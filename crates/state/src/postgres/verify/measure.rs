@@ -1,0 +1,226 @@
+//! Taking a baseline: what a server, live or restored, says of its databases.
+//! It must never hold a lock or a transaction for long, nor write: a live server serves others.
+
+use std::time::Duration;
+
+use lifeboat_flow::Cancel;
+
+use super::super::client::{Address, Connection, PgError, Row, Session};
+use super::baseline::{
+    Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TableBaseline,
+};
+
+/// Tables of one database that are listed; of more, the largest.
+const TABLES_MAX: usize = 1000;
+/// Databases that are looked at.
+const DATABASES_MAX: usize = 1000;
+/// The size of tables whose rows are counted if nobody says otherwise, in bytes.
+pub const EXACT_UP_TO_BYTES: u64 = 8 << 20;
+/// How long one question may take on the server, in seconds; a count that takes longer is given up.
+const STATEMENT_TIMEOUT_SECONDS: u32 = 10;
+/// How long one may wait for a lock, in seconds.
+const LOCK_TIMEOUT_SECONDS: u32 = 1;
+/// How long the server may say nothing; a little more than it may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The server was stopped, or refused to wait any longer (SQLSTATE).
+const GAVE_UP: [&str; 2] = ["57014", "55P03"];
+
+/// Which databases there are.
+const DATABASES: &str =
+    "select datname, datallowconn from pg_database where datname <> 'template0' order by 1";
+/// The size of this one, how many tables it has, and what of it outlives a crash.
+const OF_DATABASE: &str = "select pg_database_size(current_database()), (select count(*) from pg_class c \
+    join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm') and c.relpersistence = 'p' \
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast'))";
+const EXTENSIONS: &str = "select extname, extversion from pg_extension order by 1";
+/// The initial superuser has this number in every cluster.
+const SUPERUSER: &str = "select rolname from pg_roles where oid = 10";
+/// What it was started with.
+const PRELOAD: &str = "select setting from pg_settings where name = 'shared_preload_libraries'";
+
+/// What a server holds. Tables of up to `exact_up_to_bytes` are counted, of larger ones the server's estimate is taken. One
+/// connection at a time is made to each database.
+///
+/// # Errors
+/// When the server can't be asked at all. A database that can't be looked at is told in the baseline.
+pub fn measure(
+    address: &Address,
+    exact_up_to_bytes: u64,
+    cancel: &Cancel,
+) -> Result<Baseline, PgError> {
+    let mut connection = open(address, &address.database, cancel)?;
+    let mut ask = |sql: &str| connection.query(sql, Some(ANSWER_TIMEOUT), cancel);
+    let version = first(ask("show server_version_num")?).parse().unwrap_or(0);
+    let superuser = first(ask(SUPERUSER)?);
+    // Not everybody sees it, and then it is not there.
+    let preload_libraries = first(ask(PRELOAD)?);
+    let databases = ask(DATABASES)?;
+    drop(connection);
+    let mut baseline = Baseline {
+        version,
+        superuser,
+        preload_libraries,
+        exact_up_to_bytes,
+        ..Baseline::default()
+    };
+    let skipped = |name: &String, why: String| Skipped {
+        name: name.clone(),
+        why,
+    };
+    for (number, row) in databases.iter().enumerate() {
+        let [Some(name), allows] = row.as_slice() else {
+            continue;
+        };
+        if allows.as_deref() != Some("t") {
+            baseline
+                .skipped
+                .push(skipped(name, "it allows no connections".into()));
+        } else if number >= DATABASES_MAX {
+            baseline.skipped.push(skipped(
+                name,
+                format!("there are more than {DATABASES_MAX}"),
+            ));
+        } else {
+            match of_database(address, name, exact_up_to_bytes, cancel) {
+                Ok(database) => baseline.databases.push(database),
+                Err(PgError::Refused { cause, .. }) => {
+                    baseline.skipped.push(skipped(name, cause.to_string()))
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+    Ok(baseline)
+}
+
+/// A session that neither writes nor waits for others.
+fn open(address: &Address, database: &str, cancel: &Cancel) -> Result<Connection, PgError> {
+    let mut address = address.clone();
+    database.clone_into(&mut address.database);
+    let mut connection = Connection::open(&address, Session::Queries, cancel)?;
+    let settings = format!(
+        "set default_transaction_read_only = on; set search_path = ''; \
+         set statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'; set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
+    );
+    connection.query(&settings, Some(ANSWER_TIMEOUT), cancel)?;
+    Ok(connection)
+}
+
+fn of_database(
+    address: &Address,
+    name: &str,
+    exact_up_to_bytes: u64,
+    cancel: &Cancel,
+) -> Result<DatabaseBaseline, PgError> {
+    let mut connection = open(address, name, cancel)?;
+    let sizes = connection.query(OF_DATABASE, Some(ANSWER_TIMEOUT), cancel)?;
+    let mut sizes = sizes
+        .into_iter()
+        .flatten()
+        .map(|text| number(text.as_deref()));
+    let (size_bytes, tables) = (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0));
+    let extensions = connection.query(EXTENSIONS, Some(ANSWER_TIMEOUT), cancel)?;
+    let extensions =
+        extensions
+            .into_iter()
+            .filter_map(|row| match <[Option<String>; 2]>::try_from(row) {
+                Ok([Some(name), Some(version)]) => Some(ExtensionBaseline { name, version }),
+                _ => None,
+            });
+    let extensions = extensions.collect();
+    // The true sizes need a lock on each table, if the lightest.
+    let listed = match connection.query(
+        &listing("pg_table_size(c.oid)"),
+        Some(ANSWER_TIMEOUT),
+        cancel,
+    ) {
+        Err(error) if gave_up(&error) => {
+            let sql = listing("c.relpages::bigint * current_setting('block_size')::bigint");
+            connection.query(&sql, Some(ANSWER_TIMEOUT), cancel)?
+        }
+        listed => listed?,
+    };
+    let mut largest = Vec::new();
+    for row in listed {
+        let Ok([Some(schema), Some(name), size, estimate, Some(full_name)]) =
+            <[Option<String>; 5]>::try_from(row)
+        else {
+            continue;
+        };
+        let size_bytes = number(size.as_deref());
+        let counted = if size_bytes <= exact_up_to_bytes {
+            count(&mut connection, &full_name, cancel)?
+        } else {
+            None
+        };
+        largest.push(TableBaseline {
+            schema,
+            name,
+            rows: counted.unwrap_or_else(|| estimated(estimate.as_deref())),
+            size_bytes,
+        });
+    }
+    Ok(DatabaseBaseline {
+        name: name.to_owned(),
+        size_bytes,
+        tables,
+        largest,
+        extensions,
+    })
+}
+
+/// The largest tables by this measure: schema, name, size, estimated rows, and the name with its schema for SQL. Servers
+/// before 14 say 0 where nobody has counted.
+fn listing(size: &str) -> String {
+    format!(
+        "select n.nspname, c.relname, {size} as size, \
+         case when c.reltuples = 0 and c.relpages = 0 then -1 else c.reltuples::bigint end, \
+         format('%I.%I', n.nspname, c.relname) \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relkind in ('r', 'm') and c.relpersistence = 'p' \
+         and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') \
+         order by size desc, 1, 2 limit {TABLES_MAX}"
+    )
+}
+
+/// The rows of a table; nothing if the table is locked, takes too long, is gone or can't be read.
+fn count(
+    connection: &mut Connection,
+    full_name: &str,
+    cancel: &Cancel,
+) -> Result<Option<Rows>, PgError> {
+    // Of this table alone: those that inherit from it are listed themselves.
+    let sql = format!("select count(*) from only {full_name}");
+    match connection.query(&sql, Some(ANSWER_TIMEOUT), cancel) {
+        Ok(rows) => Ok(first(rows).parse().ok().map(Rows::Exact)),
+        Err(PgError::Refused { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+fn gave_up(error: &PgError) -> bool {
+    error
+        .server()
+        .is_some_and(|server| GAVE_UP.contains(&server.code.as_str()))
+}
+
+fn estimated(text: Option<&str>) -> Rows {
+    match text
+        .and_then(|text| text.parse::<i64>().ok())
+        .map(u64::try_from)
+    {
+        Some(Ok(rows)) => Rows::Estimate(rows),
+        _ => Rows::Unknown,
+    }
+}
+
+fn number(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The first column of the first row.
+fn first(rows: Vec<Row>) -> String {
+    let row = rows.into_iter().next().unwrap_or_default();
+    row.into_iter().next().flatten().unwrap_or_default()
+}

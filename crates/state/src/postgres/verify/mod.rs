@@ -1,0 +1,27 @@
+//! Proof that a captured cluster comes back: a real server of ours recovers a scratch copy, and it is looked at.
+//! It must never reach the live cluster, nor let what was restored reach anything outside the scratch.
+
+mod amcheck;
+mod baseline;
+mod check;
+mod holder;
+mod measure;
+mod pages;
+mod preload;
+mod programs;
+mod recovery_end;
+mod scratch;
+mod server_log;
+mod settings;
+mod verdict;
+mod verification;
+
+pub use baseline::{Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TableBaseline};
+pub use check::{Check, Found};
+pub use measure::{EXACT_UP_TO_BYTES, measure};
+pub use preload::Preload;
+pub use programs::{Programs, ProgramsError};
+pub use recovery_end::{Progress, Recovered, WaitError};
+pub use scratch::{ScratchError, ScratchOptions, ScratchServer};
+pub use verdict::{Proof, Report, Verdict};
+pub use verification::{Request, verify};
