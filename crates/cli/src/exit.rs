@@ -16,6 +16,10 @@ pub enum Exit {
     Locked,
     /// No key fits the password.
     WrongPassword,
+    /// What was verified does not come back.
+    NotRecoverable,
+    /// Whether it comes back could not be determined.
+    Undetermined,
     /// Somebody stopped the program.
     Interrupted,
 }
@@ -30,6 +34,8 @@ impl Exit {
             Self::NoRepository => 10,
             Self::Locked => 11,
             Self::WrongPassword => 12,
+            Self::NotRecoverable => 20,
+            Self::Undetermined => 22,
             Self::Interrupted => 130,
         }
     }
@@ -45,4 +51,6 @@ Exit status:
   10  no repository at the location
   11  the repository is locked
   12  wrong password
+  20  what was verified does not come back
+  22  whether it comes back could not be determined
  130  interrupted";

@@ -6,6 +6,7 @@ mod capture;
 mod name;
 mod restore;
 mod server;
+mod verify;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub struct Db {
 pub enum DbCommand {
     Capture(Box<capture::Capture>),
     Restore(Box<restore::Restore>),
+    Verify(Box<verify::Verify>),
 }
 
 /// Runs a command.
@@ -41,5 +43,6 @@ pub fn run(db: Db, ui: &Arc<Ui>) -> Outcome {
     match db.command {
         DbCommand::Capture(command) => command.run(&global, ui),
         DbCommand::Restore(command) => command.run(&global, ui),
+        DbCommand::Verify(command) => command.run(&global, ui),
     }
 }

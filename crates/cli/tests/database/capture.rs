@@ -266,24 +266,27 @@ fn tablespaces_move_and_unlogged_tables_come_back_empty() {
     back.sql("insert into far values (1); insert into quick values (1); insert into far_quick values (1); checkpoint");
 }
 
+/// Changes one bit of a file of a cluster whose server does not run.
+pub fn flip(cluster: &Cluster, path: &str, at: u64) {
+    let file = cluster.data().join(path);
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
 #[test]
 fn a_flipped_byte_is_named_with_file_and_block() {
     let (place, mut cluster) = (Place::new(), Cluster::start(with_checksums()));
     cluster.sql("create table t as select g, repeat('x', 100) from generate_series(1, 20000) g");
     let path = cluster.sql("select pg_relation_filepath('t')");
     cluster.stop();
-    let flip = |at: u64| {
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .open(cluster.data().join(&path))
-            .unwrap();
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, at).unwrap();
-        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
-    };
-    flip(7 * 8192 + 4000);
-    flip(100 * 8192 + 9);
+    flip(&cluster, &path, 7 * 8192 + 4000);
+    flip(&cluster, &path, 100 * 8192 + 9);
     cluster.start_again();
     let said = capture(&place, &cluster, &[]);
     assert_eq!(said.code(), 3, "{}{}", said.text(), said.stderr);

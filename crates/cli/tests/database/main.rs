@@ -4,3 +4,4 @@ mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod refused;
+mod verify;

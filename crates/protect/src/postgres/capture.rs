@@ -9,6 +9,7 @@ use lifeboat_format::{Id, Node, Snapshot, SnapshotSummary};
 use lifeboat_repo::{BlobReader, Index, Ingest, LockGuard, RepoError, Repository};
 use lifeboat_state::VolumeError;
 use lifeboat_state::postgres::client::{Address, Connection, PgError, Session};
+use lifeboat_state::postgres::verify::{Baseline, EXACT_UP_TO_BYTES, measure};
 use lifeboat_state::postgres::{
     BASE_DIR, BackupMode, BackupModeError, CONTROL_FILE, CaptureKind, Closing, ClosingError,
     ConfigRecord, ControlFileError, DataSource, ENGINE, Facts, FactsError, LABEL_FILE, MEMBER_FILE,
@@ -220,6 +221,7 @@ impl Capture<'_> {
                 first: first.to_string(),
             });
         }
+        let baseline = self.baseline()?;
         // After everything else: on a standby it says how far a recovery must go at least.
         let (control, control_content) = read_control(&data, self.cancel)?;
         let stopped = mode.stop(self.cancel)?;
@@ -273,6 +275,7 @@ impl Capture<'_> {
                 config_files,
                 settings: facts.settings.clone(),
             },
+            baseline,
         };
         closing.add(MEMBER_FILE, member.to_json()?);
         let gather = Gather::new(self.events);
@@ -387,6 +390,21 @@ impl Capture<'_> {
             counters: self.counters,
             events,
             cancel: self.cancel,
+        }
+    }
+
+    /// What is in the cluster, before the capture ends: then all of it is in the capture. Without it less can be verified.
+    fn baseline(&self) -> Result<Option<Baseline>, CaptureError> {
+        match measure(self.address, EXACT_UP_TO_BYTES, self.cancel) {
+            Ok(baseline) => Ok(Some(baseline)),
+            Err(PgError::Cancelled(stop)) => Err(stop.into()),
+            Err(error) => {
+                self.events.event(lifeboat_flow::Event::Note(format!(
+                    "what is in the cluster could not be counted: {}",
+                    chain(&error)
+                )));
+                Ok(None)
+            }
         }
     }
 

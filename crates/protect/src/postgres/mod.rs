@@ -6,6 +6,7 @@ mod gather;
 mod parts;
 mod restore;
 mod restore_plan;
+mod verify;
 
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
 pub use parts::{member_of, subtree};
@@ -13,3 +14,4 @@ pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
 pub use restore_plan::{
     ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,
 };
+pub use verify::Verification;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lifeboat_flow::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::verify::Baseline;
+
 /// The version of the record that is written.
 pub const MEMBER_VERSION: u32 = 1;
 /// The engine's name in it.
@@ -48,6 +50,9 @@ pub struct Member {
     pub faults_count: u64,
     /// What PostgreSQL says of it.
     pub postgres: PhysicalCapture,
+    /// What was in it, so that a restore can be judged without the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
 }
 
 /// What a capture holds.
