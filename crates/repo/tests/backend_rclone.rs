@@ -306,5 +306,5 @@ fn one_of_several_processes_creates_an_object_of_the_log() {
         }
     }
     let claims = std::fs::read_dir(rclone.directory("r/lifeboat/snapshots"));
-    assert_eq!(claims.unwrap().count(), 6, "who gave way left no claim");
+    assert_eq!(claims.unwrap().count(), 6, "who gave way made no claim");
 }

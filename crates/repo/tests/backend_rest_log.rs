@@ -100,32 +100,39 @@ fn one_of_several_processes_creates_an_object() {
     let backends: Vec<_> = (0..4).map(|_| retrying(backend(&server, "r"))).collect();
     for round in 0..10 {
         let name = log_name(&format!("wal/{round}"));
-        let made: Vec<Creation> = std::thread::scope(|scope| {
+        let seen: Vec<(Creation, Vec<u8>)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0u8..)
                 .zip(&backends)
                 .map(|(number, backend)| {
                     let name = &name;
-                    scope.spawn(move || create(backend, name, &[number; 1000]))
+                    scope.spawn(move || {
+                        let made = create(backend, name, &[number; 1000]);
+                        (made, backend.log_load(name, 1000).unwrap())
+                    })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap());
+            ends.collect()
         });
-        let created = made.iter().filter(|made| **made == Creation::Created);
-        assert_eq!(created.count(), 1, "{made:?}");
-        for backend in &backends {
-            let kept = backend.log_load(&name, 1000).unwrap();
-            assert_eq!(made[usize::from(kept[0])], Creation::Created);
-            assert_eq!(kept, vec![kept[0]; 1000]);
+        let created = seen.iter().filter(|(made, _)| *made == Creation::Created);
+        assert_eq!(created.count(), 1, "round {round}");
+        // Who was told that it exists, saw what stays.
+        for kept in seen.iter().map(|(_, kept)| kept).chain(
+            &backends
+                .iter()
+                .map(|backend| backend.log_load(&name, 1000).unwrap())
+                .collect::<Vec<_>>(),
+        ) {
+            assert_eq!(*kept, vec![seen[0].1[0]; 1000]);
         }
+        assert_eq!(seen[usize::from(seen[0].1[0])].0, Creation::Created);
     }
+    assert!(files(&server.directory("r/lifeboat/locks")).is_empty());
     assert_eq!(log_listing(&backends[0], None).unwrap().len(), 10);
     assert_eq!(
         files(&server.directory("r/lifeboat/snapshots")).len(),
         10,
-        "who gave way left no claim"
+        "who gave way made no claim"
     );
 }
 
@@ -226,7 +233,7 @@ fn a_damaged_claim_is_told_and_hides_nothing() {
     }
 }
 
-/// Two who wrote at once, one of whom was killed before it gave way.
+/// One who was held up for long while he stored his claim.
 #[test]
 fn two_claims_of_one_name_are_told_until_somebody_decides() {
     let server = RestServer::start(Options::default());
@@ -242,21 +249,59 @@ fn two_claims_of_one_name_are_told_until_somebody_decides() {
     for file in files(&from) {
         fs::copy(from.join(&file), to.join(&file)).unwrap();
     }
-    let third = retrying(backend(&server, "r"));
-    // It may pass, and is tried again until it surely does not.
+    let third = backend(&server, "r");
     for error in [
         third.log_load(&name, 100).unwrap_err(),
         third.log_create(&name, &[b"third"]).unwrap_err(),
+        third.log_create(&name, &[b"another"]).unwrap_err(),
     ] {
         assert_eq!(error.trouble(), Some(Trouble::Other), "{error:?}");
         let said = error.to_string();
         assert!(said.contains("two contents have this name"), "{said}");
     }
     assert_eq!(log_listing(&third, None).unwrap().len(), 1);
-    // Whose content it is and who tries again gives way, and then finds the other's.
-    assert_eq!(create(&third, &name, b"another"), Creation::Exists);
-    assert_eq!(third.log_load(&name, 100).unwrap(), b"one");
-    assert_eq!(files(&to).len(), 2);
+    third.log_remove(&name).unwrap();
+    assert!(files(&to).is_empty(), "both are gone");
+    assert_eq!(create(&third, &name, b"third"), Creation::Created);
+}
+
+/// As one leaves it who is killed between the two, on a server from which only locks can be removed.
+#[test]
+fn an_intent_that_was_left_behind_counts_for_a_while() {
+    let server = RestServer::start(Options {
+        append_only: true,
+        ..Options::default()
+    });
+    let backend = made(&server, "r");
+    create(&backend, &log_name("wal/1/a"), b"a");
+    let name = log_name("wal/1/b");
+    let zeros = "0".repeat(64);
+    let mut intent =
+        format!(r#"{{"lifeboat_log":1,"name":"{name}","content":"{zeros}","size":1,"attempt":7}}"#);
+    intent.push_str(&" ".repeat(1024 - intent.len()));
+    let folder = server.directory("r/lifeboat/locks");
+    fs::write(folder.join(Id::of(intent.as_bytes()).to_string()), &intent).unwrap();
+    let error = backend.log_create(&name, &[b"b"]).unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("somebody else is creating it"));
+    assert!(backend.log_load(&name, 9).unwrap_err().is_missing());
+    // Others have nothing to do with it, unless nobody can say whom it is about.
+    assert_eq!(
+        create(&backend, &log_name("wal/1/c"), b"c"),
+        Creation::Created
+    );
+    let damaged = folder.join(Id::of(b"damaged").to_string());
+    for content in [&b"half"[..], &[b' '; 5000]] {
+        fs::write(&damaged, content).unwrap();
+        let error = self::backend(&server, "r").log_create(&log_name("wal/1/d"), &[b"d"]);
+        assert!(error.unwrap_err().is_transient());
+    }
+    for name in [name, log_name("wal/1/d")] {
+        let patient = retrying(Arc::clone(&backend));
+        assert_eq!(create(&patient, &name, b"late"), Creation::Created);
+        assert_eq!(backend.log_load(&name, 9).unwrap(), b"late");
+    }
+    assert!(files(&folder).is_empty());
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! It must never leave two contents under one name and call either of them the right one.
 //!
 //! A content lies in `data` under its hash. A claim, in `snapshots` under its hash, says which name that content has; it
-//! is stored last, and makes it reachable. Two claims of one name are a quarrel: whoever finds his own beside another's
-//! takes his own back and begins anew, so that a claim that was found alone once is never given up.
+//! is stored last, makes it reachable, and is never taken back. So that there is one claim of a name, an intent comes
+//! before it, in `locks`, the one kind that append-only servers let go: who finds the intent of another gives way. Of two
+//! who both claim, one stored his intent later and then found none, so that the other's claim was there before he looked
+//! for claims, and he found that.
 
 mod claim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,11 +22,21 @@ use crate::backend::turns::Turns;
 use crate::backend::{Backend, BackendError, Creation, FileKind, FileName, LogName, Trouble};
 use claim::{CLAIM_BYTES, Claim};
 
-/// How long two claims of one name may be there before somebody must decide: who gives way needs a moment.
-const QUARREL_MAX: Duration = Duration::from_secs(5);
+/// How long an intent of others counts after it was first seen: who left it there longer was stopped.
+const INTENT_MAX: Duration = Duration::from_secs(30);
+/// How long after the beginning of an intent its claim may still be stored: well before others take it for left behind.
+const CLAIM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Claims by their IDs.
 type Claims = BTreeMap<Id, Arc<Claim>>;
+
+/// What somebody is about to claim.
+#[derive(Clone)]
+struct Intent {
+    /// Nothing if it can't be read: then it may be about any name.
+    claim: Option<Arc<Claim>>,
+    seen: Instant,
+}
 
 /// What is known of a log.
 #[derive(Default)]
@@ -32,15 +44,16 @@ pub(super) struct RestLog {
     nested: OnceLock<Arc<RestBackend>>,
     /// Claims that were read. They never change, but what is there only a listing tells.
     claims: Mutex<Claims>,
+    intents: Mutex<BTreeMap<Id, Intent>>,
+    /// Contents that were stored and have no claim yet.
+    stored: Mutex<BTreeSet<Id>>,
     turns: Turns,
-    /// Since when the same two claims of a name and more were seen.
-    quarrels: Mutex<BTreeMap<LogName, (Vec<Id>, Instant)>>,
 }
 
 impl RestBackend {
-    /// Contents of one name that come at once from several processes quarrel, and one or none of them stays; who gave
-    /// way is told of something that passes. A server from which nothing can be removed keeps both claims, and the name
-    /// is of no use until somebody removes it with more rights.
+    /// Who gives way to others is told of something that passes. After a kill between intent and claim that lasts for
+    /// [`INTENT_MAX`]. Only who is held up for longer than that while he stores a claim makes a second one: then the name
+    /// is of no use until somebody removes it.
     pub(super) fn create_object(
         &self,
         name: &LogName,
@@ -51,47 +64,111 @@ impl RestBackend {
         for piece in data {
             content.update(piece);
         }
-        let content = content.finish();
-        let nested = self.nested_or_made()?;
-        if let Some(found) = self.settled(&nested, name, content)? {
-            return Ok(found);
-        }
-        nested.save(FileName::new(FileKind::Pack, content), data)?;
         let claim = Claim {
             name: name.clone(),
-            content,
+            content: content.finish(),
             size_bytes: data.iter().map(|piece| piece.len() as u64).sum(),
+            attempt: None,
         };
-        let bytes = claim.to_bytes();
-        nested.save(FileName::new(FileKind::Snapshot, Id::of(&bytes)), &[&bytes])?;
-        self.settled(&nested, name, content)?
-            .ok_or_else(|| self.quarrel(name, "the claim that was stored is gone again"))
+        let nested = self.nested_or_made()?;
+        if let Some(found) = self.settled(&nested, &claim)? {
+            return Ok(found);
+        }
+        // Who gave way and tries again need not send it once more.
+        if !lock(&self.log.stored).contains(&claim.content) {
+            nested.save(FileName::new(FileKind::Pack, claim.content), data)?;
+            lock(&self.log.stored).insert(claim.content);
+        }
+        let begun = Instant::now();
+        let attempt = getrandom::u64()
+            .map_err(|cause| self.trouble("write", name, Trouble::Other, cause.to_string()))?;
+        let intent = Claim {
+            attempt: Some(attempt),
+            ..claim.clone()
+        };
+        let intent = store(&nested, FileKind::Lock, &intent)?;
+        let may_claim = self.may_claim(&nested, &claim, begun);
+        if matches!(may_claim, Ok(None)) {
+            // If this fails it may still arrive, and until it surely does not the intent must stay.
+            store(&nested, FileKind::Snapshot, &claim)?;
+        }
+        if may_claim.is_ok() {
+            lock(&self.log.stored).remove(&claim.content);
+        }
+        // One that stays counts for nothing in a while.
+        let _ = nested.remove(intent);
+        Ok(may_claim?.unwrap_or(Creation::Created))
+    }
+
+    /// Nothing if a claim may be stored now, or what others' claims mean.
+    fn may_claim(
+        &self,
+        nested: &RestBackend,
+        claim: &Claim,
+        begun: Instant,
+    ) -> Result<Option<Creation>, BackendError> {
+        // Those with our content we left behind ourselves when an answer was lost.
+        let is_others = |intent: &Intent| {
+            intent
+                .claim
+                .as_ref()
+                .is_none_or(|intent| intent.name == claim.name && intent.content != claim.content)
+        };
+        let passing =
+            |why: &str| self.trouble("write", &claim.name, Trouble::Transient, why.to_owned());
+        if self.intents(nested)?.values().any(is_others) {
+            return Err(passing("somebody else is creating it at this moment"));
+        }
+        let found = self.settled(nested, claim)?;
+        if found.is_none() && begun.elapsed() > CLAIM_WITHIN {
+            return Err(passing(
+                "the server takes too long to say who else is creating it",
+            ));
+        }
+        Ok(found)
     }
 
     /// What the claims of a name mean to somebody with this content; nothing if there are none.
     fn settled(
         &self,
         nested: &RestBackend,
-        name: &LogName,
-        content: Id,
+        wanted: &Claim,
     ) -> Result<Option<Creation>, BackendError> {
-        let all = self.claims(nested)?;
-        let of_name = claims_of(name, &all);
-        match of_name.as_slice() {
+        match claims_of(&wanted.name, &self.claims(nested)?).as_slice() {
             [] => Ok(None),
-            [(_, claim)] if claim.content == content => Ok(Some(Creation::Created)),
+            [(_, claim)] if claim.content == wanted.content => Ok(Some(Creation::Created)),
             [_] => Ok(Some(Creation::Exists)),
-            several => {
-                let ours = several.iter().find(|(_, claim)| claim.content == content);
-                let Some((id, _)) = ours else {
-                    return Err(self.ambiguous("write", name, several));
-                };
-                nested.remove(FileName::new(FileKind::Snapshot, *id))?;
-                // A content without a claim is only waste.
-                let _ = remove_content(nested, *id, content, &all);
-                Err(self.quarrel(name, "somebody else created it at this moment"))
+            _ => Err(self.ambiguous("write", &wanted.name)),
+        }
+    }
+
+    /// What others are about to claim. What was left behind is removed.
+    fn intents(&self, nested: &RestBackend) -> Result<BTreeMap<Id, Intent>, BackendError> {
+        let mut listed = Vec::new();
+        nested.list(FileKind::Lock, &mut |id, _| listed.push(id))?;
+        let mut found = lock(&self.log.intents).clone();
+        found.retain(|id, _| listed.contains(id));
+        for id in listed {
+            if found.contains_key(&id) {
+                continue;
+            }
+            let bytes = match small_file(nested, FileName::new(FileKind::Lock, id)) {
+                Err(BackendError::TooLong { .. }) => Some(Vec::new()),
+                loaded => loaded?,
+            };
+            if let Some(bytes) = bytes {
+                let claim = Claim::parse(&bytes).map(Arc::new);
+                let seen = Instant::now();
+                found.insert(id, Intent { claim, seen });
             }
         }
+        lock(&self.log.intents).clone_from(&found);
+        let is_left = |intent: &Intent| intent.seen.elapsed() > INTENT_MAX;
+        for (id, _) in found.iter().filter(|(_, intent)| is_left(intent)) {
+            nested.remove(FileName::new(FileKind::Lock, *id))?;
+        }
+        found.retain(|_, intent| !is_left(intent));
+        Ok(found)
     }
 
     pub(super) fn load_object(
@@ -119,7 +196,7 @@ impl RestBackend {
             let claim = match known.as_slice() {
                 [] if is_fresh => return Err(missing()),
                 [(_, claim)] => claim,
-                several if is_fresh => return Err(self.ambiguous("read", name, several)),
+                _ if is_fresh => return Err(self.ambiguous("read", name)),
                 _ => {
                     known = claims_of(name, &self.claims(&nested)?);
                     is_fresh = true;
@@ -170,7 +247,7 @@ impl RestBackend {
             return Ok(());
         };
         let all = self.claims(&nested)?;
-        // What two quarrel about is one object, which can't be read.
+        // What has two claims is one object, which can't be read.
         let by_name: BTreeMap<&LogName, u64> = all
             .values()
             .filter(|claim| claim.name.is_below(below))
@@ -287,33 +364,9 @@ impl RestBackend {
         Ok(found)
     }
 
-    fn quarrel(&self, name: &LogName, why: &str) -> BackendError {
-        self.trouble("write", name, Trouble::Transient, why.to_owned())
-    }
-
-    /// What several claims of others mean: something that passes, unless they stay.
-    fn ambiguous(
-        &self,
-        doing: &'static str,
-        name: &LogName,
-        claims: &[(Id, Arc<Claim>)],
-    ) -> BackendError {
-        let ids: Vec<Id> = claims.iter().map(|(id, _)| *id).collect();
-        let mut quarrels = lock(&self.log.quarrels);
-        let (seen, since) = quarrels
-            .entry(name.clone())
-            .or_insert_with(|| (ids.clone(), Instant::now()));
-        if *seen != ids {
-            (*seen, *since) = (ids, Instant::now());
-        }
-        let (trouble, why) = match since.elapsed() < QUARREL_MAX {
-            true => (Trouble::Transient, "others are creating it at this moment"),
-            false => (
-                Trouble::Other,
-                "two contents have this name: two wrote it at once, and one stopped before it gave way; removing the object removes both",
-            ),
-        };
-        self.trouble(doing, name, trouble, why.to_owned())
+    fn ambiguous(&self, doing: &'static str, name: &LogName) -> BackendError {
+        let why = "two contents have this name, because somebody was held up while he stored one; removing the object removes both";
+        self.trouble(doing, name, Trouble::Other, why.to_owned())
     }
 
     fn trouble(
@@ -359,12 +412,10 @@ fn read_claim(
         return Ok(None);
     }
     let name = FileName::new(FileKind::Snapshot, id);
-    let bytes = match nested.load(name, CLAIM_BYTES as u64) {
-        Err(error) if error.is_missing() => return Ok(None),
-        loaded => loaded?,
+    let Some(bytes) = small_file(nested, name)? else {
+        return Ok(None);
     };
-    let claim = Some(&bytes).filter(|bytes| Id::of(bytes) == id);
-    match claim.and_then(|bytes| Claim::parse(bytes)) {
+    match Claim::parse(&bytes).filter(|claim| Id::of(&bytes) == id && claim.attempt.is_none()) {
         Some(claim) => Ok(Some(claim)),
         None => {
             let why = "it is damaged, so that nobody knows which object it names".to_owned();
@@ -372,6 +423,22 @@ fn read_claim(
             Err(nested.server.trouble("read", &what, Trouble::Other, why))
         }
     }
+}
+
+/// A claim or an intent as it was stored; nothing if it is gone again.
+fn small_file(nested: &RestBackend, name: FileName) -> Result<Option<Vec<u8>>, BackendError> {
+    match nested.load(name, CLAIM_BYTES as u64) {
+        Err(error) if error.is_missing() => Ok(None),
+        loaded => loaded.map(Some),
+    }
+}
+
+/// Stores a claim, or an intent.
+fn store(nested: &RestBackend, kind: FileKind, claim: &Claim) -> Result<FileName, BackendError> {
+    let bytes = claim.to_bytes();
+    let name = FileName::new(kind, Id::of(&bytes));
+    nested.save(name, &[&bytes])?;
+    Ok(name)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! A claim: the small file that says which name a content of the log has.
+//! A claim: the small file that says which name a content of the log has, or the intent to say so.
 //! It must never have another length than all others, so that half of one is known without its end.
 
 use lifeboat_format::Id;
@@ -21,6 +21,8 @@ pub(super) struct Claim {
     /// The hash of the content, which is its name on the server.
     pub(super) content: Id,
     pub(super) size_bytes: u64,
+    /// What tells one intent from another; a claim has none.
+    pub(super) attempt: Option<u64>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -29,6 +31,8 @@ struct Written {
     name: String,
     content: String,
     size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u64>,
 }
 
 impl Claim {
@@ -38,6 +42,7 @@ impl Claim {
             name: self.name.to_string(),
             content: self.content.to_string(),
             size: self.size_bytes,
+            attempt: self.attempt,
         };
         // Texts and numbers alone can always be written.
         let mut bytes = serde_json::to_vec(&written).unwrap_or_default();
@@ -53,6 +58,7 @@ impl Claim {
             name: written.name.parse().ok()?,
             content: written.content.parse().ok()?,
             size_bytes: written.size,
+            attempt: written.attempt,
         })
     }
 }
@@ -63,11 +69,13 @@ mod tests {
 
     #[test]
     fn a_claim_is_as_long_as_any_other_and_comes_back() {
-        for name in ["a".to_owned(), vec!["b".repeat(120); 4].join("/")] {
+        let long = vec!["b".repeat(120); 4].join("/");
+        for (name, attempt) in [("a", None), (long.as_str(), Some(u64::MAX))] {
             let claim = Claim {
                 name: name.parse().unwrap(),
                 content: Id::of(name.as_bytes()),
                 size_bytes: u64::MAX,
+                attempt,
             };
             let bytes = claim.to_bytes();
             assert_eq!(bytes.len(), CLAIM_BYTES);
