@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, LocalBackend};
-use lifeboat_testkit::conformance::listing;
+use lifeboat_repo::backend::{Backend, BackendError, Creation, FileKind, FileName, LocalBackend};
+use lifeboat_testkit::conformance::{listing, log_listing, log_name};
 
 const ID: Id = Id([0xab; 32]);
 
@@ -232,4 +232,115 @@ fn a_relative_path_works() {
         error.to_string(),
         "there is no repository at no/such/repository: the folder snapshots is missing"
     );
+}
+
+#[test]
+fn objects_of_the_log_are_files_that_only_the_owner_may_read() {
+    let place = repository();
+    let name = log_name("wal/7/a");
+    place.backend.log_create(&name, &[b"x"]).unwrap();
+    for folder in ["lifeboat", "lifeboat/wal", "lifeboat/wal/7"] {
+        assert_eq!(permissions(place.root.join(folder)), 0o700, "{folder}");
+    }
+    let folder = place.root.join("lifeboat/wal/7");
+    assert_eq!(permissions(folder.join("a")), 0o400);
+    let names: Vec<_> = fs::read_dir(folder).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing else is left there");
+    let group = fs::Permissions::from_mode(0o440);
+    fs::set_permissions(place.root.join("config"), group).unwrap();
+    let backend = LocalBackend::new(&place.root);
+    backend.log_create(&log_name("wal/8/a"), &[b"x"]).unwrap();
+    // The umask of whoever runs this may take the right to write away.
+    assert_eq!(
+        permissions(place.root.join("lifeboat/wal/8")) & 0o757,
+        0o750
+    );
+    assert_eq!(permissions(place.root.join("lifeboat/wal/8/a")), 0o440);
+}
+
+#[test]
+fn a_log_on_a_disk_that_is_not_mounted_is_no_empty_log() {
+    for link in ["lifeboat", "lifeboat/wal", "lifeboat/wal/7"] {
+        let place = repository();
+        let path = place.root.join(link);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink("/nowhere/at/all", &path).unwrap();
+        let name = log_name("wal/7/a");
+        let errors = [
+            log_listing(&place.backend, None).unwrap_err(),
+            log_listing(&place.backend, Some(&log_name("wal/7"))).unwrap_err(),
+            place.backend.log_load(&name, 1).unwrap_err(),
+            place.backend.log_remove(&name).unwrap_err(),
+            place.backend.log_create(&name, &[b"x"]).unwrap_err(),
+        ];
+        for error in errors {
+            let is_told = matches!(&error, BackendError::Io { what, .. } if what.starts_with(link));
+            assert!(is_told && !error.is_missing(), "{link}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_object_of_the_log_is_not_shown_and_not_overwritten() {
+    let place = repository();
+    let name = log_name("wal/7/a");
+    place.backend.log_create(&name, &[b"object"]).unwrap();
+    let folder = place.root.join("lifeboat/wal/7");
+    for other in [".a-tmp-00", ".hidden", "with space", "ümlaut"] {
+        fs::write(folder.join(other), "x").unwrap();
+    }
+    fs::create_dir(folder.join("folder")).unwrap();
+    let listed = log_listing(&place.backend, None).unwrap();
+    assert_eq!(listed.into_keys().collect::<Vec<_>>(), [name]);
+    // A folder or a link in the place of an object is none, and stays.
+    symlink("/nowhere", folder.join("link")).unwrap();
+    for taken in ["wal/7/folder", "wal/7/link"] {
+        let made = place.backend.log_create(&log_name(taken), &[b"x"]);
+        assert!(made.is_err(), "{made:?}");
+    }
+    assert!(folder.join("folder").is_dir() && folder.join("link").is_symlink());
+}
+
+#[test]
+fn what_a_killed_writer_left_in_the_log_is_removed_when_it_is_old() {
+    let place = repository();
+    let name = log_name("wal/7/a");
+    place.backend.log_create(&name, &[b"object"]).unwrap();
+    let old = place.root.join("lifeboat/wal/7/.b-tmp-00000000000000ff");
+    fs::write(&old, "half").unwrap();
+    let before = SystemTime::now() - Duration::from_secs(60);
+    assert_eq!(place.backend.remove_temporaries(before).unwrap(), 0);
+    let after = SystemTime::now() + Duration::from_secs(60);
+    assert_eq!(place.backend.remove_temporaries(after).unwrap(), 1);
+    assert!(!old.exists());
+    assert_eq!(place.backend.log_load(&name, 6).unwrap(), b"object");
+}
+
+/// Several processes, each with a value of its own.
+#[test]
+fn one_of_many_processes_creates_an_object() {
+    let place = repository();
+    for round in 0..10 {
+        let name = log_name(&format!("wal/{round}/a"));
+        let made: Vec<Creation> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8u8)
+                .map(|thread| {
+                    let (root, name) = (&place.root, &name);
+                    scope.spawn(move || {
+                        let backend = LocalBackend::new(root);
+                        backend.log_create(name, &[&vec![thread; 100_000]]).unwrap()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let created = made.iter().filter(|made| **made == Creation::Created);
+        assert_eq!(created.count(), 1);
+        let kept = place.backend.log_load(&name, 100_000).unwrap();
+        assert_eq!(made[usize::from(kept[0])], Creation::Created);
+        assert!(kept.len() == 100_000 && kept.iter().all(|byte| *byte == kept[0]));
+    }
 }

@@ -1,12 +1,14 @@
 //! When the power goes at any operation of the disk, a repository shows whole files only, and all that were promised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, LocalBackend};
-use lifeboat_testkit::conformance::listing;
+use lifeboat_repo::backend::{
+    Backend, BackendError, Creation, FileKind, FileName, LocalBackend, LogName,
+};
+use lifeboat_testkit::conformance::{listing, log_listing, log_name};
 use lifeboat_testkit::disk::SimulatedDisk;
 use lifeboat_testkit::random::Random;
 use lifeboat_testkit::replay::{Note, seed};
@@ -250,4 +252,115 @@ fn a_full_disk_is_named_and_leaves_room() {
     );
     assert!(listing(&backend, FileKind::Pack).unwrap().is_empty());
     assert!(backend.size(name).unwrap_err().is_missing());
+}
+
+/// Creates and removes objects of the log until something fails: all that was tried, and what was promised of it.
+#[derive(Debug, Default)]
+struct LogPromises {
+    tried: BTreeMap<LogName, Vec<u8>>,
+    kept: BTreeSet<LogName>,
+}
+
+fn work_on_log(backend: &dyn Backend, seed: u64) -> LogPromises {
+    let mut random = Random::new(seed);
+    let mut promises = LogPromises::default();
+    for number in 0..8 {
+        let name = log_name(&format!(
+            "wal/{}/{}/{number}",
+            random.below(2),
+            random.below(2)
+        ));
+        let length = random.index(3000) + 8;
+        let content = random.bytes(length);
+        promises.tried.insert(name.clone(), content.clone());
+        let (first, second) = content.split_at(random.index(length));
+        if backend.log_create(&name, &[first, second]).is_err() {
+            return promises;
+        }
+        promises.kept.insert(name.clone());
+        if random.chance(30) {
+            // Once asked for, a removal may happen, whatever is answered.
+            promises.kept.remove(&name);
+            if backend.log_remove(&name).is_err() {
+                return promises;
+            }
+        }
+    }
+    promises
+}
+
+#[test]
+fn an_object_of_the_log_is_whole_or_not_there() {
+    let seed = seed();
+    let _seed = Note::seed(seed);
+    for round in 0..3 {
+        let seed = seed.wrapping_add(round);
+        let work = |backend: &LocalBackend<SimulatedDisk>| work_on_log(backend, seed);
+        cut_everywhere(
+            seed,
+            REBOOTS,
+            disk_with_repository,
+            work,
+            |disk, promises| {
+                let backend = LocalBackend::on(disk.clone(), ROOT);
+                let found = log_listing(&backend, None).unwrap();
+                for (name, size_bytes) in &found {
+                    let content = backend.log_load(name, u64::MAX).unwrap();
+                    assert_eq!(content.len() as u64, *size_bytes, "{name}");
+                    assert_eq!(promises.tried[name], content, "{name} is not whole");
+                }
+                for name in &promises.kept {
+                    assert!(found.contains_key(name), "{name} was created and is lost");
+                }
+                for (name, content) in &promises.tried {
+                    let created = backend.log_create(name, &[content]).unwrap();
+                    assert_eq!(created, Creation::Created, "{name}");
+                }
+                backend
+                    .remove_unfinished(std::time::Duration::ZERO)
+                    .unwrap();
+                assert_eq!(
+                    log_listing(&backend, None).unwrap().len(),
+                    promises.tried.len()
+                );
+            },
+        );
+    }
+}
+
+/// One process is stopped anywhere, a second finds what it left and is told so: then that survives.
+#[test]
+fn what_another_process_is_told_of_is_durable() {
+    let seed = seed();
+    let _seed = Note::seed(seed);
+    let name = log_name("wal/1/a");
+    let mut ends = BTreeSet::new();
+    for operation in 0..30 {
+        let disk = disk_with_repository();
+        disk.fail_after(operation, ErrorKind::Other);
+        let first = LocalBackend::on(disk.clone(), ROOT).log_create(&name, &[b"first"]);
+        let second = LocalBackend::on(disk.clone(), ROOT);
+        // What did not hit the first one may hit this one, which then tries again.
+        let told = second.log_create(&name, &[b"second"]);
+        let told = told
+            .or_else(|_| second.log_create(&name, &[b"second"]))
+            .unwrap();
+        let expected: &[u8] = match told {
+            Creation::Created => b"second",
+            Creation::Exists => b"first",
+        };
+        ends.insert((first.is_ok(), told == Creation::Exists));
+        for reboot in 0..REBOOTS {
+            let _note = Note::new(format!("stopped at {operation}, reboot {reboot}"));
+            let after = disk.after_power_loss(seed ^ (operation << 16) ^ reboot);
+            let backend = LocalBackend::on(after, ROOT);
+            assert_eq!(backend.log_load(&name, 100).unwrap(), expected);
+        }
+    }
+    let all = [(false, false), (false, true), (true, true)];
+    assert_eq!(
+        ends,
+        BTreeSet::from(all),
+        "stopped before, after, and not at all"
+    );
 }

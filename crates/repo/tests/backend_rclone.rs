@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lifeboat_format::Id;
 use lifeboat_repo::backend::{
-    Backend, BackendError, BackendOptions, FileKind, FileName, Trouble, open,
+    Backend, BackendError, BackendOptions, Creation, FileKind, FileName, Trouble, open,
 };
-use lifeboat_testkit::conformance::{Traits, check_backend_with};
+use lifeboat_testkit::conformance::{Traits, check_backend_with, log_listing, log_name};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::rclone::Rclone;
 use lifeboat_testkit::replay::{Note, seed};
@@ -246,4 +246,65 @@ fn an_option_that_does_nothing_is_refused() {
     let options = with(&rclone, &[("rclone.programm", "rclone")]);
     let error = open(&rclone.location("a"), &options).err().unwrap();
     assert_eq!(error.name, "rclone.programm");
+}
+
+/// rclone writes in place to a directory, so that half of a claim may be seen, and stays where it was killed.
+#[test]
+fn half_a_claim_of_the_log_is_none() {
+    let rclone = Rclone::new();
+    let backend = open(&rclone.location("r"), &rclone.options()).unwrap();
+    backend.create().unwrap();
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    let name = log_name("wal/1/a");
+    backend.log_create(&name, &[b"content"]).unwrap();
+    let folder = rclone.directory("r/lifeboat/snapshots");
+    let claim = std::fs::read_dir(&folder).unwrap().next();
+    let claim = claim.unwrap().unwrap().path();
+    let whole = std::fs::read(&claim).unwrap();
+    for half in [&whole[..0], &whole[..100], &whole[..1023]] {
+        std::fs::write(folder.join(Id::of(half).to_string()), half).unwrap();
+    }
+    let later = open(&rclone.location("r"), &rclone.options()).unwrap();
+    assert_eq!(log_listing(&later, None).unwrap().len(), 1);
+    assert_eq!(later.log_load(&name, 7).unwrap(), b"content");
+    std::fs::write(&claim, &whole[..200]).unwrap();
+    let later = open(&rclone.location("r"), &rclone.options()).unwrap();
+    assert!(log_listing(&later, None).unwrap().is_empty());
+    let made = later.log_create(&name, &[b"other"]).unwrap();
+    assert_eq!(made, Creation::Created);
+    assert_eq!(later.log_load(&name, 7).unwrap(), b"other");
+}
+
+/// Each with an rclone of its own; those that give way try again.
+#[test]
+fn one_of_several_processes_creates_an_object_of_the_log() {
+    let rclone = Rclone::new();
+    let backends: Vec<_> = (0..3)
+        .map(|_| retrying(open(&rclone.location("r"), &rclone.options()).unwrap()))
+        .collect();
+    backends[0].create().unwrap();
+    backends[0].save(FileName::CONFIG, &[b"config"]).unwrap();
+    for round in 0..6 {
+        let name = log_name(&format!("wal/{round}"));
+        let made: Vec<Creation> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0u8..)
+                .zip(&backends)
+                .map(|(number, backend)| {
+                    let name = &name;
+                    scope.spawn(move || backend.log_create(name, &[&[number; 1000]]).unwrap())
+                })
+                .collect();
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap());
+            ends.collect()
+        });
+        let created = made.iter().filter(|made| **made == Creation::Created);
+        assert_eq!(created.count(), 1, "{made:?}");
+        for backend in &backends {
+            let kept = backend.log_load(&name, 1000).unwrap();
+            assert_eq!(made[usize::from(kept[0])], Creation::Created);
+            assert_eq!(kept, vec![kept[0]; 1000]);
+        }
+    }
+    let claims = std::fs::read_dir(rclone.directory("r/lifeboat/snapshots"));
+    assert_eq!(claims.unwrap().count(), 6, "who gave way made no claim");
 }

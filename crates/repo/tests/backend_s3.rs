@@ -8,8 +8,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, Destroyed, FileKind, FileName};
-use lifeboat_testkit::conformance::{Traits, check_backend_with, listing};
+use lifeboat_repo::backend::{
+    Backend, BackendError, Creation, Destroyed, FileKind, FileName, LogName,
+};
+use lifeboat_testkit::conformance::{Traits, check_backend_with, listing, log_listing, log_name};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::garage::Garage;
 use lifeboat_testkit::random::Random;
@@ -69,6 +71,18 @@ fn with_the_first_version_of_listings_and_small_pages() {
     let options = with_setting(server.options(), "s3.list-objects-v1", "true");
     check_backend_with(BUCKET, &|| {
         Box::new(opened(&server.location(&s3::support::unique()), &options))
+    });
+}
+
+#[test]
+fn a_server_that_does_not_know_conditions() {
+    let server = LocalS3::start();
+    server.ignore_conditions();
+    check_backend_with(BUCKET, &|| {
+        Box::new(opened(
+            &server.location(&s3::support::unique()),
+            &server.options(),
+        ))
     });
 }
 
@@ -427,4 +441,159 @@ fn connections_are_used_again() {
     let mut from: Vec<_> = seen.iter().map(|seen| seen.from).collect();
     from.dedup();
     assert_eq!(from.len(), 1, "{} requests", seen.len());
+}
+
+/// Creates one name from several processes at once, and returns what each was told and what is kept.
+fn race(backends: &[std::sync::Arc<dyn Backend>], name: &LogName) -> (Vec<Creation>, Vec<u8>) {
+    let made = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0u8..)
+            .zip(backends)
+            .map(|(number, backend)| {
+                scope.spawn(move || backend.log_create(name, &[&[number; 50_000]]).unwrap())
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let kept = backends[0].log_load(name, 50_000).unwrap();
+    assert!(kept == vec![kept[0]; 50_000], "what is kept is whole");
+    (made, kept)
+}
+
+#[test]
+fn one_of_several_processes_creates_an_object_where_conditions_are_kept() {
+    let server = LocalS3::start();
+    let backends: Vec<_> = (0..6).map(|_| made(&server, "repo")).collect();
+    for round in 0..20 {
+        let (made, kept) = race(&backends, &log_name(&format!("wal/{round}")));
+        let created = made.iter().filter(|made| **made == Creation::Created);
+        assert_eq!(created.count(), 1, "{made:?}");
+        assert_eq!(made[usize::from(kept[0])], Creation::Created);
+    }
+}
+
+/// What is told of Garage: it does not know the condition, so that two at the same moment can't be told apart. What is
+/// kept is nevertheless whole and of one who was told so, and who comes later changes nothing.
+#[test]
+fn garage_keeps_a_whole_object_and_who_comes_later_changes_nothing() {
+    let place = s3::support::unique();
+    let backends: Vec<_> = (0..4)
+        .map(|_| opened(&GARAGE.location(&place), &GARAGE.options()))
+        .collect();
+    for round in 0..5 {
+        let name = log_name(&format!("wal/{round}"));
+        let (made, kept) = race(&backends, &name);
+        assert_eq!(made[usize::from(kept[0])], Creation::Created);
+        for (number, backend) in backends.iter().enumerate() {
+            let late = backend.log_create(&name, &[b"late"]).unwrap();
+            assert_eq!(late, Creation::Exists, "{number}");
+        }
+        assert!(backends[0].log_load(&name, 50_000).unwrap() == kept);
+    }
+}
+
+/// In parts the condition is asked for at the end, when they are joined.
+#[test]
+fn an_object_in_parts_is_created_once() {
+    let content = Random::new(3).bytes(40 * MEBIBYTE);
+    let other = Random::new(4).bytes(40 * MEBIBYTE);
+    let (name, local) = (log_name("wal/large"), LocalS3::start());
+    let place = s3::support::unique();
+    for (location, options) in [
+        (local.location(&place), local.options()),
+        (GARAGE.location(&place), GARAGE.options()),
+    ] {
+        let backend = opened(&location, &options);
+        let pieces: Vec<&[u8]> = content.chunks(7 * MEBIBYTE).collect();
+        for _ in 0..2 {
+            let made = backend.log_create(&name, &pieces).unwrap();
+            assert_eq!(made, Creation::Created);
+        }
+        let again = backend.log_create(&name, &[&other]).unwrap();
+        assert_eq!(again, Creation::Exists);
+        assert!(backend.log_load(&name, u64::MAX).unwrap() == content);
+    }
+    assert_eq!(local.uploads(), 0);
+    // Past the look that goes before, the condition itself holds.
+    let blind = opened(&local.location(&place), &local.options());
+    let missing = Answer::error(404, "NoSuchKey", "The specified key does not exist");
+    local.bend("HEAD", 1, missing);
+    let made = blind.log_create(&name, &[&other]).unwrap();
+    assert_eq!((made, local.uploads()), (Creation::Exists, 0));
+    assert!(blind.log_load(&name, u64::MAX).unwrap() == content);
+}
+
+#[test]
+fn a_condition_that_was_kept_once_needs_no_looks_any_more() {
+    let server = LocalS3::start();
+    let backend = made(&server, "repo");
+    let requests = |name: &str| {
+        let _ = server.seen();
+        backend
+            .log_create(&log_name(name), &[name.as_bytes()])
+            .unwrap();
+        let seen = server.seen();
+        let methods = seen
+            .iter()
+            .map(|seen| seen.line.split(' ').next().unwrap_or_default());
+        methods.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(requests("a"), "HEAD PUT HEAD");
+    let missing = Answer::error(404, "NoSuchKey", "The specified key does not exist");
+    server.bend("HEAD", 1, missing);
+    let made = backend.log_create(&log_name("a"), &[b"other"]).unwrap();
+    assert_eq!(made, Creation::Exists);
+    assert_eq!(requests("b"), "PUT");
+}
+
+#[test]
+fn a_server_that_wants_no_conditions_gets_none() {
+    let server = LocalS3::start();
+    let backend = made(&server, "repo");
+    let refusal = Answer::error(
+        501,
+        "NotImplemented",
+        "A header you provided is not implemented",
+    );
+    server.bend("PUT", 1, refusal);
+    for name in ["a", "b"] {
+        let made = backend.log_create(&log_name(name), &[b"x"]).unwrap();
+        assert_eq!(made, Creation::Created);
+    }
+    let seen = server.seen();
+    let puts = seen
+        .iter()
+        .filter(|seen| seen.line.starts_with("PUT /bucket/repo/lifeboat"));
+    let conditions: Vec<bool> = puts
+        .map(|put| put.headers.contains_key("if-none-match"))
+        .collect();
+    assert_eq!(conditions, [true, false, false]);
+    let late = backend.log_create(&log_name("a"), &[b"y"]).unwrap();
+    assert_eq!(late, Creation::Exists);
+}
+
+#[test]
+fn what_is_no_object_of_the_log_is_not_listed() {
+    let server = LocalS3::start();
+    let backend = made(&server, "repo");
+    backend.log_create(&log_name("wal/1/a"), &[b"x"]).unwrap();
+    for key in [
+        "repo/lifeboat/",
+        "repo/lifeboat/wal/",
+        "repo/lifeboat/.hidden",
+        "repo/lifeboat/wal//b",
+        "repo/lifeboat2/wal/1/b",
+        "lifeboat/wal/1/b",
+    ] {
+        server.put(key, b"x");
+    }
+    let names: Vec<String> = log_listing(&backend, None)
+        .unwrap()
+        .keys()
+        .map(LogName::to_string)
+        .collect();
+    assert_eq!(names, ["wal/1/a"]);
+    assert!(server.objects().contains_key("repo/lifeboat/wal/1/a"));
 }

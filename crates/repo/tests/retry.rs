@@ -8,7 +8,8 @@ use lifeboat_flow::Cancel;
 use lifeboat_format::Id;
 use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::{
-    Backend, BackendError, FileKind, FileName, MemoryBackend, RetryPolicy, RetryingBackend, Trouble,
+    Backend, BackendError, Creation, FileKind, FileName, LogName, MemoryBackend, RetryPolicy,
+    RetryingBackend, Trouble,
 };
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend, Verb};
 use lifeboat_testkit::heard::Notes;
@@ -124,6 +125,30 @@ impl Backend for Broken {
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         self.ask("remove", name)?;
         self.memory.remove(name)
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.ask("use the log of", FileName::CONFIG)?;
+        self.memory.log_create(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.ask("use the log of", FileName::CONFIG)?;
+        self.memory.log_load(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.memory.log_list(below, each)?;
+        self.ask("list", FileName::CONFIG)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.ask("use the log of", FileName::CONFIG)?;
+        self.memory.log_remove(name)
     }
 }
 

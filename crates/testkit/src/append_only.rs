@@ -2,7 +2,9 @@
 //! It must never refuse anything else.
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Trouble};
+use lifeboat_repo::backend::{
+    Backend, BackendError, Creation, FileKind, FileName, LogName, Trouble,
+};
 
 /// A backend that lets nobody remove anything, except files of some kinds.
 #[derive(Clone, Debug)]
@@ -15,6 +17,17 @@ impl<B: Backend> AppendOnlyBackend<B> {
     /// Refuses to remove what is of none of these kinds; REST servers let locks go, object lock lets nothing go.
     pub fn new(inner: B, removable: &'static [FileKind]) -> Self {
         Self { inner, removable }
+    }
+
+    fn refused(&self, what: String) -> BackendError {
+        BackendError::Remote {
+            doing: "remove",
+            what,
+            location: self.location(),
+            trouble: Trouble::Denied,
+            why: "the server answered 403 (Forbidden)".into(),
+            retry_after: None,
+        }
     }
 }
 
@@ -60,13 +73,26 @@ impl<B: Backend> Backend for AppendOnlyBackend<B> {
         if self.removable.contains(&name.kind) {
             return self.inner.remove(name);
         }
-        Err(BackendError::Remote {
-            doing: "remove",
-            what: name.to_string(),
-            location: self.location(),
-            trouble: Trouble::Denied,
-            why: "the server answered 403 (Forbidden)".into(),
-            retry_after: None,
-        })
+        Err(self.refused(name.to_string()))
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.inner.log_create(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.inner.log_load(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.inner.log_list(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        Err(self.refused(name.path()))
     }
 }

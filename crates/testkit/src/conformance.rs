@@ -1,11 +1,15 @@
 //! The contract of a backend as tests, one suite for all of them.
 //! It must never know which backend it has: what differs between them is no part of the contract.
 
+mod log;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_format::Id;
 use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
+
+pub use log::{log_listing, log_name};
 
 use crate::random::Random;
 use crate::replay::{Note, seed};
@@ -95,7 +99,7 @@ pub fn check_backend_with(traits: Traits, make: &dyn Fn() -> Box<dyn Backend>) {
         true => CHECKS_OF_WHOLE,
         false => &[],
     };
-    for (part, check) in CHECKS.iter().chain(of_whole) {
+    for (part, check) in CHECKS.iter().chain(log::CHECKS).chain(of_whole) {
         let _part = Note::new(format!("in the part: {part}"));
         let backend = make();
         backend.create().unwrap();
@@ -145,6 +149,7 @@ fn missing_repository(_: Traits, backend: &dyn Backend, _: &mut Random) {
         backend.save(FileName::CONFIG, &[b"x"]).is_err(),
         "no repository is made in passing"
     );
+    log::missing_repository(backend);
 }
 
 /// Without folders a listing that succeeds may be empty, but no file may seem to be there, and above all no config.
@@ -170,6 +175,12 @@ fn nothing_saved_yet(_: Traits, backend: &dyn Backend, _: &mut Random) {
             assert!(is_nothing(&error), "{error:?}");
         }
     }
+    match log_listing(backend, None) {
+        Ok(found) => assert!(found.is_empty(), "{found:?}"),
+        Err(error) => assert!(is_nothing(&error), "{error:?}"),
+    }
+    let error = backend.log_load(&log_name("wal/1"), NO_LIMIT).unwrap_err();
+    assert!(is_nothing(&error), "{error:?}");
 }
 
 /// Servers guess the type of a file from how it begins, and encrypted ones begin with anything.

@@ -386,6 +386,22 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    /// Only within one folder, as [`rename`](Disk::rename).
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.write()?;
+        let inode = state.file(from)?;
+        let (from_folder, _) = state.place(from)?;
+        let (to_folder, to_name) = state.place(to)?;
+        if from_folder != to_folder {
+            return Err(ErrorKind::CrossesDevices.into());
+        }
+        if state.names(to_folder)?.contains_key(&to_name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.change(to_folder, Change::Set(to_name, inode));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.write()?;
         state.file(path)?;
@@ -578,6 +594,22 @@ mod tests {
                 > 1
         });
         assert!(!both, "a rename happens whole");
+    }
+
+    #[test]
+    fn a_link_takes_no_name_that_is_taken_and_may_be_lost() {
+        let disk = disk_with_folder();
+        write(&disk, "a").sync().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        let link = |to: &str| disk.link(Path::new("/d/a"), &Path::new("/d").join(to));
+        assert_eq!(link("a").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        link("b").unwrap();
+        assert_eq!(link("b").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(found(&disk, "b"), [None, Some(b"whole".to_vec())]);
+        assert_eq!(found(&disk, "a"), [Some(b"whole".to_vec())]);
+        disk.remove(Path::new("/d/a")).unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        assert_eq!(found(&disk, "b"), [Some(b"whole".to_vec())]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName, Trouble};
+use lifeboat_repo::backend::{
+    Backend, BackendError, Creation, FileKind, FileName, LogName, Trouble,
+};
 
 use crate::random::Random;
 
@@ -29,13 +31,24 @@ pub enum Verb {
     Save,
     /// [`Backend::remove`].
     Remove,
+    /// [`Backend::log_create`].
+    LogCreate,
+    /// [`Backend::log_load`].
+    LogLoad,
+    /// [`Backend::log_list`].
+    LogList,
+    /// [`Backend::log_remove`].
+    LogRemove,
 }
 
 impl Verb {
     /// Whether it changes the repository.
     #[must_use]
     pub fn writes(self) -> bool {
-        matches!(self, Self::Create | Self::Save | Self::Remove)
+        matches!(
+            self,
+            Self::Create | Self::Save | Self::Remove | Self::LogCreate | Self::LogRemove
+        )
     }
 }
 
@@ -46,11 +59,11 @@ pub struct Operation {
     pub number: u64,
     /// What was asked.
     pub verb: Verb,
-    /// Of which kind of file; `None` for [`Verb::Create`].
+    /// Of which kind of file; `None` for [`Verb::Create`] and all of the log.
     pub kind: Option<FileKind>,
-    /// Of which file; `None` for [`Verb::Create`] and [`Verb::List`].
+    /// Of which file; `None` for [`Verb::Create`], [`Verb::List`] and all of the log.
     pub name: Option<FileName>,
-    /// Bytes that were saved, or that a [`Verb::LoadAt`] asked for; for a [`Verb::Load`] its limit.
+    /// Bytes that were saved, or that a [`Verb::LoadAt`] asked for; for a [`Verb::Load`] or [`Verb::LogLoad`] its limit.
     pub bytes: u64,
 }
 
@@ -126,11 +139,12 @@ impl Fault {
     #[must_use]
     pub fn fits(self, verb: Verb) -> bool {
         match self {
-            Self::Truncate | Self::FlipBit => matches!(verb, Verb::Load | Verb::LoadAt),
-            Self::HideNewest(_) | Self::StaleListing | Self::ListTwice | Self::ListHuge => {
-                verb == Verb::List
+            Self::Truncate | Self::FlipBit => {
+                matches!(verb, Verb::Load | Verb::LoadAt | Verb::LogLoad)
             }
-            Self::WrongLength => matches!(verb, Verb::Load | Verb::Size),
+            Self::HideNewest(_) | Self::StaleListing | Self::ListHuge => verb == Verb::List,
+            Self::ListTwice => matches!(verb, Verb::List | Verb::LogList),
+            Self::WrongLength => matches!(verb, Verb::Load | Verb::Size | Verb::LogLoad),
             Self::Missing => matches!(verb, Verb::Load | Verb::LoadAt | Verb::Size),
             _ => true,
         }
@@ -376,6 +390,17 @@ impl<B: Backend> FaultyBackend<B> {
     }
 }
 
+/// Bends what a read gives, by a fault of that sort.
+fn bend(content: &mut Vec<u8>, fault: Option<Fault>, number: u64) {
+    match fault {
+        Some(Fault::Truncate) => content.truncate(content.len() / 2),
+        Some(Fault::FlipBit) => flip(content, number),
+        Some(Fault::WrongLength) if number.is_multiple_of(2) => drop(content.pop()),
+        Some(Fault::WrongLength) => content.push(0),
+        _ => {}
+    }
+}
+
 type Outcome<T> = Result<(T, Option<Fault>, u64), BackendError>;
 
 struct Asked {
@@ -391,6 +416,15 @@ impl Asked {
             verb,
             kind: Some(name.kind),
             name: Some(name),
+            bytes,
+        }
+    }
+
+    fn of_log(verb: Verb, bytes: u64) -> Self {
+        Self {
+            verb,
+            kind: None,
+            name: None,
             bytes,
         }
     }
@@ -473,13 +507,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         let asked = Asked::of(Verb::Load, name, limit_bytes);
         let (mut content, fault, number) =
             self.run(asked, || self.inner.load(name, limit_bytes))?;
-        match fault {
-            Some(Fault::Truncate) => content.truncate(content.len() / 2),
-            Some(Fault::FlipBit) => flip(&mut content, number),
-            Some(Fault::WrongLength) if number.is_multiple_of(2) => drop(content.pop()),
-            Some(Fault::WrongLength) => content.push(0),
-            _ => {}
-        }
+        bend(&mut content, fault, number);
         Ok(content)
     }
 
@@ -527,6 +555,48 @@ impl<B: Backend> Backend for FaultyBackend<B> {
                 lock(&self.shared.removed).push((name, size_bytes));
             }
             Ok(())
+        })
+        .map(|_| ())
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        let bytes = data.iter().map(|piece| piece.len() as u64).sum();
+        let asked = Asked::of_log(Verb::LogCreate, bytes);
+        self.run(asked, || self.inner.log_create(name, data))
+            .map(|(done, ..)| done)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        let asked = Asked::of_log(Verb::LogLoad, limit_bytes);
+        let (mut content, fault, number) =
+            self.run(asked, || self.inner.log_load(name, limit_bytes))?;
+        bend(&mut content, fault, number);
+        Ok(content)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        let (found, fault, _) = self.run(Asked::of_log(Verb::LogList, 0), || {
+            let mut found = Vec::new();
+            self.inner.log_list(below, &mut |name, size_bytes| {
+                found.push((name, size_bytes))
+            })?;
+            Ok(found)
+        })?;
+        for _ in 0..1 + usize::from(fault == Some(Fault::ListTwice)) {
+            for (name, size_bytes) in &found {
+                each(name.clone(), *size_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.run(Asked::of_log(Verb::LogRemove, 0), || {
+            self.inner.log_remove(name)
         })
         .map(|_| ())
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
+use lifeboat_repo::backend::{Backend, BackendError, Creation, FileKind, FileName, LogName};
 
 /// How long requests wait for others.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -137,5 +137,25 @@ impl<B: Backend> Backend for GatheringBackend<B> {
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         self.inner.remove(name)
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.inner.log_create(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.inner.log_load(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.inner.log_list(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.inner.log_remove(name)
     }
 }

@@ -237,6 +237,11 @@ impl LocalS3 {
         self.store.keep_versions(locked);
     }
 
+    /// Replaces objects from now on although it was asked not to, as servers do that do not know conditions.
+    pub fn ignore_conditions(&self) {
+        self.store.ignore_conditions();
+    }
+
     /// Names and contents of what is in the bucket, without older versions.
     #[must_use]
     pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {

@@ -16,7 +16,9 @@ use std::time::Duration;
 use lifeboat_flow::{Event, EventSink};
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
+use super::{
+    Backend, BackendError, Creation, Destroyed, Fence, FileKind, FileName, ListingDelay, LogName,
+};
 use folder::CacheFolder;
 
 pub use old::{CACHE_MAX_AGE, remove_old_caches};
@@ -261,6 +263,26 @@ impl Backend for CachedBackend {
         self.packs().verified.remove(&name.id);
         self.folder.remove(name);
         Ok(())
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.inner.log_create(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.inner.log_load(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.inner.log_list(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.inner.log_remove(name)
     }
 
     fn load_tree_at(

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 /// Permissions of a file while it is written: nobody else reads half a file.
@@ -41,6 +42,13 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// Those of the disk.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file one more path, which nothing may have yet, in one step for everybody who looks. It keeps the old one
+    /// too, where the file system has such links.
+    ///
+    /// # Errors
+    /// Those of the disk; `AlreadyExists` if the path is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
@@ -165,6 +173,19 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // What file systems say that have no links: exFAT, and some of those that lie on another machine.
+        const UNSUPPORTED: [Errno; 4] = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::MLINK];
+        match fs::hard_link(from, to) {
+            Err(cause)
+                if Errno::from_io_error(&cause).is_some_and(|e| UNSUPPORTED.contains(&e)) =>
+            {
+                Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+            }
+            done => done,
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lifeboat_flow::Cancelled;
 
-use super::FileName;
+use super::{FileName, LogName};
 
 /// A backend could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,14 @@ pub enum BackendError {
     Missing {
         /// The file.
         name: FileName,
+        /// The repository's location.
+        location: String,
+    },
+    /// There is no such object in the log.
+    #[error("{} does not exist in {location}", name.path())]
+    NoObject {
+        /// The object.
+        name: LogName,
         /// The repository's location.
         location: String,
     },
@@ -46,6 +54,20 @@ pub enum BackendError {
     TooLong {
         /// The file.
         name: FileName,
+        /// The repository's location.
+        location: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// An object of the log is longer than any legal one.
+    #[error(
+        "{} in {location} has {size_bytes} bytes, more than the {limit_bytes} that it may have", name.path()
+    )]
+    ObjectTooLong {
+        /// The object.
+        name: LogName,
         /// The repository's location.
         location: String,
         /// Its size.
@@ -121,10 +143,10 @@ impl BackendError {
         }
     }
 
-    /// Whether the file, and nothing more, is missing.
+    /// Whether the file or object, and nothing more, is missing.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
+        matches!(self, Self::Missing { .. } | Self::NoObject { .. })
     }
 
     /// Whether the same request may succeed a moment later.

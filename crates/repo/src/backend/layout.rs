@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_format::Id;
 
-use super::{FileKind, FileName};
+use super::{FileKind, FileName, LOG_FOLDER, LogName};
 
 /// What stands between the name of a file and the random tail while it is written. restic uses the same, and takes no
 /// file for an ID that has it (restic, `internal/backend/local`).
@@ -63,6 +63,35 @@ impl Layout {
             .join(format!("{}{TEMPORARY_MARK}{unique:016x}", file_name(name)))
     }
 
+    /// The folder of the log.
+    pub(super) fn log_folder(&self) -> PathBuf {
+        self.root.join(LOG_FOLDER)
+    }
+
+    /// The path of an object of the log.
+    pub(super) fn object_path(&self, name: &LogName) -> PathBuf {
+        self.log_folder().join(name.as_str())
+    }
+
+    /// The folders around an object of the log, from that of the log on.
+    pub(super) fn object_folders(&self, name: &LogName) -> Vec<PathBuf> {
+        let mut folders = vec![self.log_folder()];
+        let mut parts = name.parts().peekable();
+        while let Some(part) = parts.next() {
+            if let Some(above) = folders.last().filter(|_| parts.peek().is_some()) {
+                folders.push(above.join(part));
+            }
+        }
+        folders
+    }
+
+    /// Where an object of the log is written before it gets its name. No name of an object begins with a dot.
+    pub(super) fn object_temporary_path(&self, name: &LogName, unique: u64) -> PathBuf {
+        let last = name.parts().last().unwrap_or_default();
+        let path = self.object_path(name);
+        path.with_file_name(format!(".{last}{TEMPORARY_MARK}{unique:016x}"))
+    }
+
     /// All folders that hold files, parents before children.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let named = FileKind::NAMED
@@ -104,7 +133,11 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
     let Some((stem, tail)) = parts else {
         return false;
     };
-    let known = stem == FileKind::Config.folder() || parse_id(OsStr::new(stem)).is_some();
+    let known = stem == FileKind::Config.folder()
+        || parse_id(OsStr::new(stem)).is_some()
+        || stem
+            .strip_prefix('.')
+            .is_some_and(|part| part.parse::<LogName>().is_ok());
     known && !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

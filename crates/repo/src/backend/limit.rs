@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use lifeboat_flow::Cancel;
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
+use super::{
+    Backend, BackendError, Creation, Destroyed, Fence, FileKind, FileName, ListingDelay, LogName,
+};
 
 /// Bytes a second at most, in each direction; nothing is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +155,34 @@ impl Backend for LimitedBackend {
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         self.inner.remove(name)
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        let bytes = data.iter().map(|piece| piece.len() as u64).sum();
+        self.paced(self.upload.as_ref(), FileKind::Pack, bytes, || {
+            self.inner.log_create(name, data)
+        })
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        let account = self.download.as_ref();
+        let content = self.paced(account, FileKind::Pack, 0, || {
+            self.inner.log_load(name, limit_bytes)
+        })?;
+        let bytes = content.len() as u64;
+        self.paced(account, FileKind::Pack, bytes, || Ok(content))
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.inner.log_list(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.inner.log_remove(name)
     }
 
     fn load_tree_at(

@@ -1,6 +1,8 @@
 //! The local backend keeps a repository in a directory, in restic's default layout.
 //! It must never give a file its name before its content is on the disk, nor take an unmounted disk for an empty one.
 
+mod log;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use lifeboat_format::Id;
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::layout::{Layout, Modes, is_temporary, parse_id, parse_pack_folder};
-use super::{Backend, BackendError, FileKind, FileName, ListingDelay};
+use super::{Backend, BackendError, Creation, FileKind, FileName, ListingDelay, LogName};
 
 /// A repository in a directory.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl<D: Disk> LocalBackend<D> {
         let mut removed = 0;
         let mut folders = self.layout.folders();
         folders.push(self.layout.root().to_path_buf());
+        folders.extend(self.object_folders()?);
         for folder in folders {
             let mut paths = Vec::new();
             let listed = self.disk.list(&folder, &mut |name| {
@@ -133,19 +136,12 @@ impl<D: Disk> LocalBackend<D> {
         offset_bytes: u64,
         buf: &mut [u8],
     ) -> Result<(), BackendError> {
-        let mut at_bytes = offset_bytes;
-        let wanted_bytes = offset_bytes.saturating_add(buf.len() as u64);
-        let mut rest = buf;
-        while !rest.is_empty() {
-            match file.read_at(at_bytes, rest) {
-                Ok(0) => return Err(self.short(name, at_bytes, wanted_bytes)),
-                Ok(read_bytes) => {
-                    at_bytes = at_bytes.saturating_add(read_bytes as u64);
-                    rest = rest.get_mut(read_bytes..).unwrap_or_default();
-                }
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(self.file_error("read", name, cause)),
-            }
+        let read_bytes =
+            fill(file, offset_bytes, buf).map_err(|cause| self.file_error("read", name, cause))?;
+        if read_bytes < buf.len() {
+            let at_bytes = offset_bytes.saturating_add(read_bytes as u64);
+            let wanted_bytes = offset_bytes.saturating_add(buf.len() as u64);
+            return Err(self.short(name, at_bytes, wanted_bytes));
         }
         Ok(())
     }
@@ -197,16 +193,20 @@ impl<D: Disk> LocalBackend<D> {
         temporary: &Path,
         name: FileName,
     ) -> io::Result<()> {
-        for piece in data {
-            file.write_all(piece)?;
-        }
-        file.restrict(self.modes.file)?;
-        file.sync()?;
+        self.write_content(&mut file, data)?;
         drop(file);
         let folder = self.layout.folder(name);
         self.anchor(&folder)?;
         self.disk.rename(temporary, &self.layout.path(name))?;
         self.disk.sync_dir(&folder)
+    }
+
+    fn write_content(&self, file: &mut D::File, data: &[&[u8]]) -> io::Result<()> {
+        for piece in data {
+            file.write_all(piece)?;
+        }
+        file.restrict(self.modes.file)?;
+        file.sync()
     }
 
     fn make_root(&self, root: &Path) -> io::Result<()> {
@@ -427,12 +427,46 @@ impl<D: Disk> Backend for LocalBackend<D> {
         }
     }
 
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.create_object(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.load_object(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.list_objects(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.remove_object(name)
+    }
+
     fn remove_unfinished(&self, older_than: Duration) -> Result<u64, BackendError> {
         match SystemTime::now().checked_sub(older_than) {
             Some(written_before) => self.remove_temporaries(written_before),
             None => Ok(0),
         }
     }
+}
+
+/// Reads until the buffer is full or the file ends, and returns how many bytes that were.
+fn fill(file: &impl DiskFile, offset_bytes: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(offset_bytes.saturating_add(filled as u64), rest) {
+            Ok(0) => break,
+            Ok(read_bytes) => filled += read_bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(filled)
 }
 
 fn parent(path: &Path) -> PathBuf {

@@ -9,6 +9,7 @@ mod layout;
 mod limit;
 mod local;
 mod location;
+mod log_name;
 mod memory;
 mod open;
 mod options;
@@ -18,6 +19,7 @@ mod retry;
 mod s3;
 mod sftp;
 mod shared;
+mod turns;
 
 use std::fmt;
 use std::sync::Weak;
@@ -32,6 +34,7 @@ pub use error::{BackendError, Trouble};
 pub use limit::{LimitedBackend, RateLimits};
 pub use local::LocalBackend;
 pub use location::{Location, LocationError};
+pub use log_name::{Creation, LOG_FOLDER, LogName, LogNameError};
 pub use memory::MemoryBackend;
 pub use open::{open, option_kinds};
 pub use options::{BackendOptions, OptionError, Secret, TlsOptions};
@@ -138,8 +141,8 @@ pub trait Backend: Send + Sync {
         ListingDelay::Unknown
     }
 
-    /// Nothing is to be written or removed any more, but locks, when this says so: it is asked before each try, however
-    /// long after the call. `None` takes an earlier one away.
+    /// Nothing is to be written or removed any more, but locks and objects of the log, when this says so: it is asked
+    /// before each try, however long after the call. `None` takes an earlier one away.
     fn fence(&self, fence: Option<Weak<dyn Fence>>) {
         let _ = fence;
     }
@@ -205,6 +208,43 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When it is still there afterwards, or may come back.
     fn remove(&self, name: FileName) -> Result<(), BackendError>;
+
+    /// Writes an object of the log, if there is none of this name: when this returns, the object that has the name is
+    /// whole and survives a loss of power, be it this one or another. One that is there is never changed. `data` comes
+    /// in pieces to be joined.
+    ///
+    /// [`Creation::Created`] says that exactly this content is kept, also if it was before: a call whose answer was lost
+    /// can be made again and finds what it wrote. Who must know which of several was first gives each a content of its
+    /// own, as a random nonce does. If several create one name at once, one of them is told `Created`; how sure that is,
+    /// each place says. The log has no lock, so a [`Fence`] does not concern it.
+    ///
+    /// # Errors
+    /// When it can't be written; then it may be there nevertheless, whole. [`BackendError::NoRepository`] where no
+    /// repository is, if the place can tell: none is made in passing.
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError>;
+
+    /// A whole object of the log, at most `limit_bytes` of it.
+    ///
+    /// # Errors
+    /// [`BackendError::NoObject`] only if it surely is not there, [`BackendError::ObjectTooLong`] if it is longer.
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError>;
+
+    /// Calls `each` with name and size in bytes of every object below a name, or of all, in no particular order. What
+    /// has no legal name, as a file that is still written, is not shown. Where nothing was created nothing is listed.
+    ///
+    /// # Errors
+    /// When the listing is not complete: what was shown until then must not be used.
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError>;
+
+    /// Removes an object of the log; one that is not there is fine. After a loss of power it may come back.
+    ///
+    /// # Errors
+    /// When it is still there afterwards.
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError>;
 
     /// As [`load_at`](Backend::load_at), of a pack that holds trees: a cache keeps such packs whole, because they are
     /// read again and again.

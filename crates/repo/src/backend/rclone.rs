@@ -38,7 +38,7 @@ pub(super) fn open(
         state: Mutex::new(State::default()),
     };
     Ok(RestBackend::of_rclone(
-        Box::new(transport),
+        Arc::new(transport),
         URL.to_owned(),
         location.to_string(),
         connections,

@@ -3,19 +3,23 @@
 
 mod answer;
 mod listing;
+mod log;
 mod server;
 mod settings;
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_format::{Id, NONCE_BYTES};
 
 use super::http::{TcpTransport, Transport};
 use super::{
-    Backend, BackendError, BackendOptions, FileKind, FileName, Location, OptionError, Trouble,
+    Backend, BackendError, BackendOptions, Creation, FileKind, FileName, Location, LogName,
+    OptionError, Trouble,
 };
 use listing::{Listed, Listing};
+use log::RestLog;
 use server::{Server, VERSION_1, VERSION_2, drain};
 use settings::Settings;
 
@@ -33,6 +37,7 @@ pub(super) struct RestBackend {
     is_created: AtomicBool,
     /// Something was found there: servers make a missing repository in passing, and remove nothing with success.
     is_seen: AtomicBool,
+    log: RestLog,
 }
 
 /// The backend of a `rest:` location.
@@ -43,7 +48,7 @@ pub(super) fn open(
     let settings = Settings::read(location, options)?;
     let transport = TcpTransport::new(&settings.url, options, settings.connections)?;
     let server = Server::new(
-        Box::new(transport),
+        Arc::new(transport),
         settings.url,
         location.to_string(),
         settings.authorization,
@@ -55,7 +60,7 @@ pub(super) fn open(
 impl RestBackend {
     /// A repository that rclone serves through a transport of its own.
     pub(super) fn of_rclone(
-        transport: Box<dyn Transport>,
+        transport: Arc<dyn Transport>,
         url: String,
         location: String,
         connections: usize,
@@ -70,6 +75,7 @@ impl RestBackend {
             connections,
             is_created: AtomicBool::new(false),
             is_seen: AtomicBool::new(false),
+            log: RestLog::default(),
         }
     }
 
@@ -427,5 +433,25 @@ impl Backend for RestBackend {
             }
             _ => Err(self.server.refused("remove", &what, response)),
         }
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.create_object(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.load_object(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.list_objects(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.remove_object(name)
     }
 }

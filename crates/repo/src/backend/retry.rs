@@ -8,7 +8,10 @@ use jiff::Zoned;
 use lifeboat_flow::{Cancel, Event, EventSink, chain};
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay, Trouble};
+use super::{
+    Backend, BackendError, Creation, Destroyed, Fence, FileKind, FileName, ListingDelay, LogName,
+    Trouble,
+};
 
 /// Doublings of the first wait after which it surely is the longest.
 const DOUBLINGS_MAX: u32 = 20;
@@ -340,6 +343,39 @@ impl Backend for RetryingBackend {
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         self.change(name, || self.inner.remove(name))
+    }
+
+    // A try whose answer was lost finds its own object: by contract that is no other's.
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.retry(None, || self.inner.log_create(name, data))
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.retry(None, || self.inner.log_load(name, limit_bytes))
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        let mut found = self.retry(None, || {
+            let mut found = Vec::new();
+            self.inner.log_list(below, &mut |name, size_bytes| {
+                found.push((name, size_bytes))
+            })?;
+            Ok(found)
+        })?;
+        found.sort_unstable();
+        found.dedup_by(|(later, _), (first, _)| later == first);
+        for (name, size_bytes) in found {
+            each(name, size_bytes);
+        }
+        Ok(())
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.retry(None, || self.inner.log_remove(name))
     }
 
     fn load_tree_at(

@@ -6,19 +6,22 @@ mod client;
 mod credentials;
 mod failure;
 mod listing;
+mod log;
 mod settings;
 mod signature;
 mod upload;
 mod versions;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use lifeboat_format::Id;
 
 use super::http::{Response, TcpTransport};
+use super::turns::Turns;
 use super::{
-    Backend, BackendError, BackendOptions, Destroyed, FileKind, FileName, ListingDelay,
-    OptionError, Trouble,
+    Backend, BackendError, BackendOptions, Creation, Destroyed, FileKind, FileName, ListingDelay,
+    LogName, OptionError, Trouble,
 };
 use client::{Ask, Client};
 use failure::Failure;
@@ -34,6 +37,18 @@ pub(super) struct S3Backend {
     bucket: String,
     /// With a slash at its end, or empty.
     prefix: String,
+    /// The server refused to replace an object on condition, so that it surely does.
+    keeps_condition: AtomicBool,
+    /// The server wants no conditions.
+    refuses_condition: AtomicBool,
+    turns: Turns,
+}
+
+/// What came of asking for a whole object.
+enum Whole {
+    Content(Vec<u8>),
+    /// It has so many bytes, more than it may.
+    TooLong(u64),
 }
 
 impl S3Backend {
@@ -58,6 +73,9 @@ impl S3Backend {
             location,
             bucket: bucket.to_owned(),
             prefix: format!("{prefix}{slash}"),
+            keeps_condition: AtomicBool::new(false),
+            refuses_condition: AtomicBool::new(false),
+            turns: Turns::default(),
         })
     }
 
@@ -106,6 +124,23 @@ impl S3Backend {
                 Some(size_bytes) if failed.status == 416 => Ok(size_bytes),
                 _ => Err(failed),
             },
+        }
+    }
+
+    /// A whole object, if it is no longer than that.
+    fn whole(&self, key: &str, limit_bytes: u64) -> Result<Whole, Failure> {
+        let mut found = self.get(key, None)?;
+        if found.status != 200 {
+            return Err(Failure::protocol(format!(
+                "the whole was asked for, the answer is {}",
+                found.status
+            )));
+        }
+        match found.length_bytes {
+            Some(size_bytes) if size_bytes > limit_bytes => Ok(Whole::TooLong(size_bytes)),
+            Some(_) => Ok(Whole::Content(found.read(limit_bytes)?)),
+            // Without a length, an answer that broke off would look like a whole one.
+            None => Err(Failure::protocol("the answer does not tell its length")),
         }
     }
 
@@ -242,28 +277,15 @@ impl Backend for S3Backend {
     }
 
     fn load(&self, name: FileName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
-        let failed = |failure| self.file_error("read", name, failure);
-        let mut found = self.get(&self.key(name), None).map_err(failed)?;
-        if found.status != 200 {
-            return Err(failed(Failure::protocol(format!(
-                "the whole was asked for, the answer is {}",
-                found.status
-            ))));
-        }
-        match found.length_bytes {
-            Some(size_bytes) if size_bytes > limit_bytes => Err(BackendError::TooLong {
+        match self.whole(&self.key(name), limit_bytes) {
+            Ok(Whole::Content(content)) => Ok(content),
+            Ok(Whole::TooLong(size_bytes)) => Err(BackendError::TooLong {
                 name,
                 location: self.location.clone(),
                 size_bytes,
                 limit_bytes,
             }),
-            Some(_) => found
-                .read(limit_bytes)
-                .map_err(|error| failed(error.into())),
-            // Without a length, an answer that broke off would look like a whole one.
-            None => Err(failed(Failure::protocol(
-                "the answer does not tell its length",
-            ))),
+            Err(failure) => Err(self.file_error("read", name, failure)),
         }
     }
 
@@ -331,6 +353,31 @@ impl Backend for S3Backend {
         match self.delete(&self.key(name), None) {
             Err(failure) if failure.code != "NoSuchKey" => {
                 Err(self.error("remove", name.to_string(), failure))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        self.create_object(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        self.load_object(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.list_objects(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        match self.delete(&self.object_key(name), None) {
+            Err(failure) if failure.code != "NoSuchKey" => {
+                Err(self.error("remove", name.path(), failure))
             }
             _ => Ok(()),
         }

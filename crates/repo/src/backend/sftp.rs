@@ -9,6 +9,7 @@ mod handle;
 mod link;
 mod listing;
 mod load;
+mod log;
 mod packet;
 mod paths;
 mod save;
@@ -32,7 +33,10 @@ use self::link::{Link, Permit};
 use self::save::{make_folders, sync_folder};
 use self::session::Session;
 use super::layout::{Layout, Modes};
-use super::{Backend, BackendError, BackendOptions, FileKind, FileName, OptionError};
+use super::log_name::taken;
+use super::{
+    Backend, BackendError, BackendOptions, Creation, FileKind, FileName, LogName, OptionError,
+};
 
 pub(super) use command::OPTIONS;
 
@@ -197,6 +201,46 @@ impl Backend for SftpBackend {
                     let synced = sync_folder(session, &self.layout.folder(name));
                     synced.map_err(|error| self.remote("remove", &name, &error))
                 }
+            }
+        })
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        let is_ours = {
+            let _permit = self.permit(FileKind::Pack);
+            self.with("write", &name.path(), |session| {
+                self.create_object(session, name, data)
+            })?
+        };
+        match is_ours {
+            true => Ok(Creation::Created),
+            false => taken(self, name, data),
+        }
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        let _permit = self.permit(FileKind::Pack);
+        self.with("read", &name.path(), |session| {
+            self.load_object(session, name, limit_bytes)
+        })
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        self.with("list", &super::LOG_FOLDER, |session| {
+            self.list_objects(session, below, each)
+        })
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        self.with("remove", &name.path(), |session| {
+            let removed = session.remove(&self.layout.object_path(name)).done();
+            match removed.map_err(|error| self.object_error(session, "remove", name, error)) {
+                Err(error) if error.is_missing() => Ok(()),
+                done => done,
             }
         })
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use lifeboat_format::Id;
 
-use super::{Backend, BackendError, Destroyed, Fence, FileKind, FileName, ListingDelay};
+use super::{
+    Backend, BackendError, Creation, Destroyed, Fence, FileKind, FileName, ListingDelay, LogName,
+};
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
     fn location(&self) -> String {
@@ -56,6 +58,26 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn remove(&self, name: FileName) -> Result<(), BackendError> {
         (**self).remove(name)
+    }
+
+    fn log_create(&self, name: &LogName, data: &[&[u8]]) -> Result<Creation, BackendError> {
+        (**self).log_create(name, data)
+    }
+
+    fn log_load(&self, name: &LogName, limit_bytes: u64) -> Result<Vec<u8>, BackendError> {
+        (**self).log_load(name, limit_bytes)
+    }
+
+    fn log_list(
+        &self,
+        below: Option<&LogName>,
+        each: &mut dyn FnMut(LogName, u64),
+    ) -> Result<(), BackendError> {
+        (**self).log_list(below, each)
+    }
+
+    fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        (**self).log_remove(name)
     }
 
     fn load_tree_at(

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use lifeboat_format::Id;
-use lifeboat_repo::backend::{Backend, BackendError, FileKind, FileName};
-use lifeboat_testkit::conformance::{check_backend, listing};
+use lifeboat_repo::backend::{Backend, BackendError, Creation, FileKind, FileName};
+use lifeboat_testkit::conformance::{check_backend, listing, log_listing, log_name};
 use lifeboat_testkit::faults::{Fault, FaultPlan, FaultyBackend};
 use lifeboat_testkit::replay::{Note, seed};
 use lifeboat_testkit::retrying::retrying;
@@ -263,4 +263,92 @@ fn a_relative_path_begins_in_the_home_directory() {
     let backend = crate::backend_at(&location, &place.sshd.options());
     backend.create().unwrap();
     assert!(place.path("repository/data/ff").is_dir());
+}
+
+/// With and without hard links, which a server may not offer: each process has a connection of its own.
+#[test]
+fn one_of_several_processes_creates_an_object_of_the_log() {
+    let without = "internal-sftp -P hardlink,posix-rename,fsync,limits,statvfs,fstatvfs";
+    for sshd in [Sshd::start(), Sshd::with_subsystem(without)] {
+        let place = Place::on(sshd);
+        place
+            .repository("r")
+            .save(FileName::CONFIG, &[b"config"])
+            .unwrap();
+        let backends: Vec<_> = (0..4).map(|_| place.backend("r")).collect();
+        for round in 0..5 {
+            let name = log_name(&format!("wal/{round}/a"));
+            let made: Vec<Creation> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0u8..)
+                    .zip(&backends)
+                    .map(|(number, backend)| {
+                        let name = &name;
+                        scope
+                            .spawn(move || backend.log_create(name, &[&[number; 100_000]]).unwrap())
+                    })
+                    .collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            let created = made.iter().filter(|made| **made == Creation::Created);
+            assert_eq!(created.count(), 1, "{made:?}");
+            let kept = backends[0].log_load(&name, 100_000).unwrap();
+            assert_eq!(made[usize::from(kept[0])], Creation::Created);
+            assert!(kept == vec![kept[0]; 100_000]);
+            let folder = place.path("r").join(format!("lifeboat/wal/{round}"));
+            let left: Vec<_> = fs::read_dir(folder).unwrap().collect();
+            assert_eq!(left.len(), 1, "{left:?}");
+        }
+    }
+}
+
+#[test]
+fn a_log_on_a_disk_of_the_server_that_is_not_mounted_is_no_empty_log() {
+    for link in ["lifeboat", "lifeboat/wal"] {
+        let place = Place::new();
+        let backend = place.repository("r");
+        backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+        let path = place.path("r").join(link);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink("/nowhere/at/all", &path).unwrap();
+        let errors = [
+            log_listing(&backend, None).unwrap_err(),
+            log_listing(&backend, Some(&log_name("wal/7"))).unwrap_err(),
+            backend.log_load(&log_name("wal/7/a"), 1).unwrap_err(),
+            backend.log_remove(&log_name("wal/7/a")).unwrap_err(),
+            backend
+                .log_create(&log_name("wal/7/a"), &[b"x"])
+                .unwrap_err(),
+        ];
+        for error in errors {
+            let is_told =
+                matches!(&error, BackendError::Remote { what, .. } if what.starts_with(link));
+            assert!(is_told, "{link}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_writer_left_in_the_log_is_removed() {
+    let place = Place::new();
+    let backend = place.repository("r");
+    backend.save(FileName::CONFIG, &[b"config"]).unwrap();
+    let name = log_name("wal/7/a");
+    backend.log_create(&name, &[b"object"]).unwrap();
+    let left = place
+        .path("r")
+        .join("lifeboat/wal/7/.b-tmp-00000000000000ff");
+    fs::write(&left, "half").unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    let file = fs::File::options().write(true).open(&left).unwrap();
+    file.set_modified(long_ago).unwrap();
+    assert_eq!(log_listing(&backend, None).unwrap().len(), 1);
+    assert_eq!(
+        backend.remove_unfinished(Duration::from_secs(60)).unwrap(),
+        1
+    );
+    assert!(!left.exists());
+    assert_eq!(backend.log_load(&name, 6).unwrap(), b"object");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +52,7 @@ struct State {
     page_names: AtomicUsize,
     versions: AtomicU64,
     keeps_versions: Mutex<Option<bool>>,
+    ignores_conditions: AtomicBool,
 }
 
 /// All buckets. Clones are handles of the same.
@@ -69,6 +70,10 @@ impl Store {
 
     pub(super) fn keep_versions(&self, locked: bool) {
         *lock(&self.0.keeps_versions) = Some(locked);
+    }
+
+    pub(super) fn ignore_conditions(&self) {
+        self.0.ignores_conditions.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn objects(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
@@ -94,7 +99,7 @@ impl Store {
     }
 
     pub(super) fn put(&self, bucket: &str, key: &str, content: Vec<u8>) {
-        self.insert(bucket, key, Some(content.into()), None)
+        self.insert(bucket, key, Some(content.into()), None, None)
             .expect("the bucket");
     }
 
@@ -115,7 +120,10 @@ impl Store {
         key: &str,
         content: Option<Bytes>,
         storage_class: Option<String>,
+        condition: Option<IfNoneMatch>,
     ) -> S3Result<Option<String>> {
+        let is_conditional =
+            condition.is_some() && !self.0.ignores_conditions.load(Ordering::Relaxed);
         let keeps = lock(&self.0.keeps_versions).is_some();
         let number = self.0.versions.fetch_add(1, Ordering::Relaxed);
         let id = match keeps {
@@ -123,6 +131,12 @@ impl Store {
             false => "null".to_owned(),
         };
         self.with(bucket, |bucket| {
+            if is_conditional && bucket.current(key).is_some() {
+                return Err(s3_error!(
+                    PreconditionFailed,
+                    "At least one of the pre-conditions you specified did not hold"
+                ));
+            }
             let versions = bucket.objects.entry(key.to_owned()).or_default();
             if !keeps {
                 versions.clear();
@@ -265,7 +279,8 @@ impl S3 for Store {
         let content = collected(input.body).await?;
         let e_tag = Some(etag(&content));
         let class = input.storage_class.map(|class| class.as_str().to_owned());
-        let version_id = self.insert(&input.bucket, &input.key, Some(content), class)?;
+        let condition = input.if_none_match;
+        let version_id = self.insert(&input.bucket, &input.key, Some(content), class, condition)?;
         Ok(S3Response::new(PutObjectOutput {
             e_tag,
             version_id,
@@ -325,7 +340,7 @@ impl S3 for Store {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
         let Some(id) = input.version_id else {
-            let version_id = self.insert(&input.bucket, &input.key, None, None)?;
+            let version_id = self.insert(&input.bucket, &input.key, None, None, None)?;
             return Ok(S3Response::new(DeleteObjectOutput {
                 delete_marker: version_id.is_some().then_some(true),
                 version_id,
@@ -536,7 +551,9 @@ impl S3 for Store {
             Ok((content, class))
         })?;
         let e_tag = Some(etag(&content));
-        let version_id = self.insert(&input.bucket, &input.key, Some(content.into()), class)?;
+        let content = Some(content.into());
+        let condition = input.if_none_match;
+        let version_id = self.insert(&input.bucket, &input.key, content, class, condition)?;
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             e_tag,
             version_id,

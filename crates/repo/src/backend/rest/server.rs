@@ -3,12 +3,12 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::answer;
 use super::listing::{self, Listing};
 use crate::backend::http::{Request, Response, Transport, TransportError};
-use crate::backend::{BackendError, FileKind, FileName, Secret, Trouble};
+use crate::backend::{BackendError, FileKind, FileName, LOG_FOLDER, Secret, Trouble};
 
 /// What asks for listings with sizes (restic's REST protocol, version 2).
 pub(super) const VERSION_2: &str = "application/vnd.x.restic.rest.v2";
@@ -20,7 +20,7 @@ const DRAIN_MAX_BYTES: u64 = 64 * 1024;
 /// The way to a repository on a REST server.
 pub(in crate::backend) struct Server {
     /// What carries requests.
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
     /// The repository's URL, which ends with a slash and holds no credentials.
     url: String,
     /// For people.
@@ -34,10 +34,19 @@ pub(in crate::backend) struct Server {
     turns: [RwLock<()>; FileKind::NAMED.len()],
 }
 
+/// Where another repository lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a folder of this one.
+    Below,
+    /// In the folder that this one lies in.
+    Beside,
+}
+
 impl Server {
     /// The way to a server that needs these.
     pub(in crate::backend) fn new(
-        transport: Box<dyn Transport>,
+        transport: Arc<dyn Transport>,
         url: String,
         location: String,
         authorization: Option<Secret>,
@@ -51,6 +60,31 @@ impl Server {
             is_rclone: AtomicBool::new(is_rclone),
             turns: Default::default(),
         }
+    }
+
+    /// The way to another repository on the same server: below this one, or beside it if its own path can go no deeper.
+    pub(super) fn other(&self, place: Place) -> Option<Self> {
+        let folder = |base: &str| match place {
+            Place::Below => Some(format!("{}/{LOG_FOLDER}/", base.strip_suffix('/')?)),
+            Place::Beside => {
+                let base = base.strip_suffix('/')?;
+                // A server's own root has nothing beside it.
+                let (_, path) = base.split_once("://").unwrap_or(("", base));
+                path.contains('/').then(|| format!("{base}-{LOG_FOLDER}/"))
+            }
+        };
+        let url = folder(&self.url)?;
+        let location = match self.location.ends_with('/') {
+            true => folder(&self.location)?,
+            false => format!("{}/{LOG_FOLDER}", self.location),
+        };
+        Some(Self::new(
+            Arc::clone(&self.transport),
+            url,
+            location,
+            self.authorization.clone(),
+            self.is_rclone(),
+        ))
     }
 
     /// Sends a request that changes a file.

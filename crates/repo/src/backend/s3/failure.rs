@@ -143,6 +143,7 @@ fn trouble(status: u16, code: &str, message: &str) -> Trouble {
         | "RequestTimeout"
         | "Busy"
         | "OperationAborted"
+        | "ConditionalRequestConflict"
         | "XAmzContentSHA256Mismatch"
         | "InvalidDigest"
         | "BadDigest"

@@ -31,21 +31,47 @@ pub(super) fn save(
     key: &str,
     data: &[&[u8]],
 ) -> Result<(), Failure> {
-    let headers = settings.headers(kind);
+    send(client, &settings.headers(kind), &[], key, data).map(drop)
+}
+
+/// Saves an object of the log, and returns the tag that the server gave it, if it told one. With a condition, a server
+/// that knows it refuses when there is such an object (Amazon S3 User Guide, "How to prevent object overwrites with
+/// conditional writes").
+pub(super) fn create(
+    client: &Client,
+    settings: &Settings,
+    key: &str,
+    data: &[&[u8]],
+    is_conditional: bool,
+) -> Result<Option<String>, Failure> {
+    let condition = [("if-none-match", "*".to_owned())];
+    let condition = condition.get(..usize::from(is_conditional));
+    // As an index file: it must be readable at any time.
+    let headers = settings.headers(FileKind::Index);
+    send(client, &headers, condition.unwrap_or_default(), key, data)
+}
+
+fn send(
+    client: &Client,
+    headers: &[(&str, String)],
+    condition: &[(&str, String)],
+    key: &str,
+    data: &[&[u8]],
+) -> Result<Option<String>, Failure> {
     let length_bytes: usize = data.iter().map(|piece| piece.len()).sum();
     if length_bytes <= SINGLE_MAX_BYTES {
         let mut saved = client.send(&Ask {
-            headers: &headers,
+            headers: &[headers, condition].concat(),
             body: data,
             ..Ask::new("PUT", key)
         })?;
         // Read to its end, so that the connection can be used again.
         saved.read(ANSWER_MAX_BYTES)?;
-        return Ok(());
+        return Ok(saved.header("etag").map(str::to_owned));
     }
-    let id = begin(client, key, &headers)?;
+    let id = begin(client, key, headers)?;
     let saved = send_parts(client, key, &id, &parts(data))
-        .and_then(|tags| complete(client, key, &id, &tags));
+        .and_then(|tags| complete(client, key, &id, condition, &tags));
     if saved.is_err() {
         // Why the upload failed is what counts; `remove_unfinished` finds what could not be aborted.
         let _ = abort(client, key, &id);
@@ -149,7 +175,13 @@ fn send_part(
 }
 
 /// Joins the parts. The answer may begin before it is known how it will end, so that an error comes with a good status.
-fn complete(client: &Client, key: &str, id: &str, tags: &[String]) -> Result<(), Failure> {
+fn complete(
+    client: &Client,
+    key: &str,
+    id: &str,
+    condition: &[(&str, String)],
+    tags: &[String],
+) -> Result<Option<String>, Failure> {
     let parts: String = tags
         .iter()
         .zip(1..)
@@ -161,15 +193,19 @@ fn complete(client: &Client, key: &str, id: &str, tags: &[String]) -> Result<(),
     let body = format!(
         "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{parts}</CompleteMultipartUpload>"
     );
+    let kind = ("content-type", "application/xml".to_owned());
     let mut completed = client.send(&Ask {
         query: &[("uploadId", id.to_owned())],
-        headers: &[("content-type", "application/xml".to_owned())],
+        headers: &[&[kind], condition].concat(),
         body: &[body.as_bytes()],
         ..Ask::new("POST", key)
     })?;
     let told = Element::parse(&completed.read(ANSWER_MAX_BYTES)?);
     match told.as_ref().map(Element::name) {
-        Some("CompleteMultipartUploadResult") => Ok(()),
+        Some("CompleteMultipartUploadResult") => {
+            let tag = told.as_ref().and_then(|told| told.text("ETag"));
+            Ok(tag.map(|tag| tag.trim().to_owned()))
+        }
         Some("Error") => Err(Failure::told(500, told.as_ref())),
         _ => Err(Failure::protocol(
             "the answer does not say that the upload is complete",

@@ -109,7 +109,7 @@ impl SftpBackend {
     }
 
     /// OpenSSH says of a full disk only that something failed.
-    fn fullness(&self, session: &Session, wanted_bytes: u64) -> Option<String> {
+    pub(super) fn fullness(&self, session: &Session, wanted_bytes: u64) -> Option<String> {
         let root = self.layout.root();
         let answer = session.room(root)?.wait().ok()?;
         let Answer::Extended(answer) = answer else {

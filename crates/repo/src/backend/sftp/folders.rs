@@ -79,6 +79,7 @@ impl SftpBackend {
         let mut found = Vec::new();
         let mut folders = vec![self.layout.root().to_path_buf()];
         folders.extend(self.layout.folders());
+        folders.extend(self.object_folders(session)?);
         for folder in folders {
             let listed = listing::list(session, std::slice::from_ref(&folder), &mut |_, names| {
                 found.extend(names.into_iter().filter_map(|name| {

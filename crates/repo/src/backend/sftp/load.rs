@@ -1,6 +1,8 @@
 //! How a file of a repository is read over SFTP, with as few ways to the server and back as there can be.
 //! It must never give less than was asked for, nor what lies behind a name that is no file.
 
+use std::fmt::Display;
+
 use super::SftpBackend;
 use super::failure::SftpError;
 use super::handle::{Handle, attributes};
@@ -58,7 +60,7 @@ impl SftpBackend {
         let guessed_bytes = seen.ok().and_then(|seen| seen.size_bytes).unwrap_or(0);
         let looking = handle.stat();
         let mut content = Vec::new();
-        self.grow(name, &mut content, guessed_bytes.min(limit_bytes))?;
+        self.grow(&name, &mut content, guessed_bytes.min(limit_bytes))?;
         let read = handle.read(0, &mut content);
         let size_bytes = self.file_size(session, name, attributes(looking))?;
         if size_bytes > limit_bytes {
@@ -70,7 +72,7 @@ impl SftpBackend {
             });
         }
         let mut done = read.map_err(failed)?;
-        self.grow(name, &mut content, size_bytes)?;
+        self.grow(&name, &mut content, size_bytes)?;
         if let Some(rest) = content.get_mut(done..).filter(|rest| !rest.is_empty()) {
             done += handle.read(done as u64, rest).map_err(failed)?;
         }
@@ -80,9 +82,9 @@ impl SftpBackend {
         Ok(content)
     }
 
-    fn grow(
+    pub(super) fn grow(
         &self,
-        name: FileName,
+        what: &dyn Display,
         content: &mut Vec<u8>,
         size_bytes: u64,
     ) -> Result<(), BackendError> {
@@ -92,7 +94,7 @@ impl SftpBackend {
             .try_reserve_exact(more)
             .map_err(|_| BackendError::Io {
                 doing: "read",
-                what: name.to_string(),
+                what: what.to_string(),
                 location: self.location(),
                 cause: std::io::ErrorKind::OutOfMemory.into(),
             })?;
@@ -108,7 +110,16 @@ impl SftpBackend {
         found: Result<Attributes, SftpError>,
     ) -> Result<u64, BackendError> {
         let found = found.map_err(|error| self.file_error(session, "read", name, error))?;
-        let odd = |why: &str| self.refused("read", &name, Trouble::Other, why.to_owned());
+        self.size_of(&name, found)
+    }
+
+    /// The size of what was found, if it is a file.
+    pub(super) fn size_of(
+        &self,
+        what: &dyn Display,
+        found: Attributes,
+    ) -> Result<u64, BackendError> {
+        let odd = |why: &str| self.refused("read", what, Trouble::Other, why.to_owned());
         match found.kind() {
             Type::File | Type::Unknown => {}
             Type::Folder => return Err(odd("it is a directory")),

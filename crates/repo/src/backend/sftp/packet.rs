@@ -353,6 +353,7 @@ pub(super) fn parse(packet: Vec<u8>) -> Option<(u32, Answer)> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extensions {
     pub(super) posix_rename: bool,
+    pub(super) hardlink: bool,
     pub(super) fsync: bool,
     pub(super) statvfs: bool,
     pub(super) limits: bool,
@@ -360,6 +361,7 @@ pub(super) struct Extensions {
 
 /// The names of the extensions (OpenSSH, PROTOCOL, section 4).
 pub(super) const POSIX_RENAME: &str = "posix-rename@openssh.com";
+pub(super) const HARDLINK: &str = "hardlink@openssh.com";
 pub(super) const FSYNC: &str = "fsync@openssh.com";
 pub(super) const STATVFS: &str = "statvfs@openssh.com";
 pub(super) const LIMITS: &str = "limits@openssh.com";
@@ -377,6 +379,7 @@ pub(super) fn parse_hello(packet: &[u8]) -> Option<(u32, Extensions)> {
         let value = fields.bytes()?;
         let is = |known: &str, version: &[u8]| name == known.as_bytes() && value == version;
         found.posix_rename |= is(POSIX_RENAME, b"1");
+        found.hardlink |= is(HARDLINK, b"1");
         found.fsync |= is(FSYNC, b"1");
         found.statvfs |= is(STATVFS, b"2");
         found.limits |= is(LIMITS, b"1");

@@ -56,6 +56,19 @@ impl Session {
         self.send(request.bytes(to.as_os_str().as_bytes()))
     }
 
+    /// Gives a file one more path, which must be free; `None` if the server has no such operation.
+    pub(super) fn link(&self, from: &Path, to: &Path) -> Option<Ticket<'_>> {
+        let request = Request::extended(packet::HARDLINK).bytes(from.as_os_str().as_bytes());
+        let request = request.bytes(to.as_os_str().as_bytes());
+        self.extensions().hardlink.then(|| self.send(request))
+    }
+
+    /// Gives a file another path, which by the protocol must be free (draft-ietf-secsh-filexfer-02, section 6.5).
+    pub(super) fn rename_to_free(&self, from: &Path, to: &Path) -> Ticket<'_> {
+        let request = Request::new(packet::RENAME).bytes(from.as_os_str().as_bytes());
+        self.send(request.bytes(to.as_os_str().as_bytes()))
+    }
+
     /// Asks how much room is left; `None` if the server does not tell.
     pub(super) fn room(&self, path: &Path) -> Option<Ticket<'_>> {
         let request = Request::extended(packet::STATVFS).bytes(path.as_os_str().as_bytes());

@@ -2,6 +2,7 @@
 //! It must never make a repository in passing, nor show a file before the server has confirmed all of it.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -27,7 +28,7 @@ impl SftpBackend {
         let unique = getrandom::u64()
             .map_err(|cause| self.refused("write", &name, Trouble::Other, cause.to_string()))?;
         let temporary = self.layout.temporary_path(name, unique);
-        let modes = self.modes(session, name)?;
+        let modes = self.modes(session, &name)?;
         let (file, folder) = match self.create_temporary(session, name, &temporary) {
             Err(error) if error.is_missing() => {
                 self.make_folder(session, name, modes)?;
@@ -79,23 +80,7 @@ impl SftpBackend {
         file: Handle<'_>,
         modes: Modes,
     ) -> Result<(), SftpError> {
-        let writing = file.write(data)?;
-        // A server does what concerns one file in the order in which it is asked.
-        let restricting = file.restrict(modes.file);
-        let syncing = file.sync();
-        let closing = file.close();
-        for piece in writing {
-            piece.done()?;
-        }
-        match restricting.done() {
-            // Some servers have no permissions to set.
-            Ok(()) | Err(SftpError::Status(_)) => {}
-            Err(lost) => return Err(lost),
-        }
-        if let Some(syncing) = syncing {
-            unless_unsupported(syncing.done())?;
-        }
-        closing.done()?;
+        write_content(file, data, modes)?;
         self.anchor(session, &self.layout.folder(name))?;
         self.rename(session, name, data, temporary)
     }
@@ -131,7 +116,7 @@ impl SftpBackend {
     }
 
     /// Makes the name of a file's folder durable, once in the life of this value.
-    fn anchor(&self, session: &Session, folder: &Path) -> Result<(), SftpError> {
+    pub(super) fn anchor(&self, session: &Session, folder: &Path) -> Result<(), SftpError> {
         let is_anchored =
             |folders: &BTreeSet<PathBuf>| folder == self.layout.root() || folders.contains(folder);
         if !session.extensions().fsync || is_anchored(&self.anchored()) {
@@ -149,14 +134,18 @@ impl SftpBackend {
     }
 
     /// Permissions of what is made, as they go with the config.
-    fn modes(&self, session: &Session, name: FileName) -> Result<Modes, BackendError> {
+    pub(super) fn modes(
+        &self,
+        session: &Session,
+        what: &dyn Display,
+    ) -> Result<Modes, BackendError> {
         if let Some(modes) = self.modes.get() {
             return Ok(*modes);
         }
         let config = match attributes(session.stat(&self.layout.path(FileName::CONFIG))) {
             Ok(found) => found.mode.map(|mode| mode & 0o7777),
             Err(SftpError::Status(_)) => None,
-            Err(lost) => return Err(self.remote("write", &name, &lost)),
+            Err(lost) => return Err(self.remote("write", what, &lost)),
         };
         let modes = Modes::beside(config);
         // Before there is a config, nothing is known for good.
@@ -188,6 +177,31 @@ impl SftpBackend {
         make_folders(session, std::slice::from_ref(&folder), modes.folder)
             .map_err(|(_, error)| self.remote("make", &self.inner(&folder), &error))
     }
+}
+
+/// Writes a file, and waits until all of it is confirmed and on the disk, where the server can tell.
+pub(super) fn write_content(
+    file: Handle<'_>,
+    data: &[&[u8]],
+    modes: Modes,
+) -> Result<(), SftpError> {
+    let writing = file.write(data)?;
+    // A server does what concerns one file in the order in which it is asked.
+    let restricting = file.restrict(modes.file);
+    let syncing = file.sync();
+    let closing = file.close();
+    for piece in writing {
+        piece.done()?;
+    }
+    match restricting.done() {
+        // Some servers have no permissions to set.
+        Ok(()) | Err(SftpError::Status(_)) => {}
+        Err(lost) => return Err(lost),
+    }
+    if let Some(syncing) = syncing {
+        unless_unsupported(syncing.done())?;
+    }
+    closing.done()
 }
 
 /// Whether a file begins with this content.
