@@ -9,6 +9,7 @@ use crate::exit::{Exit, TABLE};
 use crate::failure::{Failure, Outcome};
 use crate::repo::RepoCommand;
 use crate::ui::Ui;
+use crate::wal::Wal;
 
 /// Lifeboat protects the state of self-hosted apps and proves that it comes back.
 #[derive(Parser)]
@@ -46,6 +47,8 @@ pub enum Command {
     Repo(Box<Repo>),
     /// Capture, restore and verify databases
     Db(Box<Db>),
+    /// Archive PostgreSQL's log, and get it back
+    Wal(Box<Wal>),
     /// Write shell completions or man pages
     Generate(Generate),
 }

@@ -8,6 +8,12 @@ pub enum Exit {
     Done,
     /// Something failed.
     Failed,
+    /// The arguments make no sense.
+    Usage,
+    /// `wal fetch`: the archive ends before what was asked for.
+    EndOfLog,
+    /// `wal fetch`: anything else, on which a server stops.
+    FetchFailed,
     /// Some source data could not be read; the rest is saved.
     Incomplete,
     /// There is no repository at the location.
@@ -25,11 +31,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number that the system is given. 2 is for wrong usage and comes from the argument parser.
+    /// The number that the system is given.
     pub fn code(self) -> i32 {
         match self {
             Self::Done => 0,
-            Self::Failed => 1,
+            Self::Failed | Self::EndOfLog => 1,
+            Self::Usage => 2,
+            Self::FetchFailed => 200,
             Self::Incomplete => 3,
             Self::NoRepository => 10,
             Self::Locked => 11,
@@ -53,4 +61,5 @@ Exit status:
   12  wrong password
   20  what was verified does not come back
   22  whether it comes back could not be determined
- 130  interrupted";
+ 130  interrupted
+ 200  wal fetch: whatever is no proof that the log ends";

@@ -12,6 +12,7 @@ mod progress;
 mod repo;
 mod signals;
 mod ui;
+mod wal;
 
 use std::sync::Arc;
 
@@ -19,17 +20,34 @@ use clap::FromArgMatches;
 use lifeboat_format::Kernel;
 
 use crate::args::{Cli, Command, Global};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
 fn main() {
-    let matches = args::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let is_fetch = wal::is_fetch(std::env::args_os());
+    if !is_fetch {
+        std::process::exit(run().code());
+    }
+    // A server takes most of what a program may end with for the end of its log, a panic's status too.
+    let ended = std::panic::catch_unwind(run).unwrap_or(Exit::FetchFailed);
+    std::process::exit(wal::for_server(ended));
+}
+
+fn run() -> Exit {
+    let matches = match args::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     if let Err(failure) = kernel() {
         let ui = Ui::new(&Global::default());
-        std::process::exit(ui.end(Err(failure)).code());
+        return ui.end(Err(failure));
     }
-    let exit = match cli.command {
+    match cli.command {
         Command::Repo(command) => {
             let ui = Arc::new(Ui::new(&command.global));
             let done = repo::run(*command, &ui);
@@ -40,12 +58,26 @@ fn main() {
             let done = db::run(*command, &ui);
             ui.end(done)
         }
+        Command::Wal(command) => {
+            let ui = Arc::new(Ui::new(&command.global));
+            let done = wal::run(*command, &ui);
+            ui.end(done)
+        }
         Command::Generate(generate) => {
             let ui = Ui::new(&Global::default());
             ui.end(args::generate(&generate, &ui))
         }
-    };
-    std::process::exit(exit.code());
+    }
+}
+
+/// Says what is wrong with the arguments, or what was asked for: the help, the version.
+fn usage(error: &clap::Error) -> Exit {
+    // Where nobody listens any more, nothing can be said.
+    let _ = error.print();
+    match error.exit_code() {
+        0 => Exit::Done,
+        _ => Exit::Usage,
+    }
 }
 
 /// The variable that picks the instructions of the hot loops, for tests and support.

@@ -126,6 +126,30 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub fn start_again(&mut self) {
+        self.launch();
+        until("the server of a test is ready", || {
+            if self.process.as_mut().unwrap().has_ended() {
+                panic!("the server did not start:\n{}", self.said());
+            }
+            let mut ready = self.program("pg_isready");
+            ready.arg("--quiet").arg("--host").arg(self.home());
+            ready.arg("--port").arg(self.port.to_string());
+            ready.status().unwrap().success()
+        });
+    }
+
+    /// Starts a server that must not come up, and gives what it said.
+    ///
+    /// # Panics
+    /// If it stays.
+    pub fn fails(&mut self) -> String {
+        self.launch();
+        let mut process = self.process.take().unwrap();
+        until("the server ended", || process.has_ended());
+        self.said()
+    }
+
+    fn launch(&mut self) {
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -159,15 +183,6 @@ impl Cluster {
         }
         postgres.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(Leashed::start(&mut postgres).unwrap());
-        until("the server of a test is ready", || {
-            if self.process.as_mut().unwrap().has_ended() {
-                panic!("the server did not start:\n{}", self.said());
-            }
-            let mut ready = self.program("pg_isready");
-            ready.arg("--quiet").arg("--host").arg(self.home());
-            ready.arg("--port").arg(self.port.to_string());
-            ready.status().unwrap().success()
-        });
     }
 
     /// Waits until the server has replayed all that it should.

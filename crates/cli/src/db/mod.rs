@@ -6,6 +6,7 @@ mod capture;
 mod name;
 mod restore;
 mod server;
+mod until;
 mod verify;
 
 use std::sync::Arc;

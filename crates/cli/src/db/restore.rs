@@ -7,21 +7,22 @@ use std::time::Instant;
 
 use clap::Args;
 use lifeboat_flow::Counters;
+use lifeboat_format::Timestamp;
 use lifeboat_protect::postgres::{
-    ClusterPlan, ClusterRestore, ClusterTarget, Found, member_of, plan,
+    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found as InPlace, member_of, plan,
 };
 use lifeboat_repo::{BlobReader, PackListing};
-use lifeboat_state::postgres::Member;
-use lifeboat_state::postgres::recovery::{Action, Recovery, RecoveryTarget, RecoveryTimeline};
+use lifeboat_state::postgres::{Member, SegmentBytes, Timeline};
 use serde_json::json;
 
 use super::name::MemberName;
+use super::until::UntilArgs;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
 use crate::progress::{self, Shown, workers};
-use crate::repo::select::{self, Filter};
+use crate::repo::select::{self, Filter, Found};
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
 
@@ -55,6 +56,9 @@ pub struct Restore {
     /// Say what would be done and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    // Last, or its heading would stand over what follows.
+    #[command(flatten)]
+    until: UntilArgs,
 }
 
 fn mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
@@ -70,13 +74,19 @@ impl Restore {
         ui.enter("restore");
         let hosts = self.host.iter().filter(|host| !host.is_empty()).cloned();
         let filter = Filter::new(hosts.collect(), Vec::new(), vec![self.name.path()]);
-        let found = select::one(&session, ui, &self.snapshot, &filter)?;
+        let found = match self.until.time()? {
+            Some(time) if self.snapshot == "latest" => newest_before(&session, ui, &filter, time)?,
+            _ => select::one(&session, ui, &self.snapshot, &filter)?,
+        };
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
         let member = member_of(&reader, found.snapshot.tree)?;
         session.ensure()?;
-        let plan =
-            plan(&member, &self.target()?, look).map_err(|error| Failure::of_database(&error))?;
+        let plan = plan(&member, &self.target(&member, global)?, look)
+            .map_err(|error| Failure::of_database(&error))?;
+        if self.until.needs_archive() {
+            self.check_log(&session, ui, &member)?;
+        }
         self.say_plan(ui, &member, &plan);
         if self.dry_run {
             return Ok(Exit::Done);
@@ -118,12 +128,15 @@ impl Restore {
             "{} is ready: start PostgreSQL {} on it, and it recovers to {}",
             self.target.display(),
             member.engine_version,
-            format::time(member.instant)
+            match self.until.needs_archive() {
+                true => "where you said".to_owned(),
+                false => format::time(member.instant),
+            }
         ));
         Ok(Exit::Done)
     }
 
-    fn target(&self) -> Result<ClusterTarget, Failure> {
+    fn target(&self, member: &Member, global: &Global) -> Result<ClusterTarget, Failure> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| {
                 Failure::from_error(&error).while_doing(format_args!("find {}", path.display()))
@@ -141,14 +154,47 @@ impl Restore {
                 .as_deref()
                 .map(absolute)
                 .transpose()?,
-            recovery: Some(Recovery {
-                target: RecoveryTarget::Immediate,
-                is_inclusive: true,
-                timeline: RecoveryTimeline::Current,
-                action: Action::Promote,
-                restore_command: None,
-            }),
+            recovery: Some(self.until.recovery(member, global)?),
         })
+    }
+
+    /// Looks whether the log from the capture on has holes, before anything is restored that would stop at one.
+    fn check_log(&self, session: &Session, ui: &Ui, member: &Member) -> Result<(), Failure> {
+        let postgres = &member.postgres;
+        let (Ok(system_id), Some(from)) = (postgres.system_id.parse(), postgres.log_after()) else {
+            return Err(Failure::new(
+                "the record of the capture does not tell its cluster and its end",
+            ));
+        };
+        let inventory = Archive::new(&session.repository, system_id).inventory();
+        let inventory = inventory.map_err(|error| Failure::of_database(&error))?;
+        let Some(inventory) = inventory else {
+            ui.warn("nothing of the log is archived in this repository: there is only what the capture holds");
+            return Ok(());
+        };
+        let mut timelines = inventory.timelines().map(|(timeline, _)| timeline);
+        let own = Timeline(postgres.timeline);
+        let later = timelines.by_ref().filter(|timeline| *timeline > own);
+        let gaps = later.flat_map(|timeline| inventory.gaps(timeline, None));
+        let gaps = inventory.gaps(own, Some(from)).into_iter().chain(gaps);
+        for gap in gaps {
+            let size = SegmentBytes::new(postgres.segment_bytes).unwrap_or(SegmentBytes::DEFAULT);
+            let begins = gap.first.start(size);
+            let text = format!("the archive lacks {} to {}", gap.first, gap.last);
+            match self.until.needs_all_until() {
+                None => ui.warn(format_args!("{text}; a recovery that comes there stops")),
+                Some(Some(lsn)) if begins.is_some_and(|begins| lsn <= begins) => {}
+                Some(_) => {
+                    return Err(Failure::new(format!(
+                        "{text}, and the recovery would have to pass it"
+                    ))
+                    .hint(
+                        "recover to a moment before it with --to-time, or from a later capture",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn say_plan(&self, ui: &Ui, member: &Member, plan: &ClusterPlan) {
@@ -183,17 +229,45 @@ impl Restore {
     }
 }
 
+/// The newest capture that is not later than a moment.
+fn newest_before(
+    session: &Session,
+    ui: &Ui,
+    filter: &Filter,
+    time: Timestamp,
+) -> Result<Found, Failure> {
+    let snapshots = session.snapshots(ui)?;
+    let facts = select::facts(&snapshots);
+    let fits = facts
+        .iter()
+        .filter(|facts| filter.passes(facts) && facts.time <= time);
+    let newest = fits.max_by_key(|facts| facts.time).map(|facts| facts.id);
+    let found = snapshots.into_iter().find(|(id, _)| Some(*id) == newest);
+    let (id, snapshot) = found.ok_or_else(|| {
+        Failure::new(format!(
+            "there is no capture from before {}",
+            format::time(time)
+        ))
+        .hint("`lifeboat repo snapshots --tag lifeboat` lists all captures")
+    })?;
+    Ok(Found {
+        id,
+        snapshot,
+        subfolder: Vec::new(),
+    })
+}
+
 /// What is at a path: a directory that can't be looked into counts as full.
-fn look(path: &Path) -> Found {
+fn look(path: &Path) -> InPlace {
     match std::fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
-            None => Found::Nothing,
-            Some(_) => Found::Something,
+            None => InPlace::Nothing,
+            Some(_) => InPlace::Something,
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.is_symlink() {
-            true => Found::Something,
-            false => Found::Nothing,
+            true => InPlace::Something,
+            false => InPlace::Nothing,
         },
-        Err(_) => Found::Something,
+        Err(_) => InPlace::Something,
     }
 }

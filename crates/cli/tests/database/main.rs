@@ -5,3 +5,4 @@ mod capture;
 mod common;
 mod refused;
 mod verify;
+mod wal;

@@ -1,6 +1,7 @@
 //! Captures of PostgreSQL and their way back: what `state` reads and writes joined with what `repo` keeps.
 //! It must never acknowledge a capture that can't be recovered by itself.
 
+mod archive;
 mod capture;
 mod gather;
 mod parts;
@@ -8,6 +9,7 @@ mod restore;
 mod restore_plan;
 mod verify;
 
+pub use archive::{Archive, ArchiveError, Fetched, WalFile};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
 pub use parts::{member_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};

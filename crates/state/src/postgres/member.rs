@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lifeboat_flow::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::lsn::Lsn;
 use super::verify::Baseline;
 
 /// The version of the record that is written.
@@ -131,6 +132,16 @@ pub enum MemberError {
     /// It is of another engine.
     #[error("member.json is of {0}, not of {ENGINE}")]
     Engine(String),
+}
+
+impl PhysicalCapture {
+    /// Where the log begins that is not in the capture: its own goes to the end of a segment.
+    #[must_use]
+    pub fn log_after(&self) -> Option<Lsn> {
+        let stop: Lsn = self.stop_lsn.parse().ok()?;
+        let last = stop.0.checked_sub(1)? / self.segment_bytes.max(1);
+        Some(Lsn((last + 1).checked_mul(self.segment_bytes)?))
+    }
 }
 
 impl Member {

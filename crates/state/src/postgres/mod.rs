@@ -10,6 +10,7 @@ mod control;
 mod data_source;
 mod facts;
 mod history;
+mod inventory;
 mod label;
 mod lsn;
 mod member;
@@ -32,6 +33,7 @@ pub use control::{ClusterState, Control, ControlError, ServerLimits};
 pub use data_source::{DataSource, Tablespace};
 pub use facts::{Facts, FactsError, OLDEST_VERSION};
 pub use history::{History, HistoryError, Switch};
+pub use inventory::{Absence, Inventory, SegmentRange, TimelineFiles};
 pub use label::{BackupLabel, LabelError};
 pub use lsn::{Lsn, LsnError, Timeline};
 pub use member::{

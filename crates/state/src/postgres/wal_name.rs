@@ -55,6 +55,19 @@ pub struct SegmentName {
     part: u32,
 }
 
+impl WalName {
+    /// The timeline that it belongs to; of a history the one that it leads to.
+    #[must_use]
+    pub fn timeline(self) -> Timeline {
+        match self {
+            Self::History(timeline) => timeline,
+            Self::Segment(segment) | Self::Partial(segment) | Self::Backup(segment, _) => {
+                segment.timeline
+            }
+        }
+    }
+}
+
 impl SegmentName {
     /// The segment of a timeline that holds a position.
     #[must_use]
@@ -63,7 +76,7 @@ impl SegmentName {
     }
 
     /// The segment of a number, counted from the beginning of the log.
-    fn numbered(timeline: Timeline, number: u64, size: SegmentBytes) -> Self {
+    pub(super) fn numbered(timeline: Timeline, number: u64, size: SegmentBytes) -> Self {
         // Both fit: a position has 64 bits.
         let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {

@@ -1,0 +1,78 @@
+//! `lifeboat wal fetch`: a file of the log comes out of the archive, as the server's `restore_command`.
+//! It must never say that a file is not there when it is only out of reach or lost: the server would take that for the end.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lifeboat_protect::postgres::{Archive, Fetched};
+use lifeboat_state::postgres::WalName;
+
+use super::cluster::system_id;
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::repo::session::{Locking, Session};
+use crate::ui::Ui;
+
+/// Get a file of PostgreSQL's log out of the archive
+///
+/// For a server that recovers, in postgresql.conf:
+///   restore_command = 'lifeboat wal fetch %f %p'
+/// The exit status is 1 only when the archive surely ends before the file; whatever else is in the way gives 200, on which
+/// the server stops instead of going on without what comes later.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Fetch {
+    /// The name of the file
+    #[arg(value_name = "NAME")]
+    name: WalName,
+    /// Where to put it
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// The data directory, if this is not run in it
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    data: PathBuf,
+}
+
+impl Fetch {
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let system_id = system_id(&self.data, &ui.wish)?;
+        let session = Session::open_early(global, ui, Locking::None)?;
+        ui.enter("fetch");
+        let archive = Archive::new(&session.repository, system_id);
+        let fetched = archive
+            .fetch(self.name)
+            .map_err(|error| Failure::of_database(&error))?;
+        match fetched {
+            Fetched::Content(content) => {
+                put(&self.path, &content).map_err(|error| {
+                    Failure::from_error(&error)
+                        .while_doing(format_args!("write {}", self.path.display()))
+                })?;
+                Ok(Exit::Done)
+            }
+            Fetched::Beyond => {
+                ui.say(format_args!(
+                    "{} is not archived, and nothing after it is",
+                    self.name
+                ));
+                Ok(Exit::EndOfLog)
+            }
+        }
+    }
+}
+
+/// Writes a file whole or not at all.
+fn put(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".lifeboat-")
+        .tempfile_in(dir)?;
+    file.write_all(content)?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The commands on the archive of a cluster's log, one file each.
+//! It must never let `fetch` end with a status that the server takes for the end of the log, unless it is the end.
+
+mod cluster;
+mod fetch;
+mod push;
+mod status;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::Outcome;
+use crate::ui::Ui;
+
+/// `lifeboat wal`.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct Wal {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: WalCommand,
+}
+
+/// The commands on the archive. What each does is told where its arguments are.
+#[derive(Subcommand)]
+pub enum WalCommand {
+    Push(push::Push),
+    Fetch(fetch::Fetch),
+    Status(status::Status),
+}
+
+/// Runs a command.
+pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
+    let global = wal.global;
+    global.memory_bytes()?;
+    match wal.command {
+        WalCommand::Push(command) => command.run(&global, ui),
+        WalCommand::Fetch(command) => command.run(&global, ui),
+        WalCommand::Status(command) => command.run(&global, ui),
+    }
+}
+
+/// Whether a server asks for a file of its log by this command line, whatever is wrong with that.
+pub fn is_fetch(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut words = arguments.skip_while(|word| word != "wal");
+    words.next().is_some() && words.any(|word| word == "fetch")
+}
+
+/// The status for a server that asks. One below 126 tells it that the log ends there (measured: it promotes, and what comes
+/// later is lost), so that only the end is told so.
+pub fn for_server(exit: Exit) -> i32 {
+    match exit {
+        Exit::Done | Exit::EndOfLog => exit.code(),
+        _ => Exit::FetchFailed.code(),
+    }
+}

@@ -1,0 +1,144 @@
+//! `lifeboat wal status`: what the archives in a repository hold, timeline by timeline, and what is missing.
+//! It must never end with status 0 when something is missing that a capture needs.
+
+use clap::Args;
+use lifeboat_format::{Id, Snapshot};
+use lifeboat_protect::postgres::{Archive, ArchiveError, member_of};
+use lifeboat_repo::{BlobReader, PackListing};
+use lifeboat_state::postgres::{Inventory, Lsn, Member, SegmentRange, Timeline};
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::format;
+use crate::repo::session::{Locking, Session};
+use crate::ui::Ui;
+
+/// Show what the archives of PostgreSQL's log hold
+///
+/// Segments that are missing between others are named, from the oldest capture on: what lies before it is of no use. The
+/// exit status is 1 if there are any.
+#[derive(Args)]
+pub struct Status {
+    /// Only this cluster, by its system identifier
+    #[arg(long, value_name = "NUMBER")]
+    system: Option<u64>,
+}
+
+impl Status {
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let session = Session::open_early(global, ui, Locking::Read)?;
+        ui.enter("status");
+        let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Skip)?;
+        session.ensure()?;
+        let failed = |error: ArchiveError| Failure::of_database(&error);
+        let systems = match self.system {
+            Some(system) => vec![system],
+            None => Archive::clusters(&session.repository).map_err(failed)?,
+        };
+        if systems.is_empty() && !ui.json {
+            ui.line("no cluster archives into this repository");
+        }
+        let reader = BlobReader::new(&session.repository, &index);
+        let captures = captures(&snapshots.all, &reader);
+        let mut is_whole = true;
+        for system in systems {
+            let inventory = Archive::new(&session.repository, system)
+                .inventory()
+                .map_err(failed)?;
+            let of_this = captures
+                .iter()
+                .filter(|member| member.postgres.system_id == system.to_string());
+            let needed = of_this.filter_map(|member| {
+                let timeline = Timeline(member.postgres.timeline);
+                Some((timeline, member.postgres.log_after()?))
+            });
+            let oldest = needed.min();
+            is_whole &= show(ui, system, inventory.as_ref(), oldest);
+        }
+        Ok(if is_whole { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// The records of all captures; a snapshot that is none, or can't be read, has none.
+fn captures(snapshots: &[(Id, Snapshot)], reader: &BlobReader<'_>) -> Vec<Member> {
+    let ours = snapshots
+        .iter()
+        .filter(|(_, snapshot)| snapshot.tags.iter().any(|tag| tag == "lifeboat"));
+    ours.filter_map(|(_, snapshot)| member_of(reader, snapshot.tree).ok())
+        .collect()
+}
+
+/// Shows one archive, and says whether nothing is missing.
+fn show(
+    ui: &Ui,
+    system: u64,
+    inventory: Option<&Inventory>,
+    oldest: Option<(Timeline, Lsn)>,
+) -> bool {
+    let Some(inventory) = inventory else {
+        match ui.json {
+            true => ui.object(&json!({ "message_type": "archive", "system_id": system.to_string(), "timelines": [] })),
+            false => ui.line(format_args!("cluster {system}: no segment is archived")),
+        }
+        return true;
+    };
+    let mut timelines: Vec<Value> = Vec::new();
+    let mut is_whole = true;
+    if !ui.json {
+        ui.line(format_args!("cluster {system}"));
+    }
+    for (timeline, files) in inventory.timelines() {
+        let from = oldest
+            .filter(|(of, _)| *of == timeline)
+            .map(|(_, from)| from);
+        let (ranges, gaps) = (inventory.ranges(timeline), inventory.gaps(timeline, from));
+        is_whole &= gaps.is_empty();
+        if ui.json {
+            timelines.push(json!({
+                "timeline": timeline.0, "segments": inventory.count(timeline), "history": files.has_history,
+                "partial": files.partial.map(|segment| segment.to_string()), "ranges": texts(&ranges), "gaps": texts(&gaps),
+            }));
+            continue;
+        }
+        ui.line(describe(timeline, inventory, &ranges));
+        for gap in &gaps {
+            ui.warn(format_args!(
+                "MISSING on timeline {timeline}: {}",
+                range(gap)
+            ));
+        }
+    }
+    if ui.json {
+        ui.object(&json!({
+            "message_type": "archive", "system_id": system.to_string(), "needed_from": oldest.map(|(_, from)| from.to_string()), "timelines": timelines,
+        }));
+    }
+    is_whole
+}
+
+fn describe(timeline: Timeline, inventory: &Inventory, ranges: &[SegmentRange]) -> String {
+    let count = format::count(inventory.count(timeline) as u64, "segment");
+    match (ranges.first(), ranges.last()) {
+        (Some(first), Some(last)) => format!(
+            "  timeline {timeline}: {count}, {} to {}",
+            first.first, last.last
+        ),
+        _ => format!("  timeline {timeline}: {count}"),
+    }
+}
+
+fn range(range: &SegmentRange) -> String {
+    match range.first == range.last {
+        true => range.first.to_string(),
+        false => format!("{} to {}", range.first, range.last),
+    }
+}
+
+fn texts(ranges: &[SegmentRange]) -> Vec<[String; 2]> {
+    let texts = ranges
+        .iter()
+        .map(|range| [range.first.to_string(), range.last.to_string()]);
+    texts.collect()
+}

@@ -1,0 +1,340 @@
+//! The archive of the log: what the server pushes comes back to a moment, and nothing that is lost passes for the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lifeboat_testkit::postgres::{Cluster, Options, give_away};
+use lifeboat_testkit::program::copy_program;
+use lifeboat_testkit::restic::{PASSWORD, Said};
+use lifeboat_testkit::wait::until;
+use serde_json::Value;
+
+use crate::capture::with_checksums;
+use crate::common::{Place, Program, objects};
+
+/// A cluster that archives into a repository of its own user.
+struct Scene {
+    cluster: Cluster,
+    home: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let place = Place::new();
+        let mut cluster = Cluster::make(with_checksums());
+        let home = cluster.home().to_path_buf();
+        // What the server's user can use: a program, a repository and a password.
+        copy_program(
+            Path::new(env!("CARGO_BIN_EXE_lifeboat")),
+            &home.join("lifeboat"),
+        );
+        give_away(&home.join("lifeboat"));
+        fs::write(home.join("password.txt"), PASSWORD).unwrap();
+        give_away(&home.join("password.txt"));
+        copy_dir(&place.repository(), &home);
+        give_all_away(&home.join("repository"));
+        let push = format!("{} %p", Self::words(&home, "push"));
+        cluster.set("archive_mode", "on");
+        cluster.set("archive_command", &push);
+        cluster.start_again();
+        Self { cluster, home }
+    }
+
+    /// How the server calls the program.
+    fn words(home: &Path, command: &str) -> String {
+        let home = home.display();
+        format!(
+            "{home}/lifeboat wal {command} --repo {home}/repository --password-file {home}/password.txt"
+        )
+    }
+
+    fn ours(&self) -> Program {
+        Program::ours(&self.home.join("repository"))
+    }
+
+    fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
+        self.ours().run_in(area, words)
+    }
+
+    fn capture(&self) {
+        let url = self.cluster.url("postgres");
+        self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
+            .ok();
+        give_all_away(&self.home.join("repository"));
+    }
+
+    /// Ends the segment and waits until it is archived; gives its name.
+    fn switch(&self) -> String {
+        let name = self.cluster.sql("select pg_walfile_name(pg_switch_wal())");
+        let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
+        until("the segment is archived", || {
+            self.cluster.sql(&is_archived) == "t"
+        });
+        name
+    }
+
+    /// Restores, and gives the place; its server does not run yet.
+    fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
+        let back = Cluster::place(Options::default());
+        let data = back.data();
+        let fetch = format!("{} %f %p", Self::words(&self.home, "fetch"));
+        let mut words = vec![
+            "restore",
+            "--name",
+            "app/db",
+            "--target",
+            data.to_str().unwrap(),
+        ];
+        words.extend(more);
+        words.extend(["--restore-command", &fetch]);
+        let said = self.run("db", &words).ends(code);
+        (back, said)
+    }
+
+    fn recovered(&self, more: &[&str]) -> Cluster {
+        let (mut back, _) = self.restored(more, 0);
+        back.start_again();
+        back.recovered();
+        back
+    }
+
+    fn archived(&self, segment: &str) -> PathBuf {
+        let system = self
+            .cluster
+            .sql("select system_identifier from pg_control_system()");
+        let timeline = &segment[..8];
+        self.home.join(format!(
+            "repository/lifeboat/wal/{system}/{timeline}/{segment}"
+        ))
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+fn give_all_away(dir: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let given = std::process::Command::new("chown")
+            .args(["-R", "65534:65534"])
+            .arg(dir)
+            .status();
+        assert!(given.unwrap().success());
+    }
+}
+
+/// Writes a stamp now and then, until a moment of the server is `seconds` away.
+fn stamps(cluster: &Cluster, count: usize) {
+    for _ in 0..count {
+        cluster.sql("insert into stamps values (clock_timestamp())");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_cluster_comes_back_to_any_moment() {
+    let scene = Scene::new();
+    let cluster = &scene.cluster;
+    cluster.sql("create table stamps (stamp timestamptz); create table kept as select 1 x");
+    scene.capture();
+    stamps(cluster, 10);
+    let moment = cluster.sql("select clock_timestamp()");
+    stamps(cluster, 10);
+    let lsn = cluster.sql("select pg_current_wal_insert_lsn()");
+    let at_lsn = cluster.sql("select count(*) from stamps");
+    stamps(cluster, 3);
+    cluster.sql("select pg_create_restore_point('before the mistake')");
+    cluster.sql("drop table kept");
+    stamps(cluster, 3);
+    let last = scene.switch();
+    let all = cluster.sql("select count(*) from stamps");
+    assert!(scene.archived(&last).exists());
+
+    let back = scene.recovered(&["--to-time", &moment]);
+    let near = format!(
+        "select max(stamp) <= '{moment}' and max(stamp) > '{moment}'::timestamptz - interval '1 s' from stamps"
+    );
+    assert_eq!(back.sql(&near), "t");
+    assert_eq!(back.sql("select count(*) from stamps"), "10");
+    let back = scene.recovered(&["--to-name", "before the mistake"]);
+    assert_eq!(back.sql("select x from kept"), "1");
+    let back = scene.recovered(&["--to-lsn", &lsn]);
+    assert_eq!(back.sql("select count(*) from stamps"), at_lsn);
+    let back = scene.recovered(&["--to-end"]);
+    assert_eq!(back.sql("select count(*) from stamps"), all);
+    assert_eq!(back.sql("select to_regclass('kept') is null"), "t");
+    // Without a target it is where the capture ended.
+    let (mut back, _) = (Cluster::place(Options::default()), ());
+    let data = back.data();
+    scene
+        .run(
+            "db",
+            &[
+                "restore",
+                "--name",
+                "app/db",
+                "--target",
+                data.to_str().unwrap(),
+            ],
+        )
+        .ok();
+    back.start_again();
+    back.recovered();
+    assert_eq!(back.sql("select count(*) from stamps"), "0");
+
+    let status = scene.run("wal", &["status", "--json"]).ok();
+    let archive = &objects(&status)[0];
+    assert_eq!(
+        archive["timelines"][0]["gaps"],
+        Value::Array(Vec::new()),
+        "{archive}"
+    );
+    // A moment before every capture.
+    let (_, said) = scene.restored(&["--to-time", "2020-01-01 00:00:00"], 1);
+    assert!(
+        said.stderr.contains("there is no capture from before"),
+        "{}",
+        said.stderr
+    );
+    let (_, said) = scene.restored(&["--to-lsn", "0/1"], 1);
+    assert!(said.stderr.contains("can't go back"), "{}", said.stderr);
+}
+
+#[test]
+fn a_lost_segment_is_named_and_no_server_goes_on_without_it() {
+    let scene = Scene::new();
+    let cluster = &scene.cluster;
+    cluster.sql("create table t (x int)");
+    scene.capture();
+    let mut segments = Vec::new();
+    for number in 0..5 {
+        cluster.sql(&format!("insert into t values ({number})"));
+        segments.push(scene.switch());
+    }
+    fs::remove_file(scene.archived(&segments[2])).unwrap();
+    let said = scene.run("wal", &["status"]).ends(1);
+    let lines: Vec<&str> = said
+        .stderr
+        .lines()
+        .filter(|line| line.contains("MISSING"))
+        .collect();
+    assert!(
+        lines.len() == 1 && lines[0].contains(&segments[2]),
+        "{}",
+        said.stderr
+    );
+    let (back, said) = scene.restored(&["--to-end"], 1);
+    assert!(
+        said.stderr.contains(&segments[2]) && !back.data().exists(),
+        "{}",
+        said.stderr
+    );
+    // A target that nobody can tell the place of: the server comes to the hole, and stops there.
+    let (mut back, said) = scene.restored(&["--to-xid", "4000000000"], 0);
+    assert!(
+        said.stderr.contains("a recovery that comes there stops"),
+        "{}",
+        said.stderr
+    );
+    let words = back.fails();
+    assert!(
+        words.contains("is lost: it is not in the archive"),
+        "{words}"
+    );
+    assert!(words.contains("FATAL"), "{words}");
+    // Up to the hole it comes back.
+    let (log, start) = (&segments[2], "select count(*) from t");
+    let lsn = format!("0/{:X}", u64::from_str_radix(&log[16..], 16).unwrap() << 24);
+    let back = scene.recovered(&["--to-lsn", &lsn, "--before"]);
+    assert_eq!(back.sql(start), "2");
+}
+
+#[test]
+fn a_server_is_told_of_the_end_only_where_it_is() {
+    let scene = Scene::new();
+    scene.capture();
+    let first = scene.switch();
+    let (data, out) = (scene.cluster.data(), scene.home.join("out"));
+    let data = data.to_str().unwrap();
+    let fetch = |name: &str, more: &[&str], code: i32| {
+        let mut words = vec!["fetch", name, out.to_str().unwrap(), "--data", data];
+        words.extend(more);
+        scene.run("wal", &words).ends(code).stderr
+    };
+    fetch(&first, &[], 0);
+    assert_eq!(fs::metadata(&out).unwrap().len(), 16 << 20);
+    fs::remove_file(&out).unwrap();
+    // The only status below 126 for what is not there.
+    fetch("0000000100000000000000F0", &[], 1);
+    fetch("00000002.history", &[], 1);
+    fetch("000000020000000000000001", &[], 1);
+    fetch("no-segment", &[], 200);
+    fetch(&first, &["--nonsense"], 200);
+    fetch(&first, &["--repo", "/nowhere"], 200);
+    let wrong = scene.home.join("wrong");
+    fs::write(&wrong, "falsch").unwrap();
+    fetch(&first, &["--password-file", wrong.to_str().unwrap()], 200);
+    let archived = scene.archived(&first);
+    let mut sealed = fs::read(&archived).unwrap();
+    let middle = sealed.len() / 2;
+    sealed[middle] ^= 1;
+    fs::write(&archived, &sealed).unwrap();
+    let said = fetch(&first, &[], 200);
+    assert!(said.contains("is damaged"), "{said}");
+    assert!(!out.exists());
+    scene.run("wal", &["--help"]).ok();
+    scene.run("wal", &["fetch", "--help"]).ok();
+}
+
+#[test]
+fn nothing_is_archived_twice_or_for_another_cluster() {
+    let scene = Scene::new();
+    let name = scene.switch();
+    let (data, copy) = (scene.cluster.data(), scene.home.join(&name));
+    let data = data.to_str().unwrap();
+    fs::copy(scene.cluster.data().join("pg_wal").join(&name), &copy).unwrap();
+    let push = |path: &Path, data: &str, code: i32| {
+        scene
+            .run("wal", &["push", path.to_str().unwrap(), "--data", data])
+            .ends(code)
+            .stderr
+    };
+    let said = push(&copy, data, 0);
+    assert!(said.contains("archived already"), "{said}");
+    let mut content = fs::read(&copy).unwrap();
+    content[(16 << 20) - 1] ^= 1;
+    fs::write(&copy, &content).unwrap();
+    let said = push(&copy, data, 1);
+    assert!(said.contains("another server archives here"), "{said}");
+    content.pop();
+    fs::write(&copy, &content).unwrap();
+    let said = push(&copy, data, 1);
+    assert!(said.contains("bytes"), "{said}");
+    let other = Cluster::make(Options::default());
+    let said = push(&copy, other.data().to_str().unwrap(), 1);
+    assert!(said.contains("belongs to the cluster"), "{said}");
+    let odd = scene.home.join("core");
+    fs::write(&odd, "x").unwrap();
+    let said = push(&odd, data, 1);
+    assert!(said.contains("is no name of a WAL segment"), "{said}");
+    // A history is kept too, and a second one is not.
+    let history = scene.home.join("00000002.history");
+    fs::write(&history, "1\t0/3000000\tno recovery target specified\n").unwrap();
+    push(&history, data, 0);
+    push(&history, data, 0);
+    fs::write(&history, "1\t0/4000000\tno recovery target specified\n").unwrap();
+    push(&history, data, 1);
+    // Who knows nothing of the log leaves it alone.
+    let repository = scene.home.join("repository");
+    Program::current(&repository).run(["prune"]).ok();
+    Program::current(&repository)
+        .run(["check", "--read-data"])
+        .ok();
+    push(&history.with_file_name("00000003.history"), data, 1);
+    scene.run("wal", &["status"]).ok();
+}
