@@ -9,15 +9,17 @@ use lifeboat_state::postgres::recovery::RecoveryTarget;
 use lifeboat_state::postgres::verify::{Found, Preload, ScratchError, ScratchServer, Verdict};
 use lifeboat_testkit::postgres::{Options, give_away};
 use lifeboat_testkit::wait::until;
+use rustix::process::{Pid, Signal};
 
 use crate::live::{Live, ask, programs, proven, recovered, undetermined};
 
-/// A process that ends with the test.
-struct Killed(Child);
+/// A server that ends with the test, and with all that it started.
+struct Ended(Child);
 
-impl Drop for Killed {
+impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let pid = Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(pid, Signal::QUIT);
         let _ = self.0.wait();
     }
 }
@@ -137,7 +139,7 @@ fn nothing_of_the_live_cluster_is_done_by_the_copy() {
         "-c",
         "port=5433",
     ]);
-    let _other = Killed(
+    let _other = Ended(
         postgres
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,7 +1,7 @@
 //! A live cluster, the copies of it that are restored, and what is asked of them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lifeboat_flow::Cancel;
@@ -126,12 +126,16 @@ impl Live {
     pub fn is_gone(&self, name: &str) -> bool {
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let run = self.path(&format!("run-{name}"));
-        let is_ours = |dir: PathBuf| {
-            let words = fs::read(dir.join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&words).contains(run.to_str().unwrap())
+        let data = self.path(name);
+        let is_ours = |process: &Path| {
+            let words = fs::read(process.join("cmdline")).unwrap_or_default();
+            let is_named = String::from_utf8_lossy(&words).contains(run.to_str().unwrap());
+            is_named || fs::read_link(process.join("cwd")).is_ok_and(|dir| dir == data)
         };
-        let is_running = processes.into_iter().any(|process| is_ours(process.path()));
-        !is_running && !run.exists() && !self.path(name).join("postmaster.pid").exists()
+        let is_running = processes
+            .into_iter()
+            .any(|process| is_ours(&process.path()));
+        !is_running && !run.exists() && !data.join("postmaster.pid").exists()
     }
 }
 
@@ -177,11 +181,11 @@ pub fn ask(server: &ScratchServer, sql: &str) -> String {
     rows[0][0].clone().unwrap()
 }
 
-/// A recovery that waits for the archive for ever.
+/// A recovery that waits for its log as long as the file `asked` is there.
 pub fn waiting(live: &Live) -> Recovery {
     Recovery {
         restore_command: Some(format!(
-            "touch {}; sleep 1000",
+            "touch {0}; while test -e {0}; do sleep 0.1; done; false",
             live.path("asked").display()
         )),
         ..Recovery::to_the_end()

@@ -119,7 +119,7 @@ pub enum ScratchError {
         #[source]
         cause: io::Error,
     },
-    /// Somebody stopped it, or the system did for want of memory.
+    /// Somebody stopped it, or the system did for want of memory. A `restore_command` that runs just then ends by itself.
     #[error("the server was stopped, and not by Lifeboat: {0}")]
     Stopped(ExitStatus),
     /// It did not stop as it should, and was ended.

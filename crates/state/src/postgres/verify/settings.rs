@@ -115,7 +115,7 @@ pub(super) const HBA_FILE: &str = "pg_hba.conf";
 pub(super) const IDENT_FILE: &str = "pg_ident.conf";
 
 /// What is the same for every scratch server.
-const FIXED: [(&str, &str); 35] = [
+const FIXED: [(&str, &str); 36] = [
     // Nobody but us reaches it.
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
@@ -144,7 +144,8 @@ const FIXED: [(&str, &str); 35] = [
     // What is damaged is said, not passed over.
     ("ignore_checksum_failure", "off"),
     ("zero_damaged_pages", "off"),
-    // Its memory is bounded.
+    // Its memory is bounded, and what it shares goes with its directory, even if it is killed.
+    ("dynamic_shared_memory_type", "mmap"),
     ("huge_pages", "off"),
     ("max_parallel_workers", "0"),
     ("max_parallel_maintenance_workers", "0"),
