@@ -183,7 +183,7 @@ impl Restore {
             let text = format!("the archive lacks {} to {}", gap.first, gap.last);
             match self.until.needs_all_until() {
                 None => ui.warn(format_args!("{text}; a recovery that comes there stops")),
-                Some(Some(lsn)) if begins.is_some_and(|begins| lsn <= begins) => {}
+                Some(Some(lsn)) if begins.is_some_and(|begins| lsn < begins) => {}
                 Some(_) => {
                     return Err(Failure::new(format!(
                         "{text}, and the recovery would have to pass it"
