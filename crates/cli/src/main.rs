@@ -25,8 +25,7 @@ use crate::failure::Failure;
 use crate::ui::Ui;
 
 fn main() {
-    let is_fetch = wal::is_fetch(std::env::args_os());
-    if !is_fetch {
+    if !wal::may_be_fetch(std::env::args_os()) {
         std::process::exit(run().code());
     }
     // A server takes most of what a program may end with for the end of its log, a panic's status too.

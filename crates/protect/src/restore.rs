@@ -18,6 +18,7 @@ use lifeboat_format::{Id, NodeKind};
 use lifeboat_repo::{BlobReader, Index, Repository};
 
 use crate::backup::ProtectError;
+pub(crate) use file::{LOST, METADATA};
 
 /// What happens to files that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -258,6 +258,14 @@ fn a_control_file_says_what_pg_controldata_reads() {
         said("Data page checksum version"),
         u32::from(control.has_checksums).to_string()
     );
+    assert_eq!(
+        said("Minimum recovery ending location"),
+        control.minimum_recovery.to_string()
+    );
+    assert_eq!(
+        said("Min recovery ending loc's timeline"),
+        control.minimum_recovery_timeline.to_string()
+    );
     let limits = control.limits;
     assert_eq!(
         said("max_connections setting"),

@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::data::Table;
-use super::tool::Dialect;
 use super::{Bench, corpus, place};
 use crate::failure::{Failure, Result, While};
 use crate::tree::{self, Amount};
@@ -25,8 +24,6 @@ pub(super) const NO_CACHE: &str = "open without a cache by `--no-cache`";
 const NO_CACHE_OF_OTHERS: &str = "open without a cache";
 const PRUNE: &str = "prune --dry-run";
 
-/// How often another program may try: rustic's threads fall over each other now and then when they fill its cache.
-const OTHERS_TRIES: usize = 3;
 const EXAMPLE: &str = "many_blobs";
 
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
@@ -54,18 +51,10 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
                     place::remove(&subject.cache(tool, task))?;
                 }
                 let command = subject.command(tool, task);
-                let is_other = tool.dialect != Dialect::Lifeboat;
-                let tries = if is_other { OTHERS_TRIES } else { 1 };
-                for left in (0..tries).rev() {
-                    let done = bench.perform(TABLE, row, at, run, &command, &scratch.join("time"));
-                    match done {
-                        Err(failure) if left > 0 => println!("  once more, for: {failure}"),
-                        done => {
-                            done?;
-                            break;
-                        }
-                    }
-                }
+                let dialect = tool.dialect;
+                dialect.trying(|| {
+                    bench.perform(TABLE, row, at, run, &command, &scratch.join("time"))
+                })?;
             }
         }
     }

@@ -66,6 +66,26 @@ pub(super) struct Tool {
     pub dialect: Dialect,
 }
 
+/// How often another program may try: rustic's threads fall over each other now and then when they fill its cache.
+const OTHERS_TRIES: usize = 5;
+
+impl Dialect {
+    /// Does something with a program, and again if it is another one that failed.
+    pub(super) fn trying<T>(self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        let tries = match self {
+            Self::Lifeboat => 1,
+            _ => OTHERS_TRIES,
+        };
+        for _ in 1..tries {
+            match work() {
+                Err(failure) => println!("  once more, for: {failure}"),
+                done => return done,
+            }
+        }
+        work()
+    }
+}
+
 impl Tool {
     pub(super) fn lifeboat(program: PathBuf) -> Result<Self> {
         let said = shell::output(Command::new(&program).arg("--version")).doing(|| {

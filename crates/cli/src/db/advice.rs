@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use lifeboat_protect::postgres::{CaptureError, ClusterPlanError};
+use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError};
 use lifeboat_state::postgres::client::PgError;
 use lifeboat_state::postgres::{FactsError, WalFileError};
 
@@ -77,6 +77,20 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             CaptureError::Unread { .. } => {
                 Some("run it as root or as the user of the server; nothing was acknowledged")
             }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<RoundTripError>() {
+        return match error {
+            RoundTripError::Off(_) => Some(
+                "set archive_mode to on and archive_command to 'lifeboat wal push %p …', and start the server again",
+            ),
+            RoundTripError::Failing(_) => Some(
+                "most often the server's user can't read the password file or write the repository: run its archive_command as that user in the data directory",
+            ),
+            RoundTripError::Nothing { .. } => Some(
+                "look at archive_command: it may lead into another repository, or succeed without doing anything",
+            ),
             _ => None,
         };
     }

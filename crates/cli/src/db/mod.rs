@@ -3,6 +3,7 @@
 
 pub mod advice;
 mod capture;
+mod check;
 mod name;
 mod restore;
 mod server;
@@ -33,6 +34,7 @@ pub struct Db {
 #[derive(Subcommand)]
 pub enum DbCommand {
     Capture(Box<capture::Capture>),
+    Check(Box<check::Check>),
     Restore(Box<restore::Restore>),
     Verify(Box<verify::Verify>),
 }
@@ -43,6 +45,7 @@ pub fn run(db: Db, ui: &Arc<Ui>) -> Outcome {
     global.memory_bytes()?;
     match db.command {
         DbCommand::Capture(command) => command.run(&global, ui),
+        DbCommand::Check(command) => command.run(&global, ui),
         DbCommand::Restore(command) => command.run(&global, ui),
         DbCommand::Verify(command) => command.run(&global, ui),
     }

@@ -9,10 +9,11 @@ use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::Timestamp;
 use lifeboat_protect::postgres::{
-    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found as InPlace, member_of, plan,
+    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found as InPlace, Holdings, member_of,
+    plan,
 };
 use lifeboat_repo::{BlobReader, PackListing};
-use lifeboat_state::postgres::{Member, SegmentBytes, Timeline};
+use lifeboat_state::postgres::{Member, SegmentBytes, Timeline, way};
 use serde_json::json;
 
 use super::name::MemberName;
@@ -166,21 +167,29 @@ impl Restore {
                 "the record of the capture does not tell its cluster and its end",
             ));
         };
-        let inventory = Archive::new(&session.repository, system_id).inventory();
-        let inventory = inventory.map_err(|error| Failure::of_database(&error))?;
-        let Some(inventory) = inventory else {
-            ui.warn("nothing of the log is archived in this repository: there is only what the capture holds");
-            return Ok(());
+        let size = SegmentBytes::new(postgres.segment_bytes);
+        let holdings = Archive::new(&session.repository, system_id).inventory(size);
+        let Holdings {
+            inventory,
+            histories,
+        } = match holdings.map_err(|error| Failure::of_database(&error))? {
+            Some(holdings) if holdings.inventory.timelines().next().is_some() => holdings,
+            _ if self.until.has_own_command() => return Ok(()),
+            _ => {
+                return Err(Failure::new(format!("nothing of the log of the cluster {system_id} is archived in this repository"))
+                    .hint("leave out how far to recover, and the capture alone is recovered; or say with --restore-command where the log is"));
+            }
         };
-        let mut timelines = inventory.timelines().map(|(timeline, _)| timeline);
         let own = Timeline(postgres.timeline);
-        let later = timelines.by_ref().filter(|timeline| *timeline > own);
-        let gaps = later.flat_map(|timeline| inventory.gaps(timeline, None));
-        let gaps = inventory.gaps(own, Some(from)).into_iter().chain(gaps);
-        for gap in gaps {
-            let size = SegmentBytes::new(postgres.segment_bytes).unwrap_or(SegmentBytes::DEFAULT);
-            let begins = gap.first.start(size);
-            let text = format!("the archive lacks {} to {}", gap.first, gap.last);
+        let way = way(own, from, self.until.timeline(), &histories).ok_or_else(|| {
+            Failure::new(format!("no history leads from timeline {own} of the capture to the timeline that is asked for"))
+        })?;
+        for gap in inventory.missing(&way) {
+            let begins = gap.first.start(size.unwrap_or(SegmentBytes::DEFAULT));
+            let text = match gap.first == gap.last {
+                true => format!("the archive lacks {}", gap.first),
+                false => format!("the archive lacks {} to {}", gap.first, gap.last),
+            };
             match self.until.needs_all_until() {
                 None => ui.warn(format_args!("{text}; a recovery that comes there stops")),
                 Some(Some(lsn)) if begins.is_some_and(|begins| lsn < begins) => {}

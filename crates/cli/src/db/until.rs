@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lifeboat_format::Timestamp;
 use lifeboat_plan::parse_time;
+use lifeboat_repo::backend::Location;
 use lifeboat_state::postgres::recovery::{Action, Recovery, RecoveryTarget, RecoveryTimeline};
 use lifeboat_state::postgres::{Lsn, Member, Timeline};
 
@@ -57,6 +58,16 @@ impl UntilArgs {
     /// Whether the log beyond the capture is needed.
     pub fn needs_archive(&self) -> bool {
         self.to_time.is_some() || self.target().is_some()
+    }
+
+    /// Whether somebody else says how the server gets the log.
+    pub fn has_own_command(&self) -> bool {
+        self.restore_command.is_some()
+    }
+
+    /// The timeline that is followed, if not the newest.
+    pub fn timeline(&self) -> Option<Timeline> {
+        self.timeline.map(Timeline)
     }
 
     /// Whether a hole in the log anywhere is in the way: elsewhere nobody knows before which segment the target lies.
@@ -145,6 +156,18 @@ fn fetch_command(global: &Global) -> Result<String, Failure> {
     let mut words = vec![quoted(&program)?, "wal fetch %f %p".to_owned()];
     match (&global.repo, &global.repository_file) {
         (Some(location), _) => {
+            if let Ok(
+                Location::Rest {
+                    password: Some(_), ..
+                }
+                | Location::Rclone(_),
+            ) = location.parse()
+            {
+                return Err(Failure::new(
+                    "the location may have a password in it, and what the server is told is read by others",
+                )
+                .hint(format!("put it into a file and name that with --repository-file; {hint}")));
+            }
             let place = Path::new(location);
             // The server runs elsewhere.
             let place = match place.exists() {
@@ -174,6 +197,15 @@ fn fetch_command(global: &Global) -> Result<String, Failure> {
     let remote = &global.remote;
     for option in &remote.options {
         words.push(format!("--option {}", quoted(Path::new(option))?));
+    }
+    if let Some(key) = &global.key_hint {
+        words.push(format!("--key-hint {}", quoted(Path::new(key))?));
+    }
+    if let Some(file) = &remote.tls_client_cert {
+        words.push(format!("--tls-client-cert {}", quoted(&absolute(file)?)?));
+    }
+    if remote.insecure_tls {
+        words.push("--insecure-tls".to_owned());
     }
     for file in &remote.cacert {
         words.push(format!("--cacert {}", quoted(&absolute(file)?)?));

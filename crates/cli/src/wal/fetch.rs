@@ -1,14 +1,14 @@
 //! `lifeboat wal fetch`: a file of the log comes out of the archive, as the server's `restore_command`.
 //! It must never say that a file is not there when it is only out of reach or lost: the server would take that for the end.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lifeboat_protect::postgres::{Archive, Fetched};
-use lifeboat_state::postgres::WalName;
+use lifeboat_state::postgres::{Control, WalHeader, WalName};
 
-use super::cluster::system_id;
+use super::cluster::{control, own_file};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -37,13 +37,16 @@ pub struct Fetch {
 
 impl Fetch {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let system_id = system_id(&self.data, &ui.wish)?;
+        let control = control(&self.data, &ui.wish)?;
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("fetch");
-        let archive = Archive::new(&session.repository, system_id);
-        let fetched = archive
-            .fetch(self.name)
-            .map_err(|error| Failure::of_database(&error))?;
+        let archive = Archive::new(&session.repository, control.system_id);
+        let fetched = archive.fetch(self.name, control.timeline, control.segment_bytes);
+        if fetched.is_err() && self.is_at_hand(&control) {
+            // The capture brought it along; the server takes its own where the archive has none.
+            return Ok(Exit::EndOfLog);
+        }
+        let fetched = fetched.map_err(|error| Failure::of_database(&error))?;
         match fetched {
             Fetched::Content(content) => {
                 put(&self.path, &content).map_err(|error| {
@@ -59,6 +62,28 @@ impl Fetch {
                 ));
                 Ok(Exit::EndOfLog)
             }
+        }
+    }
+}
+
+impl Fetch {
+    /// Whether the server has the file itself, and it is what its name says.
+    fn is_at_hand(&self, control: &Control) -> bool {
+        let path = own_file(&self.data, self.name);
+        match self.name {
+            WalName::Segment(segment) => {
+                let mut beginning = [0; WalHeader::BYTES];
+                let read = std::fs::File::open(&path).and_then(|mut file| {
+                    file.read_exact(&mut beginning)?;
+                    Ok(file.metadata()?.len())
+                });
+                let header = WalHeader::parse(&beginning);
+                let checked = read.ok().zip(header.ok());
+                checked.is_some_and(|(bytes, header)| {
+                    header.check(segment, control.system_id, bytes).is_ok()
+                })
+            }
+            _ => path.is_file(),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use lifeboat_state::postgres::WalName;
+
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Outcome;
@@ -47,10 +49,20 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
     }
 }
 
-/// Whether a server asks for a file of its log by this command line, whatever is wrong with that.
-pub fn is_fetch(arguments: impl Iterator<Item = OsString>) -> bool {
-    let mut words = arguments.skip_while(|word| word != "wal");
-    words.next().is_some() && words.any(|word| word == "fetch")
+/// Areas of the program in which no server asks for anything.
+const OTHER_AREAS: [&str; 4] = ["db", "generate", "help", "repo"];
+
+/// Whether a server may be asking for a file of its log by this command line, however it is misspelt.
+pub fn may_be_fetch(arguments: impl Iterator<Item = OsString>) -> bool {
+    let words = arguments.skip(1).filter_map(|word| word.into_string().ok());
+    let mut words = words.filter(|word| !word.starts_with('-')).peekable();
+    let is_other = words
+        .peek()
+        .is_some_and(|area| OTHER_AREAS.contains(&area.as_str()));
+    !is_other
+        && words.any(|word| {
+            word.to_ascii_lowercase().contains("fetch") || word.parse::<WalName>().is_ok()
+        })
 }
 
 /// The status for a server that asks. One below 126 tells it that the log ends there (measured: it promotes, and what comes

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use lifeboat_protect::postgres::{Archive, WalFile};
 use lifeboat_repo::{Appended, LOG_CONTENT_MAX_BYTES};
+use lifeboat_state::postgres::WalName;
 use serde_json::json;
 
-use super::cluster::system_id;
+use super::cluster::{control, own_file};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -36,9 +37,29 @@ pub struct Push {
 }
 
 impl Push {
+    /// The history of a timeline goes before its segments, also where the server archives it no more because archiving was
+    /// off when the timeline began: without it a recovery would not find the timeline.
+    fn push_history(&self, archive: &Archive<'_>, name: WalName) -> Result<(), Failure> {
+        let WalName::Segment(segment) = name else {
+            return Ok(());
+        };
+        let history = WalName::History(segment.timeline);
+        let path = own_file(&self.data, history);
+        if segment.timeline.0 == 1 || !path.exists() {
+            return Ok(());
+        }
+        let content = std::fs::read(&path).map_err(|error| {
+            Failure::from_error(&error).while_doing(format_args!("read {}", path.display()))
+        })?;
+        archive
+            .push(history, &content)
+            .map_err(|error| Failure::of_database(&error))?;
+        Ok(())
+    }
+
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let file = WalFile::at(&self.path).map_err(|error| Failure::from_error(&error))?;
-        let system_id = system_id(&self.data, &ui.wish)?;
+        let system_id = control(&self.data, &ui.wish)?.system_id;
         let doing = format!("read {}", self.path.display());
         let mut content = Vec::new();
         let read = std::fs::File::open(&file.path).and_then(|file| {
@@ -49,6 +70,7 @@ impl Push {
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("push");
         let archive = Archive::new(&session.repository, system_id);
+        self.push_history(&archive, file.name)?;
         let pushed = archive
             .push(file.name, &content)
             .map_err(|error| Failure::of_database(&error))?;

@@ -3,9 +3,9 @@
 
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_protect::postgres::{Archive, ArchiveError, member_of};
+use lifeboat_protect::postgres::{Archive, ArchiveError, Holdings, member_of};
 use lifeboat_repo::{BlobReader, PackListing};
-use lifeboat_state::postgres::{Inventory, Lsn, Member, SegmentRange, Timeline};
+use lifeboat_state::postgres::{Inventory, Lsn, Member, SegmentRange, Timeline, way};
 use serde_json::{Value, json};
 
 use crate::args::Global;
@@ -44,8 +44,8 @@ impl Status {
         let captures = captures(&snapshots.all, &reader);
         let mut is_whole = true;
         for system in systems {
-            let inventory = Archive::new(&session.repository, system)
-                .inventory()
+            let holdings = Archive::new(&session.repository, system)
+                .inventory(None)
                 .map_err(failed)?;
             let of_this = captures
                 .iter()
@@ -54,8 +54,8 @@ impl Status {
                 let timeline = Timeline(member.postgres.timeline);
                 Some((timeline, member.postgres.log_after()?))
             });
-            let oldest = needed.min();
-            is_whole &= show(ui, system, inventory.as_ref(), oldest);
+            let oldest = needed.min_by_key(|(timeline, from)| (*from, *timeline));
+            is_whole &= show(ui, system, holdings.as_ref(), oldest);
         }
         Ok(if is_whole { Exit::Done } else { Exit::Failed })
     }
@@ -74,26 +74,38 @@ fn captures(snapshots: &[(Id, Snapshot)], reader: &BlobReader<'_>) -> Vec<Member
 fn show(
     ui: &Ui,
     system: u64,
-    inventory: Option<&Inventory>,
+    holdings: Option<&Holdings>,
     oldest: Option<(Timeline, Lsn)>,
 ) -> bool {
-    let Some(inventory) = inventory else {
+    let Some(Holdings {
+        inventory,
+        histories,
+    }) = holdings
+    else {
         match ui.json {
             true => ui.object(&json!({ "message_type": "archive", "system_id": system.to_string(), "timelines": [] })),
             false => ui.line(format_args!("cluster {system}: no segment is archived")),
         }
         return true;
     };
+    // What lies off the way from the oldest capture on is of no use.
+    let missing = oldest.and_then(|(timeline, from)| way(timeline, from, None, histories));
+    let missing = missing.map(|way| inventory.missing(&way));
     let mut timelines: Vec<Value> = Vec::new();
     let mut is_whole = true;
     if !ui.json {
         ui.line(format_args!("cluster {system}"));
     }
     for (timeline, files) in inventory.timelines() {
-        let from = oldest
-            .filter(|(of, _)| *of == timeline)
-            .map(|(_, from)| from);
-        let (ranges, gaps) = (inventory.ranges(timeline), inventory.gaps(timeline, from));
+        let ranges = inventory.ranges(timeline);
+        let gaps = match &missing {
+            Some(missing) => missing
+                .iter()
+                .filter(|gap| gap.first.timeline == timeline)
+                .copied()
+                .collect(),
+            None => inventory.gaps(timeline, None, None),
+        };
         is_whole &= gaps.is_empty();
         if ui.json {
             timelines.push(json!({

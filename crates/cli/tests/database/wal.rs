@@ -163,11 +163,37 @@ fn a_cluster_comes_back_to_any_moment() {
     );
     assert_eq!(back.sql(&near), "t");
     assert_eq!(back.sql("select count(*) from stamps"), "10");
-    let back = scene.recovered(&["--to-name", "before the mistake"]);
+    // It goes on from there, and archives into the same place.
+    let mut back = back;
+    back.stop();
+    let push = format!("{} %p", Scene::words(&scene.home, "push"));
+    back.set("archive_mode", "on");
+    back.set("archive_command", &push);
+    back.start_again();
+    stamps(&back, 2);
+    let name = back.sql("select pg_walfile_name(pg_switch_wal())");
+    let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
+    until("the segment is archived", || back.sql(&is_archived) == "t");
+    assert!(name.starts_with("00000002"), "{name}");
+    assert!(
+        scene.archived("00000002.history").exists(),
+        "the history came with the segment"
+    );
+    let again = scene.recovered(&["--to-end"]);
+    assert_eq!(again.sql("select count(*) from stamps"), "12");
+    // Without its history nobody would find the timeline, and a server must not go on without it.
+    let history = fs::read(scene.archived("00000002.history")).unwrap();
+    fs::remove_file(scene.archived("00000002.history")).unwrap();
+    let (mut lost, _) = scene.restored(&["--to-end"], 0);
+    let words = lost.fails();
+    assert!(words.contains("00000002.history of the cluster"), "{words}");
+    fs::write(scene.archived("00000002.history"), history).unwrap();
+    let first = ["--timeline", "1"];
+    let back = scene.recovered(&[&["--to-name", "before the mistake"][..], &first].concat());
     assert_eq!(back.sql("select x from kept"), "1");
-    let back = scene.recovered(&["--to-lsn", &lsn]);
+    let back = scene.recovered(&[&["--to-lsn", &lsn][..], &first].concat());
     assert_eq!(back.sql("select count(*) from stamps"), at_lsn);
-    let back = scene.recovered(&["--to-end"]);
+    let back = scene.recovered(&[&["--to-end"][..], &first].concat());
     assert_eq!(back.sql("select count(*) from stamps"), all);
     assert_eq!(back.sql("select to_regclass('kept') is null"), "t");
     // Without a target it is where the capture ended.
@@ -263,8 +289,12 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
     let scene = Scene::new();
     scene.capture();
     let first = scene.switch();
-    let (data, out) = (scene.cluster.data(), scene.home.join("out"));
-    let data = data.to_str().unwrap();
+    // A directory in which a recovery would begin, without any log of its own.
+    let (bare, out) = (scene.home.join("bare"), scene.home.join("out"));
+    fs::create_dir_all(bare.join("global")).unwrap();
+    let control = "global/pg_control";
+    fs::copy(scene.cluster.data().join(control), bare.join(control)).unwrap();
+    let data = bare.to_str().unwrap();
     let fetch = |name: &str, more: &[&str], code: i32| {
         let mut words = vec!["fetch", name, out.to_str().unwrap(), "--data", data];
         words.extend(more);
@@ -291,8 +321,50 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
     let said = fetch(&first, &[], 200);
     assert!(said.contains("is damaged"), "{said}");
     assert!(!out.exists());
+    // What the server has itself, as a capture brings it along, it is left to.
+    fs::create_dir(bare.join("pg_wal")).unwrap();
+    fs::copy(
+        scene.cluster.data().join("pg_wal").join(&first),
+        bare.join("pg_wal").join(&first),
+    )
+    .unwrap();
+    fetch(&first, &[], 1);
+    let misspelt = ["fetsch", &first, "out"];
+    scene.run("wal", &misspelt).ends(200);
+    scene.run("wal", &["Fetch", "%f", "out"]).ends(200);
+    scene.run("wal", &["push"]).ends(2);
     scene.run("wal", &["--help"]).ok();
     scene.run("wal", &["fetch", "--help"]).ok();
+}
+
+#[test]
+fn an_archive_is_proven_by_what_comes_back() {
+    let mut scene = Scene::new();
+    let url = scene.cluster.url("postgres");
+    let check = |scene: &Scene, code: i32| {
+        let words = ["check", "--postgres", &url, "--patience", "3"];
+        let said = scene.run("db", &words).ends(code);
+        said.text() + &said.stderr
+    };
+    let said = check(&scene, 0);
+    assert!(said.contains("went to the archive and came back"), "{said}");
+    // One that succeeds without doing anything.
+    let restart = |scene: &mut Scene, command: &str| {
+        scene.cluster.stop();
+        scene.cluster.set("archive_command", command);
+        scene.cluster.start_again();
+    };
+    restart(&mut scene, "/bin/true");
+    let said = check(&scene, 1);
+    assert!(said.contains("did not come into this repository"), "{said}");
+    restart(&mut scene, "/bin/false");
+    let said = check(&scene, 1);
+    assert!(said.contains("failed to archive"), "{said}");
+    scene.cluster.stop();
+    scene.cluster.set("archive_mode", "off");
+    scene.cluster.start_again();
+    let said = check(&scene, 1);
+    assert!(said.contains("does not archive"), "{said}");
 }
 
 #[test]

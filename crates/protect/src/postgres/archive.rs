@@ -1,18 +1,22 @@
 //! The archive of a cluster's log in a repository: segments come in once, and go out to recoveries.
 //! It must never overwrite a segment, take one of another cluster, or let a recovery end where one was lost.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lifeboat_repo::backend::{LogName, LogNameError};
 use lifeboat_repo::{Appended, LogError, Repository};
 use lifeboat_state::postgres::{
-    Absence, Inventory, SegmentBytes, Timeline, WalHeader, WalHeaderError, WalName, WalNameError,
+    Absence, History, HistoryError, Inventory, SegmentBytes, Switch, Timeline, WalHeader,
+    WalHeaderError, WalName, WalNameError, absence,
 };
 
 /// The folder of the log that holds archives.
 const FOLDER: &str = "wal";
 /// A history has a line for each timeline; a longer file is none.
 const SMALL_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// Segments that are asked for their size, should the first be damaged.
+const SIZE_LOOKS_MAX: usize = 3;
 
 /// The archive of one cluster.
 pub struct Archive<'a> {
@@ -65,15 +69,32 @@ pub enum ArchiveError {
         #[source]
         cause: LogError,
     },
-    /// It is not there, and a later one is.
-    #[error("{name} of the cluster {system_id} is lost: it is not in the archive, and {next} is")]
+    /// It is not there, and something proves that it was.
+    #[error(
+        "{name} of the cluster {system_id} is lost: it is not in the archive, and {by} proves that there was one"
+    )]
     Lost {
         /// Its name.
         name: WalName,
         /// The cluster.
         system_id: u64,
-        /// The next that is there.
-        next: WalName,
+        /// What is there.
+        by: WalName,
+    },
+    /// It is no history of its timeline.
+    #[error("{name} can't be the history of a timeline")]
+    History {
+        /// Its name.
+        name: WalName,
+        /// Why, if it can be read at all.
+        #[source]
+        cause: Option<HistoryError>,
+    },
+    /// It is no note of a backup.
+    #[error("{name} can't be the note of a backup: it does not name its segment")]
+    Note {
+        /// Its name.
+        name: WalName,
     },
     /// It says in the archive what it does not say now.
     #[error("{name} in the archive is not what its name says")]
@@ -151,7 +172,17 @@ impl<'a> Archive<'a> {
             WalName::History(_) | WalName::Backup(..) if bytes > SMALL_FILE_MAX_BYTES => {
                 return Err(ArchiveError::Long { name, bytes });
             }
-            WalName::History(_) | WalName::Backup(..) => {}
+            WalName::History(timeline) => drop(history(timeline, content)?),
+            WalName::Backup(segment, _) => {
+                let file = format!("(file {segment})");
+                let text = String::from_utf8_lossy(content);
+                if !text
+                    .lines()
+                    .any(|line| line.starts_with("START WAL LOCATION") && line.ends_with(&file))
+                {
+                    return Err(ArchiveError::Note { name });
+                }
+            }
         }
         self.repository
             .log()
@@ -166,62 +197,135 @@ impl<'a> Archive<'a> {
             })
     }
 
-    /// Gets a file out.
+    /// Whether a file is listed.
+    ///
+    /// # Errors
+    /// When the archive can't be listed.
+    pub fn has(&self, name: WalName) -> Result<bool, ArchiveError> {
+        Ok(self.names_of(name.timeline())?.contains(&name))
+    }
+
+    /// Whether a file can be read back as it should be.
+    ///
+    /// # Errors
+    /// When it is there and is not what its name says, or the archive can't be read.
+    pub fn holds(&self, name: WalName) -> Result<bool, ArchiveError> {
+        Ok(self.read(name)?.is_some())
+    }
+
+    /// Gets a file out, for a server on a timeline whose segments have this size.
     ///
     /// # Errors
     /// When it was lost, is damaged, or nobody knows whether it is there: a recovery must not end then.
-    pub fn fetch(&self, name: WalName) -> Result<Fetched, ArchiveError> {
-        match self.repository.log().read(&self.log_name(name)?) {
-            Ok(content) => {
-                if let WalName::Segment(segment) = name {
-                    let stored = |cause| ArchiveError::Stored { name, cause };
-                    let header = WalHeader::parse(&content).map_err(stored)?;
-                    header
-                        .check(segment, self.system_id, content.len() as u64)
-                        .map_err(stored)?;
-                }
-                return Ok(Fetched::Content(content));
-            }
-            Err(error) if error.is_missing() => {}
-            Err(error) => return Err(self.failed(error)),
+    pub fn fetch(
+        &self,
+        name: WalName,
+        own: Timeline,
+        size: SegmentBytes,
+    ) -> Result<Fetched, ArchiveError> {
+        if let Some(content) = self.read(name)? {
+            return Ok(Fetched::Content(content));
         }
         // Only who has seen all names knows that nothing comes after it.
-        let names = self.names_of(name.timeline())?;
-        // The size decides only how names are counted, and only those of one timeline are.
-        let size = self.segment_bytes(&names)?.unwrap_or(SegmentBytes::DEFAULT);
-        match Inventory::of(names, size).absence(name) {
-            Absence::Beyond => Ok(Fetched::Beyond),
-            Absence::Lost { next } => Err(ArchiveError::Lost {
+        let names = self.names(self.folder()?)?;
+        let histories = match name {
+            WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
+            _ => BTreeMap::new(),
+        };
+        let Absence::Lost { by } = absence(name, own, size, &names, &histories) else {
+            return Ok(Fetched::Beyond);
+        };
+        // It may have come in the meantime.
+        match self.read(name)? {
+            Some(content) => Ok(Fetched::Content(content)),
+            None => Err(ArchiveError::Lost {
                 name,
                 system_id: self.system_id,
-                next: WalName::Segment(next),
+                by,
             }),
         }
     }
 
-    /// What there is, with the size of segments; nothing if no segment is there that tells it.
+    /// What there is, with the histories; nothing if there is no segment.
     ///
     /// # Errors
-    /// When the archive can't be listed, or the segment that tells the size can't be read.
-    pub fn inventory(&self) -> Result<Option<Inventory>, ArchiveError> {
+    /// When the archive can't be listed, or a history can't be read.
+    pub fn inventory(&self, size: Option<SegmentBytes>) -> Result<Option<Holdings>, ArchiveError> {
         let names = self.names(self.folder()?)?;
-        let size = self.segment_bytes(&names)?;
-        Ok(size.map(|size| Inventory::of(names, size)))
-    }
-
-    /// The size of segments, as one of these tells it.
-    fn segment_bytes(&self, names: &[WalName]) -> Result<Option<SegmentBytes>, ArchiveError> {
-        let segment = names
-            .iter()
-            .find(|name| matches!(name, WalName::Segment(_)));
-        let Some(name) = segment.copied() else {
+        let Some(size) = size.map_or_else(|| self.segment_bytes(&names), |size| Ok(Some(size)))?
+        else {
             return Ok(None);
         };
-        let content = self.repository.log().read(&self.log_name(name)?);
-        let content = content.map_err(|cause| self.failed(cause))?;
-        let header = WalHeader::parse(&content);
-        let header = header.map_err(|cause| ArchiveError::Stored { name, cause })?;
-        Ok(Some(header.segment_bytes))
+        let histories = self.histories_after(&names, Timeline(0))?;
+        let inventory = Inventory::of(names, size);
+        Ok(Some(Holdings {
+            inventory,
+            histories,
+        }))
+    }
+
+    /// A file, if it is there, and what its name says.
+    fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let content = match self.repository.log().read(&self.log_name(name)?) {
+            Ok(content) => content,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(self.failed(error)),
+        };
+        match name {
+            WalName::Segment(segment) => {
+                let stored = |cause| ArchiveError::Stored { name, cause };
+                let header = WalHeader::parse(&content).map_err(stored)?;
+                header
+                    .check(segment, self.system_id, content.len() as u64)
+                    .map_err(stored)?;
+            }
+            WalName::History(timeline) => drop(history(timeline, &content)?),
+            WalName::Partial(_) | WalName::Backup(..) => {}
+        }
+        Ok(Some(content))
+    }
+
+    /// The histories of timelines after this one.
+    fn histories_after(
+        &self,
+        names: &[WalName],
+        timeline: Timeline,
+    ) -> Result<BTreeMap<Timeline, History>, ArchiveError> {
+        let mut histories = BTreeMap::new();
+        for name in names {
+            let WalName::History(of) = *name else {
+                continue;
+            };
+            if of > timeline
+                && let Some(content) = self.read(*name)?
+            {
+                histories.insert(of, history(of, &content)?);
+            }
+        }
+        Ok(histories)
+    }
+
+    /// The size of segments, as one of the newest tells it.
+    fn segment_bytes(&self, names: &[WalName]) -> Result<Option<SegmentBytes>, ArchiveError> {
+        let segments = names
+            .iter()
+            .rev()
+            .filter(|name| matches!(name, WalName::Segment(_)));
+        let mut failed = None;
+        for name in segments.take(SIZE_LOOKS_MAX) {
+            let content = match self.repository.log().read(&self.log_name(*name)?) {
+                Ok(content) => content,
+                Err(cause) => {
+                    failed = Some(self.failed(cause));
+                    continue;
+                }
+            };
+            match WalHeader::parse(&content) {
+                Ok(header) => return Ok(Some(header.segment_bytes)),
+                Err(cause) => failed = Some(ArchiveError::Stored { name: *name, cause }),
+            }
+        }
+        failed.map_or(Ok(None), Err)
     }
 
     fn names_of(&self, timeline: Timeline) -> Result<Vec<WalName>, ArchiveError> {
@@ -253,6 +357,30 @@ impl<'a> Archive<'a> {
             system_id: self.system_id,
             cause,
         }
+    }
+}
+
+/// What an archive holds.
+#[derive(Clone, Debug)]
+pub struct Holdings {
+    /// Its segments.
+    pub inventory: Inventory,
+    /// Where timelines were left.
+    pub histories: BTreeMap<Timeline, History>,
+}
+
+/// The history of a timeline: each but the first has one before it.
+fn history(timeline: Timeline, content: &[u8]) -> Result<History, ArchiveError> {
+    let wrong = |cause| ArchiveError::History {
+        name: WalName::History(timeline),
+        cause,
+    };
+    let text = std::str::from_utf8(content).map_err(|_| wrong(None))?;
+    let history = History::parse(text).map_err(|cause| wrong(Some(cause)))?;
+    let is_before = |last: &Switch| last.timeline < timeline;
+    match history.switches.last().is_some_and(is_before) {
+        true => Ok(history),
+        false => Err(wrong(None)),
     }
 }
 

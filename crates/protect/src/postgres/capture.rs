@@ -12,9 +12,9 @@ use lifeboat_state::postgres::client::{Address, Connection, PgError, Session};
 use lifeboat_state::postgres::verify::{Baseline, EXACT_UP_TO_BYTES, measure};
 use lifeboat_state::postgres::{
     BASE_DIR, BackupMode, BackupModeError, CONTROL_FILE, CaptureKind, Closing, ClosingError,
-    ConfigRecord, ControlFileError, DataSource, ENGINE, Facts, FactsError, LABEL_FILE, MEMBER_FILE,
-    MEMBER_VERSION, Member, MemberError, PhysicalCapture, SPACES_FILE, SpaceRecord,
-    chunk_bytes_for, read_control,
+    ClusterState, ConfigRecord, ControlFileError, DataSource, ENGINE, Facts, FactsError,
+    LABEL_FILE, MEMBER_FILE, MEMBER_VERSION, Member, MemberError, PhysicalCapture, SPACES_FILE,
+    SpaceRecord, Tablespace, Timeline, chunk_bytes_for, read_control, tablespaces,
 };
 
 use super::gather::{Gather, Heard};
@@ -116,6 +116,15 @@ pub enum CaptureError {
         /// The cluster that the server says it is.
         expected: u64,
     },
+    /// The directory is of another server of the same cluster.
+    #[error("{} is not the data directory of this server, but of a standby, a primary or a copy of it", .path.display())]
+    OtherServer {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Something changed that a capture can't follow.
+    #[error("{0} during the capture")]
+    Moved(&'static str),
     /// A directory can't be looked at.
     #[error("look at the data directory")]
     Volume(#[from] VolumeError),
@@ -191,9 +200,27 @@ impl Capture<'_> {
                 expected: facts.system_id,
             });
         }
-        let before = self.before()?;
+        let other_server = || CaptureError::OtherServer { path: data.clone() };
+        let follows = matches!(
+            control.state,
+            ClusterState::InArchiveRecovery | ClusterState::ShutDownInRecovery
+        );
+        if follows != facts.is_standby {
+            return Err(other_server());
+        }
+        let before = self.before(control.system_id)?;
         (self.stage)(CaptureStage::Checkpoint);
         let mut mode = BackupMode::start(connection, &facts, self.cancel)?;
+        // The checkpoint that the backup begins with stands in its control file, and in nobody else's.
+        let (control, _) = read_control(&data, self.cancel)?;
+        if control.redo < mode.start {
+            return Err(other_server());
+        }
+        if !mode.keeps_log {
+            self.events.event(lifeboat_flow::Event::Note(
+                "the server keeps no log for this capture (no right to make a replication slot, or no free one); if it removes some before the end, the capture fails".to_owned(),
+            ));
+        }
         (self.stage)(CaptureStage::Files);
         let kept_bytes = before
             .as_ref()
@@ -221,17 +248,41 @@ impl Capture<'_> {
                 first: first.to_string(),
             });
         }
-        let baseline = self.baseline()?;
+        // A standby is ahead of what comes back, and so would its baseline be.
+        let baseline = match facts.is_standby {
+            true => None,
+            false => self.baseline()?,
+        };
         // After everything else: on a standby it says how far a recovery must go at least.
         let (control, control_content) = read_control(&data, self.cancel)?;
         let stopped = mode.stop(self.cancel)?;
+        let stop = stopped.stop.max(control.minimum_recovery);
+        let is_elsewhere =
+            |timeline: Timeline| timeline.0 != 0 && timeline != stopped.label.timeline;
+        if facts.is_standby && is_elsewhere(control.minimum_recovery_timeline) {
+            return Err(CaptureError::Moved(
+                "the standby went over to another timeline",
+            ));
+        }
+        let spaces = tablespaces(&data).map_err(|cause| VolumeError::Unreadable {
+            path: data.clone(),
+            cause,
+        })?;
+        // The log has the paths of those that were made, and a recovery would make them there.
+        let is_same = |spaces: &[Tablespace]| {
+            let known = source.tablespaces();
+            known.len() == spaces.len() && known.iter().all(|space| spaces.contains(space))
+        };
+        if !is_same(&spaces) {
+            return Err(CaptureError::Moved("a tablespace was made or dropped"));
+        }
         (self.stage)(CaptureStage::Log);
         let mut closing = Closing::new(&data, control.system_id, stopped.time)?;
         let segments = closing.add_wal(
             &data,
             stopped.label.timeline,
             stopped.label.start,
-            stopped.stop,
+            stop,
             &control,
         )?;
         closing.add(CONTROL_FILE, control_content);
@@ -257,7 +308,7 @@ impl Capture<'_> {
                 system_id: control.system_id.to_string(),
                 timeline: stopped.label.timeline.0,
                 start_lsn: stopped.label.start.to_string(),
-                stop_lsn: stopped.stop.to_string(),
+                stop_lsn: stop.to_string(),
                 started,
                 standby: stopped.label.is_of_standby,
                 segment_bytes: control.segment_bytes.get(),
@@ -319,8 +370,9 @@ impl Capture<'_> {
         })
     }
 
-    /// The record of the capture before, and the tree of its files. One that can't be read only costs time.
-    fn before(&self) -> Result<Option<(Member, Id)>, CaptureError> {
+    /// The record of the capture before, and the tree of its files. One that can't be read, or is of another cluster, only
+    /// costs time.
+    fn before(&self, system_id: u64) -> Result<Option<(Member, Id)>, CaptureError> {
         let Some((_, snapshot)) = self.before else {
             return Ok(None);
         };
@@ -336,6 +388,9 @@ impl Capture<'_> {
                 return Ok(None);
             }
         };
+        if member.postgres.system_id != system_id.to_string() {
+            return Ok(None);
+        }
         let base = subtree(&reader, snapshot.tree, &[BASE_DIR])?;
         Ok(base.map(|base| (member, base)))
     }
@@ -411,11 +466,11 @@ impl Capture<'_> {
     /// Takes configuration along that is not in the data directory. What can't be read is said, and is no obstacle.
     fn config(&self, closing: &mut Closing, facts: &Facts, data: &Path) -> Vec<ConfigRecord> {
         let mut records = Vec::new();
-        for path in facts
-            .config_files
-            .iter()
-            .filter(|path| !path.starts_with(data))
-        {
+        // What a link in the data directory leads to is outside.
+        let is_outside = |path: &&PathBuf| {
+            std::fs::canonicalize(path).map_or(true, |real| !real.starts_with(data))
+        };
+        for path in facts.config_files.iter().filter(is_outside) {
             match closing.add_config(path) {
                 Ok(stored) => records.push(ConfigRecord {
                     path: path.clone(),

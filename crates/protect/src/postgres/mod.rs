@@ -7,13 +7,15 @@ mod gather;
 mod parts;
 mod restore;
 mod restore_plan;
+mod round_trip;
 mod verify;
 
-pub use archive::{Archive, ArchiveError, Fetched, WalFile};
+pub use archive::{Archive, ArchiveError, Fetched, Holdings, WalFile};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
 pub use parts::{member_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
 pub use restore_plan::{
     ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,
 };
+pub use round_trip::{RoundTrip, RoundTripError, round_trip};
 pub use verify::Verification;

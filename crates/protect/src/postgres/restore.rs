@@ -5,8 +5,9 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use lifeboat_flow::{Cancel, Counters, EntryPath, EventSink, TargetError};
+use lifeboat_flow::{Cancel, Counters, EntryPath, Event, EventSink, TargetError};
 use lifeboat_format::{Id, Node};
 use lifeboat_repo::{BlobReader, Index, Repository};
 use lifeboat_state::postgres::BASE_DIR;
@@ -15,7 +16,9 @@ use lifeboat_state::{TargetOptions, VolumeTarget};
 use super::parts::subtree;
 use super::restore_plan::{ClusterPlan, Link, Step, Written};
 use crate::backup::ProtectError;
-use crate::restore::{Overwrite, Restore, RestoreOptions, RestoreOutcome, Selected};
+use crate::restore::{
+    LOST, METADATA, Overwrite, Restore, RestoreOptions, RestoreOutcome, Selected,
+};
 
 /// A data directory and what is in it are the server's alone; it refuses to start otherwise.
 const DIR_MODE: u32 = 0o700;
@@ -60,12 +63,14 @@ pub enum ClusterRestoreError {
     #[error("the capture has no {0}")]
     NoPart(String),
     /// Parts could not be restored.
-    #[error(
-        "{problems} of the cluster could not be restored; the control file was left out, so that no server starts on the rest"
-    )]
+    #[error("{problems} of the cluster could not be restored, the first is {first}; the control file was left out, so that no server starts on the rest", problems = things(*.problems))]
     Incomplete {
         /// How many.
         problems: u64,
+        /// Whether content is lost in the repository, rather than something here being in the way.
+        is_lost: bool,
+        /// The first of them.
+        first: String,
     },
     /// Something of our own could not be made.
     #[error("{doing} {}", .path.display())]
@@ -91,6 +96,10 @@ impl ClusterRestore<'_> {
         let base = top.find(BASE_DIR.as_bytes());
         let owner = base.ok_or_else(|| ClusterRestoreError::NoPart(BASE_DIR.to_owned()))?;
         let mut done = ClusterRestored::default();
+        let heard = Sorted {
+            inner: self.events,
+            heard: Mutex::default(),
+        };
         for step in &plan.steps {
             self.cancel.check().map_err(ProtectError::from)?;
             match step {
@@ -105,7 +114,7 @@ impl ClusterRestore<'_> {
                             descend: !is_out,
                         }
                     };
-                    done.add(self.files(tree, to, &leaves)?)?;
+                    done.add(self.files(tree, to, &leaves, &heard)?, &heard)?;
                     own(to, owner)?;
                 }
                 Step::Link(link) => make_link(link, owner)?,
@@ -119,7 +128,7 @@ impl ClusterRestore<'_> {
                         restore: path.0 == b"global/pg_control",
                         descend: path.0 == b"global",
                     };
-                    done.add(self.files(tree, data, &only)?)?;
+                    done.add(self.files(tree, data, &only, &heard)?, &heard)?;
                 }
             }
         }
@@ -131,6 +140,7 @@ impl ClusterRestore<'_> {
         tree: Id,
         to: &Path,
         select: &(dyn Fn(&EntryPath, bool) -> Selected + Sync),
+        heard: &Sorted<'_>,
     ) -> Result<RestoreOutcome, ProtectError> {
         let target = VolumeTarget::create(to, &TargetOptions::default())?;
         let restore = Restore {
@@ -147,7 +157,7 @@ impl ClusterRestore<'_> {
                 memory_bytes: self.memory_bytes,
             },
             counters: self.counters,
-            events: self.events,
+            events: heard,
             cancel: self.cancel,
         };
         restore.run(tree)
@@ -155,13 +165,68 @@ impl ClusterRestore<'_> {
 }
 
 impl ClusterRestored {
-    fn add(&mut self, outcome: RestoreOutcome) -> Result<(), ClusterRestoreError> {
+    fn add(
+        &mut self,
+        outcome: RestoreOutcome,
+        heard: &Sorted<'_>,
+    ) -> Result<(), ClusterRestoreError> {
         self.entries += outcome.entries_restored;
         self.bytes += outcome.bytes_restored;
-        match outcome.problems {
+        let heard = heard.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        // Metadata that a file system does not take keeps no server from starting.
+        match outcome.problems.saturating_sub(heard.metadata) {
             0 => Ok(()),
-            problems => Err(ClusterRestoreError::Incomplete { problems }),
+            problems => Err(ClusterRestoreError::Incomplete {
+                problems,
+                is_lost: heard.is_lost,
+                first: heard.first.clone(),
+            }),
         }
+    }
+}
+
+/// Problems of a restore, told apart.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Of metadata alone.
+    metadata: u64,
+    /// Whether content is lost.
+    is_lost: bool,
+    /// The first that is not of metadata.
+    first: String,
+}
+
+/// Listens to a restore, and passes everything on.
+struct Sorted<'a> {
+    inner: &'a dyn EventSink,
+    heard: Mutex<Heard>,
+}
+
+impl EventSink for Sorted<'_> {
+    fn event(&self, event: Event) {
+        if let Event::Problem(problem) = &event {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if problem.doing == METADATA {
+                heard.metadata += 1;
+            } else {
+                heard.is_lost |= problem.doing == LOST;
+                if heard.first.is_empty() {
+                    heard.first = problem.to_string();
+                }
+            }
+        }
+        self.inner.event(event);
+    }
+
+    fn wants_items(&self) -> bool {
+        self.inner.wants_items()
+    }
+}
+
+fn things(count: u64) -> String {
+    match count {
+        1 => "1 part".to_owned(),
+        count => format!("{count} parts"),
     }
 }
 
@@ -201,6 +266,15 @@ fn write(written: &Written, owner: &Node) -> Result<(), ClusterRestoreError> {
         text,
         only_if_absent,
     } = written;
+    let failed = |cause| ClusterRestoreError::Make {
+        doing: "write",
+        path: path.clone(),
+        cause,
+    };
+    // A link that was captured leads to where the original has its configuration, which may be here.
+    if path.is_symlink() {
+        fs::remove_file(path).map_err(failed)?;
+    }
     let mut options = OpenOptions::new();
     options.append(true).mode(FILE_MODE);
     match only_if_absent {
@@ -214,11 +288,7 @@ fn write(written: &Written, owner: &Node) -> Result<(), ClusterRestoreError> {
     match written {
         Ok(()) => own(path, owner),
         Err(cause) if *only_if_absent && cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(cause) => Err(ClusterRestoreError::Make {
-            doing: "write",
-            path: path.clone(),
-            cause,
-        }),
+        Err(cause) => Err(failed(cause)),
     }
 }
 

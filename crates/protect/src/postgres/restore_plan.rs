@@ -18,6 +18,17 @@ const AUTO_CONF: &str = "postgresql.auto.conf";
 const MAIN_CONF: &str = "postgresql.conf";
 /// Who may connect, and as whom.
 const ACCESS_FILES: [&str; 2] = ["pg_hba.conf", "pg_ident.conf"];
+/// What would act on others as the original did: its archive, which two servers would damage, its standbys, the server that it
+/// followed, the servers that it subscribed to, and whatever its commands do.
+const LEAVE_ALONE: [(&str, &str); 7] = [
+    ("archive_mode", "off"),
+    ("archive_cleanup_command", ""),
+    ("recovery_end_command", ""),
+    ("primary_conninfo", ""),
+    ("primary_slot_name", ""),
+    ("synchronous_standby_names", ""),
+    ("max_logical_replication_workers", "0"),
+];
 /// Targets that a server may have been told of before; it takes only one.
 const TARGETS: [&str; 5] = [
     "recovery_target",
@@ -281,8 +292,11 @@ fn configuration(
         });
     }
     let mut auto = String::from(
-        "# Written by a restore. The archive of the original is not this server's: two of them in one would damage both.\narchive_mode = 'off'\n",
+        "\n# Written by a restore: what the original did to others, this server must not do.\n",
     );
+    for (name, value) in LEAVE_ALONE {
+        auto.push_str(&format!("{name} = '{value}'\n"));
+    }
     if let Some(recovery) = &target.recovery {
         for name in TARGETS {
             auto.push_str(&format!("{name} = ''\n"));

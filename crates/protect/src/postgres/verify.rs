@@ -88,7 +88,8 @@ impl Verification<'_> {
                 return Err(error);
             }
             Err(
-                error @ (ClusterRestoreError::Incomplete { .. } | ClusterRestoreError::NoPart(_)),
+                error @ (ClusterRestoreError::Incomplete { is_lost: true, .. }
+                | ClusterRestoreError::NoPart(_)),
             ) => {
                 return Ok(not_recoverable(chain(&error)));
             }

@@ -13,6 +13,11 @@ use lifeboat_format::Id;
 use super::Run;
 use crate::backup::ProtectError;
 
+/// What is said to be done when content could not be had from the repository.
+pub(crate) const LOST: &str = "restore file";
+/// What is said to be done when an entry is there, but not with all of its metadata.
+pub(crate) const METADATA: &str = "restore metadata";
+
 /// Files that stay open between two writes; beyond that they are opened again.
 const OPEN_FILES_MAX: u64 = 128;
 /// How the name of a file begins that is not whole yet.
@@ -285,11 +290,8 @@ impl Run<'_> {
     pub(super) fn damaged(&self, task: &FileTask, error: &dyn std::error::Error) {
         if task.damage() {
             self.lose(&task.path);
-            self.restore.problem(Problem::from_error(
-                &task.path.display(),
-                "restore file",
-                error,
-            ));
+            self.restore
+                .problem(Problem::from_error(&task.path.display(), LOST, error));
         }
     }
 
@@ -310,11 +312,8 @@ impl Run<'_> {
     /// What could not be set of an entry's metadata.
     pub(super) fn finish_problems(&self, path: &EntryPath, result: Result<(), Vec<TargetError>>) {
         for error in result.err().unwrap_or_default() {
-            self.restore.problem(Problem::from_error(
-                &path.display(),
-                "restore metadata",
-                &error,
-            ));
+            self.restore
+                .problem(Problem::from_error(&path.display(), METADATA, &error));
         }
     }
 }

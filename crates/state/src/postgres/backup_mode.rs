@@ -21,6 +21,7 @@ const MICROS: i64 = 1_000_000;
 pub struct BackupMode {
     connection: Connection,
     version: u32,
+    is_standby: bool,
     /// Where the log of the capture begins.
     pub start: Lsn,
     /// Whether the server keeps the log from there on for us, until the session ends.
@@ -38,7 +39,7 @@ pub struct Stopped {
     pub tablespace_map: String,
     /// The position that a recovery must reach.
     pub stop: Lsn,
-    /// When that was, by the clock of the server.
+    /// When that was, by the clock of the server; on a standby the time of what is there at least.
     pub time: Timestamp,
 }
 
@@ -107,6 +108,7 @@ impl BackupMode {
         Ok(Self {
             connection,
             version: facts.version,
+            is_standby: facts.is_standby,
             start: start.ok_or(BackupModeError::Answer("the beginning of a backup"))?,
             keeps_log,
         })
@@ -119,12 +121,17 @@ impl BackupMode {
     pub fn stop(&mut self, cancel: &Cancel) -> Result<Stopped, BackupModeError> {
         let answer = || BackupModeError::Answer("the end of a backup");
         // Whether the log is archived is not asked: the capture takes it along.
+        // What comes back of a standby is at least as new as its last restartpoint, and nobody can say how much newer.
+        let time = match self.is_standby {
+            true => "(select checkpoint_time from pg_catalog.pg_control_checkpoint())",
+            false => "pg_catalog.clock_timestamp()",
+        };
         let function = match self.version < NEW_NAMES {
             true => "pg_stop_backup(false, false)",
             false => "pg_backup_stop(false)",
         };
         let sql = format!(
-            "select lsn, labelfile, spcmapfile, (extract(epoch from pg_catalog.clock_timestamp()) * {MICROS})::bigint from pg_catalog.{function}"
+            "select lsn, labelfile, spcmapfile, (extract(epoch from {time}) * {MICROS})::bigint from pg_catalog.{function}"
         );
         let rows = self.connection.query(&sql, None::<Duration>, cancel);
         let rows = rows.map_err(BackupModeError::Stop)?;

@@ -260,9 +260,10 @@ impl Source for Closing {
                 true => self.entry(name, thing)?,
                 false => Some(self.made(name, EntryKind::Dir, DIR_MODE)),
             };
-            if let Some(entry) = entry {
-                entries.insert(name.to_vec(), entry);
-            }
+            let entry = entry.ok_or_else(|| SourceError::Fatal {
+                reason: format!("{} was there and is not any more", path.display()),
+            })?;
+            entries.insert(name.to_vec(), entry);
         }
         Ok(Listing {
             entries: entries.into_values().collect(),

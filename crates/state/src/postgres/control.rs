@@ -63,6 +63,10 @@ pub struct Control {
     pub redo: Lsn,
     /// The timeline of it.
     pub timeline: Timeline,
+    /// How far a recovery of these files must go at least; 0/0 for those of a primary.
+    pub minimum_recovery: Lsn,
+    /// On which timeline that is, or 0.
+    pub minimum_recovery_timeline: Timeline,
     /// Bytes of a page of a relation.
     pub page_bytes: u32,
     /// Pages in one file of a relation.
@@ -136,6 +140,8 @@ impl Control {
             file_pages: number(checksums - 32)?,
             segment_bytes: segment_bytes.ok_or(ControlError::Impossible("size of segments"))?,
             has_checksums: number(checksums)? != 0,
+            minimum_recovery: position(checksums - 116)?,
+            minimum_recovery_timeline: Timeline(number(checksums - 108)?),
             limits: ServerLimits {
                 connections: number(checksums - 72)?,
                 worker_processes: number(checksums - 68)?,

@@ -51,6 +51,11 @@ impl Root {
     /// The entry of the place itself.
     pub(super) fn entry(&self) -> Result<Option<Entry>, SourceError> {
         let above = self.source.list(&self.at.parent().unwrap_or_default())?;
+        if let Some(problem) = above.problems.into_iter().next() {
+            return Err(SourceError::Fatal {
+                reason: problem.to_string(),
+            });
+        }
         Ok(above.entries.into_iter().next())
     }
 
@@ -274,7 +279,10 @@ impl Source for DataSource {
 }
 
 /// The tablespaces that links below a data directory lead to.
-fn tablespaces(data: &Path) -> io::Result<Vec<Tablespace>> {
+///
+/// # Errors
+/// When a link can't be followed.
+pub fn tablespaces(data: &Path) -> io::Result<Vec<Tablespace>> {
     let mut spaces = Vec::new();
     let dir = data.join(OsStr::from_bytes(SPACES_DIR));
     for entry in std::fs::read_dir(&dir)? {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history::History;
 use super::lsn::{Lsn, Timeline};
 use super::wal_name::{SegmentBytes, SegmentName, WalName};
 
@@ -36,13 +37,130 @@ pub struct SegmentRange {
 /// What it means that a file is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
-    /// Nothing behind it is there either: the archive ends before it.
+    /// Nothing proves that it ever was: the archive ends before it.
     Beyond,
-    /// A later one is there: it was lost.
+    /// Something proves that there was one: it was lost.
     Lost {
-        /// The next that is there.
-        next: SegmentName,
+        /// What proves it.
+        by: WalName,
     },
+}
+
+/// A part of the way that a recovery goes: a timeline, from a position on, up to where it was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The timeline.
+    pub timeline: Timeline,
+    /// From where its log is needed.
+    pub from: Lsn,
+    /// Where it was left for the next one; the last has no end.
+    pub until: Option<Lsn>,
+}
+
+/// What the absence of a file means to a server on `own` timeline, which asks for it. `names` are all of the cluster's, and
+/// `histories` those of the timelines after the asked one.
+#[must_use]
+pub fn absence(
+    asked: WalName,
+    own: Timeline,
+    size: SegmentBytes,
+    names: &[WalName],
+    histories: &BTreeMap<Timeline, History>,
+) -> Absence {
+    let by = match asked {
+        // A server asks which timelines came before its own, and for newer ones until one is not there: whatever is on such
+        // a one, or on one behind it, would be passed over.
+        WalName::History(timeline) if timeline <= own => None,
+        WalName::History(timeline) => names.iter().find(|name| name.timeline() >= timeline),
+        WalName::Segment(segment) => names
+            .iter()
+            .find(|name| proves(**name, segment, size, histories)),
+        WalName::Partial(_) | WalName::Backup(..) => None,
+    };
+    by.map_or(Absence::Beyond, |by| Absence::Lost { by: *by })
+}
+
+/// Whether there was this segment, since there is that file.
+fn proves(
+    name: WalName,
+    asked: SegmentName,
+    size: SegmentBytes,
+    histories: &BTreeMap<Timeline, History>,
+) -> bool {
+    let timeline = name.timeline();
+    if timeline < asked.timeline {
+        return false;
+    }
+    if timeline == asked.timeline {
+        return match name {
+            WalName::Segment(segment) | WalName::Backup(segment, _) => segment >= asked,
+            // The asked one itself may be what was left in the middle.
+            WalName::Partial(segment) => segment > asked,
+            WalName::History(_) => false,
+        };
+    }
+    let Some(history) = histories.get(&timeline) else {
+        // Nobody knows where it left the asked one.
+        return true;
+    };
+    let left = history
+        .switches
+        .iter()
+        .find(|switch| switch.timeline == asked.timeline);
+    left.is_some_and(|left| SegmentName::holding(asked.timeline, left.at, size) > asked)
+}
+
+/// The way of a recovery from a position of a timeline: along the newest timeline that goes on from there, or a named one.
+/// `None` if the named one does not.
+#[must_use]
+pub fn way(
+    own: Timeline,
+    from: Lsn,
+    follow: Option<Timeline>,
+    histories: &BTreeMap<Timeline, History>,
+) -> Option<Vec<Stretch>> {
+    let goes_on = |history: &History| {
+        let mut switches = history.switches.iter();
+        switches.any(|switch| switch.timeline == own && switch.at >= from)
+    };
+    let alone = || {
+        vec![Stretch {
+            timeline: own,
+            from,
+            until: None,
+        }]
+    };
+    let target = match follow {
+        Some(named) if named == own => return Some(alone()),
+        Some(named) => (
+            named,
+            histories.get(&named).filter(|history| goes_on(history))?,
+        ),
+        None => match histories.iter().rfind(|(_, history)| goes_on(history)) {
+            Some((timeline, history)) => (*timeline, history),
+            None => return Some(alone()),
+        },
+    };
+    let (last, history) = target;
+    let (mut stretches, mut next) = (Vec::new(), from);
+    for switch in history
+        .switches
+        .iter()
+        .skip_while(|switch| switch.timeline != own)
+    {
+        stretches.push(Stretch {
+            timeline: switch.timeline,
+            from: next,
+            until: Some(switch.at),
+        });
+        next = switch.at;
+    }
+    stretches.push(Stretch {
+        timeline: last,
+        from: next,
+        until: None,
+    });
+    Some(stretches)
 }
 
 impl Inventory {
@@ -106,61 +224,59 @@ impl Inventory {
         ranges.collect()
     }
 
-    /// What is missing of a timeline before its last segment: from this position on, or between those that are there.
+    /// What is missing of a timeline: between the segments that are there, from a position on if one is given, and up to
+    /// where the timeline was left if it was.
     #[must_use]
-    pub fn gaps(&self, timeline: Timeline, from: Option<Lsn>) -> Vec<SegmentRange> {
-        let Some(files) = self.timelines.get(&timeline) else {
-            return Vec::new();
-        };
-        let from =
-            from.and_then(|from| SegmentName::holding(timeline, from, self.size).number(self.size));
-        let mut next = from.or_else(|| files.segments.first().copied());
+    pub fn gaps(
+        &self,
+        timeline: Timeline,
+        from: Option<Lsn>,
+        until: Option<Lsn>,
+    ) -> Vec<SegmentRange> {
+        let none = BTreeSet::new();
+        let segments = self
+            .timelines
+            .get(&timeline)
+            .map_or(&none, |files| &files.segments);
+        let number =
+            |position| SegmentName::holding(timeline, position, self.size).number(self.size);
+        let mut next = from.and_then(number).or_else(|| segments.first().copied());
+        // Where a timeline is left within a segment, the next one has the beginning of it as well.
+        let end = until.and_then(number);
         let mut gaps = Vec::new();
-        for number in files.segments.iter().copied() {
+        let mut gap = |first, last| {
+            gaps.push(SegmentRange {
+                first: SegmentName::numbered(timeline, first, self.size),
+                last: SegmentName::numbered(timeline, last, self.size),
+            });
+        };
+        let there = segments
+            .iter()
+            .copied()
+            .filter(|number| end.is_none_or(|end| *number < end));
+        for number in there {
             let Some(expected) = next.filter(|expected| number >= *expected) else {
                 continue;
             };
             if number > expected {
-                gaps.push(SegmentRange {
-                    first: SegmentName::numbered(timeline, expected, self.size),
-                    last: SegmentName::numbered(timeline, number - 1, self.size),
-                });
+                gap(expected, number - 1);
             }
             next = Some(number + 1);
+        }
+        if let (Some(expected), Some(end)) = (next, end)
+            && expected < end
+        {
+            gap(expected, end - 1);
         }
         gaps
     }
 
-    /// The end of what is there of a timeline from a position on without a hole; nothing if its segment is not there.
+    /// What is missing on a way.
     #[must_use]
-    pub fn frontier(&self, timeline: Timeline, from: Lsn) -> Option<Lsn> {
-        let holder = SegmentName::holding(timeline, from, self.size).number(self.size)?;
-        let files = self.timelines.get(&timeline)?;
-        let mut last = files.segments.get(&holder).copied()?;
-        while files.segments.contains(&(last + 1)) {
-            last += 1;
-        }
-        SegmentName::numbered(timeline, last, self.size)
-            .next(self.size)?
-            .start(self.size)
-    }
-
-    /// What it means that this file is not there.
-    #[must_use]
-    pub fn absence(&self, name: WalName) -> Absence {
-        let WalName::Segment(segment) = name else {
-            return Absence::Beyond;
-        };
-        let after = segment.number(self.size).and_then(|number| {
-            let files = self.timelines.get(&segment.timeline)?;
-            files.segments.range(number..).next()
-        });
-        match after {
-            None => Absence::Beyond,
-            Some(number) => Absence::Lost {
-                next: SegmentName::numbered(segment.timeline, *number, self.size),
-            },
-        }
+    pub fn missing(&self, way: &[Stretch]) -> Vec<SegmentRange> {
+        let gaps = way.iter();
+        gaps.flat_map(|part| self.gaps(part.timeline, Some(part.from), part.until))
+            .collect()
     }
 }
 
@@ -195,7 +311,7 @@ mod tests {
         let ranges = found.ranges(first);
         assert_eq!(ranges.len(), 3);
         assert_eq!(ranges[0].last, segment("000000010000000000000004"));
-        let gaps = found.gaps(first, None);
+        let gaps = found.gaps(first, None, None);
         let shown: Vec<String> = gaps
             .iter()
             .map(|gap| format!("{}-{}", gap.first, gap.last))
@@ -208,43 +324,127 @@ mod tests {
             ]
         );
         // What no capture needs is not missing.
-        assert_eq!(found.gaps(first, Some(Lsn(7 << 24))).len(), 1);
+        assert_eq!(found.gaps(first, Some(Lsn(7 << 24)), None).len(), 1);
         // What a capture needs is, though nothing before it is there.
-        let missing = found.gaps(first, Some(Lsn((1 << 24) + 77)));
+        let missing = found.gaps(first, Some(Lsn((1 << 24) + 77)), None);
         assert_eq!(missing[0].first, segment("000000010000000000000001"));
         assert_eq!(missing[0].last, segment("000000010000000000000002"));
-        assert!(found.gaps(first, Some(Lsn(1 << 40))).is_empty());
-        assert_eq!(
-            found.frontier(first, Lsn((3 << 24) + 5)),
-            Some(Lsn(5 << 24))
-        );
-        assert_eq!(found.frontier(first, Lsn(5 << 24)), None);
+        assert!(found.gaps(first, Some(Lsn(1 << 40)), None).is_empty());
         assert_eq!(found.count(Timeline(2)), 1);
+    }
+
+    fn history(text: &str) -> History {
+        History::parse(text).expect("a history")
+    }
+
+    fn is_lost(asked: &str, own: u32, names: &[&str], histories: &[(u32, &str)]) -> bool {
+        let names: Vec<WalName> = names
+            .iter()
+            .map(|name| name.parse().expect("a name"))
+            .collect();
+        let histories = histories
+            .iter()
+            .map(|(timeline, text)| (Timeline(*timeline), history(text)));
+        let histories = histories.collect();
+        let asked = asked.parse().expect("a name");
+        absence(
+            asked,
+            Timeline(own),
+            SegmentBytes::DEFAULT,
+            &names,
+            &histories,
+        ) != Absence::Beyond
     }
 
     #[test]
     fn what_is_lost_is_not_the_end() {
-        let found = inventory(&["000000010000000000000003", "000000010000000000000007"]);
-        let lost = found.absence(WalName::Segment(segment("000000010000000000000005")));
-        assert_eq!(
-            lost,
-            Absence::Lost {
-                next: segment("000000010000000000000007")
-            }
-        );
-        for beyond in [
-            "000000010000000000000008",
-            "000000020000000000000005",
-            "00000002.history",
+        let asked = "000000010000000000000006";
+        for proof in [
+            "000000010000000000000007",
+            "000000010000000000000006",
+            "000000010000000000000007.partial",
+            "000000010000000000000006.00000028.backup",
+            "000000010000000100000000",
         ] {
-            assert_eq!(
-                found.absence(beyond.parse().expect("a name")),
-                Absence::Beyond,
-                "{beyond}"
-            );
+            assert!(is_lost(asked, 1, &[proof], &[]), "{proof}");
         }
-        // It was there when it was listed, and is not now: lost as well.
-        let gone = found.absence(WalName::Segment(segment("000000010000000000000007")));
-        assert!(matches!(gone, Absence::Lost { .. }));
+        for other in [
+            "000000010000000000000005",
+            "000000010000000000000006.partial",
+            "00000001.history",
+        ] {
+            assert!(!is_lost(asked, 1, &[other], &[]), "{other}");
+        }
+        // The next timeline tells how far this one went.
+        let names = ["00000002.history", "000000020000000000000007"];
+        assert!(is_lost(asked, 1, &names, &[(2, "1\t0/7000100\tx")]));
+        assert!(!is_lost(asked, 1, &names, &[(2, "1\t0/6000100\tx")]));
+        assert!(
+            is_lost(asked, 1, &names, &[]),
+            "nobody knows where it was left"
+        );
+        // One that has nothing to do with it.
+        assert!(!is_lost(
+            "000000020000000000000006",
+            2,
+            &["00000003.history"],
+            &[(3, "1\t0/9000000\tx")]
+        ));
+    }
+
+    #[test]
+    fn a_history_that_is_gone_hides_no_timeline() {
+        assert!(!is_lost(
+            "00000002.history",
+            1,
+            &["000000010000000000000009"],
+            &[]
+        ));
+        assert!(is_lost(
+            "00000002.history",
+            1,
+            &["000000020000000000000009"],
+            &[]
+        ));
+        assert!(is_lost("00000002.history", 1, &["00000003.history"], &[]));
+        // The server knows its own.
+        assert!(!is_lost(
+            "00000002.history",
+            2,
+            &["000000020000000000000009"],
+            &[]
+        ));
+    }
+
+    #[test]
+    fn a_way_follows_the_histories_and_what_lies_off_it_is_not_missing() {
+        let histories: BTreeMap<Timeline, History> = [
+            (Timeline(2), history("1\t0/5000100\tx")),
+            (Timeline(3), history("1\t0/5000100\tx\n2\t0/8000000\tx")),
+            (Timeline(4), history("1\t0/2000000\tx")),
+        ]
+        .into();
+        let from = Lsn(4 << 24);
+        let found = way(Timeline(1), from, None, &histories).expect("a way");
+        let parts: Vec<u32> = found.iter().map(|part| part.timeline.0).collect();
+        assert_eq!(parts, [1, 2, 3]);
+        let names = [
+            "000000010000000000000002",
+            "000000010000000000000004",
+            "000000010000000000000009",
+            "000000020000000000000005",
+            "000000020000000000000007",
+            "000000030000000000000008",
+        ];
+        let missing: Vec<String> = inventory(&names)
+            .missing(&found)
+            .iter()
+            .map(|gap| gap.first.to_string())
+            .collect();
+        assert_eq!(missing, ["000000020000000000000006"]);
+        // One that left before is not reached.
+        assert!(way(Timeline(1), from, Some(Timeline(4)), &histories).is_none());
+        let alone = way(Timeline(3), from, None, &histories).expect("a way");
+        assert_eq!(alone.len(), 1);
     }
 }

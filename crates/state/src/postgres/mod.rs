@@ -30,10 +30,10 @@ pub use closing::{
     MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
 };
 pub use control::{ClusterState, Control, ControlError, ServerLimits};
-pub use data_source::{DataSource, Tablespace};
+pub use data_source::{DataSource, Tablespace, tablespaces};
 pub use facts::{Facts, FactsError, OLDEST_VERSION};
 pub use history::{History, HistoryError, Switch};
-pub use inventory::{Absence, Inventory, SegmentRange, TimelineFiles};
+pub use inventory::{Absence, Inventory, SegmentRange, Stretch, TimelineFiles, absence, way};
 pub use label::{BackupLabel, LabelError};
 pub use lsn::{Lsn, LsnError, Timeline};
 pub use member::{

@@ -81,7 +81,8 @@ impl Subject {
         let mut trees = Vec::new();
         for tool in tools {
             trees.push(shell::output(&mut self.command(tool, Task::Cached))?);
-            shell::output(&mut self.command(tool, Task::Prune))?;
+            tool.dialect
+                .trying(|| shell::output(&mut self.command(tool, Task::Prune)))?;
             if !self.cache(tool, Task::Cached).exists() {
                 let name = tool.name;
                 return Err(Failure::new(format!("{name} leaves no cache: too old?")));

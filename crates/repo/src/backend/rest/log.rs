@@ -288,9 +288,11 @@ impl RestBackend {
                     return Ok(Some(self.keep(nested)));
                 }
                 Err(BackendError::NoRepository { .. }) => {}
-                // Beside the repositories of one user lie those of others, of whom nothing may be known.
+                // Beside the repositories of one user lie those of others, of whom nothing may be known. Where nothing can
+                // lie below, the log may be in what is denied.
                 Err(error)
                     if place == Place::Beside
+                        && self.at(Place::Below).is_some()
                         && matches!(
                             error.trouble(),
                             Some(Trouble::Denied | Trouble::Credentials)
