@@ -35,6 +35,7 @@ impl ServerArgs {
             Failure::new("nothing says which server to ask")
                 .hint("give --postgres postgresql://USER@HOST/DATABASE, or set LIFEBOAT_POSTGRES")
         })?;
+        let url = with_variables(url);
         let who = Identity::of_this_process().username;
         let mut address = Address::parse(&url, &who)
             .map_err(|error| Failure::from_error(&error).while_doing("--postgres"))?;
@@ -55,6 +56,28 @@ impl ServerArgs {
         }
         Ok(address)
     }
+}
+
+/// The URL with what libpq's variables say of encryption, where it says nothing itself.
+fn with_variables(mut url: String) -> String {
+    for (name, key) in [("PGSSLMODE", "sslmode"), ("PGSSLROOTCERT", "sslrootcert")] {
+        let value = std::env::var(name).unwrap_or_default();
+        if !value.is_empty() && !url.contains(&format!("{key}=")) {
+            let sign = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{sign}{key}={}", percent_encoded(&value)));
+        }
+    }
+    url
+}
+
+/// A value of a parameter in a URL.
+fn percent_encoded(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encoded = value.bytes().map(|byte| match is_plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }
 
 fn passfile() -> Option<PathBuf> {

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lifeboat_protect::postgres::{Archive, Fetched};
-use lifeboat_state::postgres::{Control, WalHeader, WalName};
+use lifeboat_protect::postgres::{Archive, ArchiveError, Fetched};
+use lifeboat_state::postgres::{BackupLabel, Control, WalHeader, WalName};
 
 use super::cluster::{control, own_file};
 use crate::args::Global;
@@ -42,7 +42,7 @@ impl Fetch {
         ui.enter("fetch");
         let archive = Archive::new(&session.repository, control.system_id);
         let fetched = archive.fetch(self.name, control.timeline, control.segment_bytes);
-        if fetched.is_err() && self.is_at_hand(&control) {
+        if matches!(fetched, Err(ArchiveError::Lost { .. })) && self.is_at_hand(&control) {
             // The capture brought it along; the server takes its own where the archive has none.
             return Ok(Exit::EndOfLog);
         }
@@ -67,8 +67,17 @@ impl Fetch {
 }
 
 impl Fetch {
-    /// Whether the server has the file itself, and it is what its name says.
+    /// Whether the server has the file itself, whole, and it is what its name says. Those of a capture of a primary are whole:
+    /// the last one was ended with it. A standby's may be half, and a server would take the half for the end.
     fn is_at_hand(&self, control: &Control) -> bool {
+        let labels = ["backup_label", "backup_label.old"].map(|name| self.data.join(name));
+        let is_of_primary = |label: &PathBuf| {
+            let text = std::fs::read_to_string(label).unwrap_or_default();
+            BackupLabel::parse(&text).is_ok_and(|label| !label.is_of_standby)
+        };
+        if !labels.iter().any(is_of_primary) {
+            return false;
+        }
         let path = own_file(&self.data, self.name);
         match self.name {
             WalName::Segment(segment) => {

@@ -328,6 +328,13 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
         bare.join("pg_wal").join(&first),
     )
     .unwrap();
+    fetch(&first, &[], 200);
+    fs::remove_file(&archived).unwrap();
+    scene.switch();
+    fetch(&first, &[], 200);
+    let label = "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nCHECKPOINT LOCATION: 0/2000060\n\
+        BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIMELINE: 1\n";
+    fs::write(bare.join("backup_label"), label).unwrap();
     fetch(&first, &[], 1);
     let misspelt = ["fetsch", &first, "out"];
     scene.run("wal", &misspelt).ends(200);

@@ -13,6 +13,8 @@ const PORT: u16 = 5432;
 pub(super) const SOCKET_DIR: &str = "/var/run/postgresql";
 /// How long a connection may take to be there if nobody says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Who says more wants it to take as long as it may.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Something that is not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,6 +90,13 @@ impl Address {
         let rest = rest.ok_or_else(|| wrong("does not begin with postgresql://"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        // A password that is not escaped ends where a path or a question begins, and must not be told as something else.
+        let is_torn = authority.contains(':') && !authority.contains('@');
+        if is_torn && (database.contains('@') || query.contains('@')) {
+            return Err(wrong(
+                "has a / or ? in its user or password: write them as %2F and %3F",
+            ));
+        }
         let (who, place) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (name, password) = match who.split_once(':') {
             Some((name, password)) => (name, Some(Secret(decoded(password)?))),
@@ -150,7 +159,7 @@ impl Address {
                     .map_err(|_| wrong(&format!("has a connect_timeout {value:?}")))?;
                 self.connect_timeout = match seconds {
                     0 => CONNECT_TIMEOUT,
-                    seconds => Duration::from_secs(seconds),
+                    seconds => Duration::from_secs(seconds).min(CONNECT_TIMEOUT_MAX),
                 };
             }
             // What others need, and nothing depends on here.
@@ -235,6 +244,21 @@ mod tests {
 
     fn parsed(url: &str) -> Address {
         Address::parse(url, "me").expect(url)
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_not_shown() {
+        for url in [
+            "postgresql://u:s3cr/et@host/db",
+            "postgresql://u:s3cr?et@host/db",
+            "postgresql://u:1234/et@host",
+        ] {
+            let error = Address::parse(url, "me").expect_err(url).to_string();
+            assert!(
+                error.contains("%2F") && !error.contains("s3cr") && !error.contains("et@"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

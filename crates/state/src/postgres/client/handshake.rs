@@ -98,7 +98,8 @@ fn maybe_encrypted(stream: Stream, address: &Address, cancel: &Cancel) -> Result
     }
     match (answer, address.tls) {
         ([b'S'], _) => {
-            let stream = encrypt(stream, address).map_err(lost("encrypt the connection"))?;
+            let stream =
+                encrypt(stream, address, cancel).map_err(lost("encrypt the connection"))?;
             Ok(Stream::Tls(Box::new(stream)))
         }
         ([b'N'], TlsMode::Prefer) => Ok(Stream::Tcp(stream)),

@@ -4,7 +4,9 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
+use std::time::Instant;
 
+use lifeboat_flow::Cancel;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -21,6 +23,7 @@ use super::address::{Address, Host, TlsMode};
 pub(super) fn encrypt(
     stream: TcpStream,
     address: &Address,
+    cancel: &Cancel,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let Host::Tcp(host) = &address.host else {
         return Err(io::Error::other(
@@ -53,10 +56,15 @@ pub(super) fn encrypt(
     };
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let mut stream = stream;
+    let began = Instant::now();
     while connection.is_handshaking() {
+        cancel.check().map_err(io::Error::other)?;
+        if began.elapsed() > address.connect_timeout {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         match connection.complete_io(&mut stream) {
             Ok(_) => {}
-            // Reads end after one poll; the server ends a handshake that takes too long.
+            // Reads end after one poll.
             Err(cause)
                 if matches!(
                     cause.kind(),
@@ -87,7 +95,13 @@ fn authorities(address: &Address) -> io::Result<Option<RootCertStore>> {
                 )));
             }
         }
-        (None, TlsMode::VerifyCa | TlsMode::VerifyFull) => {
+        // Anybody may have a certificate of those.
+        (None, TlsMode::VerifyCa) => {
+            return Err(io::Error::other(
+                "sslmode=verify-ca needs sslrootcert, a file of authorities; verify-full does without",
+            ));
+        }
+        (None, TlsMode::VerifyFull) => {
             let system = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(system.certs);
         }

@@ -14,6 +14,7 @@ use super::check::{Findings, Found};
 use super::programs::Programs;
 use super::scratch::ScratchServer;
 use super::server_log::ServerLog;
+use super::server_log::is_not_of_the_capture;
 use super::settings::of_sessions;
 
 /// Between two looks at whether it has ended.
@@ -67,28 +68,33 @@ pub(super) fn check(
             )));
         }
     };
-    if let Some(line) = complaints.iter().find(|line| line.contains(SKIPPED)) {
-        return Ok(Found::Unknown(line.clone()));
-    }
+    let skipped = complaints
+        .iter()
+        .find(|line| line.contains(SKIPPED))
+        .cloned();
     if status.success() {
-        return Ok(Found::Nothing);
+        return Ok(skipped.map_or(Found::Nothing, Found::Unknown));
     }
     if status.code() != Some(FOUND) || lines.is_empty() {
-        return Ok(Found::Unknown(format!(
-            "pg_amcheck ended with {status}: {}",
-            last(&complaints)
-        )));
+        let why = || format!("pg_amcheck ended with {status}: {}", last(&complaints));
+        return Ok(Found::Unknown(skipped.unwrap_or_else(why)));
     }
-    if let Some(line) = lines
+    // What could not be looked at must not hide what was found elsewhere.
+    let is_locked = |finding: &String| finding.contains("due to lock timeout");
+    let (locked, found): (Vec<String>, Vec<String>) =
+        joined(&lines).into_iter().partition(is_locked);
+    let Some(first) = found.first() else {
+        let locked = locked.first().map_or("", String::as_str);
+        return Ok(Found::Unknown(format!(
+            "something is locked, by a prepared transaction perhaps: {locked}"
+        )));
+    };
+    if is_not_of_the_capture(first) {
+        return Ok(Found::Unknown(first.clone()));
+    }
+    let is_of_indexes = !found
         .iter()
-        .find(|line| line.contains("due to lock timeout"))
-    {
-        return Ok(Found::Unknown(format!(
-            "something is locked, by a prepared transaction perhaps: {}",
-            line.trim()
-        )));
-    }
-    let is_of_indexes = !lines.iter().any(|line| line.starts_with("heap table"));
+        .any(|finding| finding.starts_with("heap table"));
     if is_of_indexes && let Some(other) = other_collation(server, databases, cancel)? {
         let why = format!(
             "indexes are not in order, but {other}; on a machine with the same library they may be"
@@ -96,7 +102,7 @@ pub(super) fn check(
         return Ok(Found::Unknown(why));
     }
     let mut findings = Findings::default();
-    for finding in joined(&lines) {
+    for finding in found {
         findings.add(|| finding);
     }
     findings.add_uncounted(before);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Findings, Found};
+use super::server_log::is_not_of_the_capture;
 
 /// How many of its rows a table may lack before that is a finding, in percent: a baseline and the end of a capture are not the
 /// same instant, and in between rows may go.
@@ -115,18 +116,30 @@ impl Baseline {
             .iter()
             .map(|skipped| (&*skipped.name, &*skipped.why))
             .collect();
+        let mut unknown = None;
         for was in &self.databases {
             let name = &was.name;
             match (there.get(&**name), skipped.get(&**name)) {
                 (Some(is), _) => was.compare(is, &mut findings),
+                (None, Some(why)) if says_nothing(why) => {
+                    unknown.get_or_insert_with(|| format!("the database {name}: {why}"));
+                }
                 (None, Some(why)) => {
                     findings.add(|| format!("the database {name} can't be looked at: {why}"))
                 }
                 (None, None) => findings.add(|| format!("the database {name} is missing")),
             }
         }
-        findings.found()
+        match (findings.found(), unknown) {
+            (Found::Nothing, Some(why)) => Found::Unknown(why),
+            (found, _) => found,
+        }
     }
+}
+
+/// Whether the reason why a database was not looked at lies with this machine.
+fn says_nothing(why: &str) -> bool {
+    is_not_of_the_capture(why) || why.contains("statement timeout")
 }
 
 impl DatabaseBaseline {

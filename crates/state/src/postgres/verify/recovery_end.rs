@@ -200,10 +200,11 @@ impl ScratchServer {
             // It does not listen yet, or has just let us go.
             PgError::Connect { .. } | PgError::Lost { .. } | PgError::Silent(_) => Ok(Look::NotYet),
             _ => match error.server().map(|server| server.code.as_str()) {
-                Some(UNKNOWN_DATABASE) if self.address.database == HOME => {
+                Some(UNKNOWN_DATABASE | CLOSED_DATABASE) if self.address.database == HOME => {
                     OTHER_HOME.clone_into(&mut self.address.database);
                     Ok(Look::NotYet)
                 }
+                Some(CLOSED_DATABASE) => Err(error),
                 Some(code) if NOT_NOW.iter().any(|class| code.starts_with(class)) => {
                     Ok(Look::NotYet)
                 }
@@ -254,6 +255,8 @@ enum Look {
 
 /// SQLSTATE of a database that is not there.
 const UNKNOWN_DATABASE: &str = "3D000";
+/// SQLSTATE of one that lets nobody in.
+const CLOSED_DATABASE: &str = "55000";
 /// Classes of SQLSTATE of what a server refuses only now: it starts, stops, or replays what is in the way
 /// (PostgreSQL manual, "PostgreSQL Error Codes").
 const NOT_NOW: [&str; 4] = ["57", "40", "53", "55"];

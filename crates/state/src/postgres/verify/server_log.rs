@@ -125,7 +125,7 @@ fn locked(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
 
 fn keep(from: impl Read, lines: &Mutex<Lines>) {
     let mut reader = BufReader::new(from);
-    let mut line = Vec::new();
+    let (mut line, mut is_knocking) = (Vec::new(), false);
     loop {
         line.clear();
         match reader
@@ -137,7 +137,9 @@ fn keep(from: impl Read, lines: &Mutex<Lines>) {
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line);
                 // Our own knocking would push out all else.
-                if text.starts_with("FATAL:") && text.contains(NOT_YET) {
+                is_knocking = text.starts_with("FATAL:") && text.contains(NOT_YET)
+                    || is_knocking && MORE.iter().any(|begin| text.starts_with(begin));
+                if is_knocking {
                     continue;
                 }
                 let mut lines = locked(lines);

@@ -111,17 +111,31 @@ fn run(
         let found = amcheck::check(&programs, &server, &databases, cancel)?;
         report.checks.push(made("amcheck", began, found));
     }
+    // A server that fell over what it was asked to read was not recovered, whatever the checks could not see any more.
+    let mut server = server;
+    if server.has_ended().map_err(end_of_start)? {
+        return Err(end_of_words(server.words()));
+    }
     let stopped = server.stop(cancel);
     cancel.check()?;
+    stopped.map_err(|error| match error {
+        ScratchError::Unclean(words) => end_of_words(words),
+        other => end_of_start(other),
+    })?;
     if request.checksums {
         let began = Instant::now();
-        let found = match stopped {
-            Ok(()) => checksums(data, progress, cancel)?,
-            Err(error) => Found::Unknown(chain(&error)),
-        };
+        let found = checksums(data, progress, cancel)?;
         report.checks.push(made("checksums", began, found));
     }
     Ok(())
+}
+
+/// What the last words of a server mean.
+fn end_of_words(words: String) -> End {
+    match is_not_of_the_capture(&words) {
+        true => End::Undetermined(words),
+        false => End::NotRecoverable(words),
+    }
 }
 
 /// The major version that a data directory was made by.
@@ -195,8 +209,7 @@ fn end_of_wait(error: WaitError) -> End {
         WaitError::Cancelled(cancelled) | WaitError::Asked(PgError::Cancelled(cancelled)) => {
             End::Cancelled(cancelled)
         }
-        WaitError::Ended(words) if is_not_of_the_capture(&words) => End::Undetermined(words),
-        WaitError::Ended(words) => End::NotRecoverable(words),
+        WaitError::Ended(words) => end_of_words(words),
         WaitError::Asked(error) => {
             let words = chain(&error);
             let is_damaged = error
