@@ -33,7 +33,8 @@ impl SnapshotFacts {
 
     /// What orders snapshots from old to new; the ID decides between those of one instant, so that every machine
     /// takes the same one for the newest.
-    pub(crate) fn age_key(&self) -> (Timestamp, Id) {
+    #[must_use]
+    pub fn age_key(&self) -> (Timestamp, Id) {
         (self.time, self.id)
     }
 }

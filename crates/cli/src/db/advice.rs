@@ -71,9 +71,10 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             CaptureError::NoDataDirectory { .. } => {
                 Some("name it with --data, or grant the role pg_read_all_settings")
             }
-            CaptureError::OtherCluster { .. } => {
+            CaptureError::OtherCluster { .. } | CaptureError::OtherServer { .. } => {
                 Some("name the server's own directory with --data: `show data_directory` tells it")
             }
+            CaptureError::Moved(_) => Some("run it again; nothing was acknowledged"),
             CaptureError::Unread { .. } => {
                 Some("run it as root or as the user of the server; nothing was acknowledged")
             }

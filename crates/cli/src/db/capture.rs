@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_plan::{GroupBy, ParentQuery, TagList, find_parent};
 use lifeboat_protect::BackupOptions;
 use lifeboat_protect::postgres::{CaptureOutcome, CaptureStage};
 use lifeboat_repo::{Identity, PackListing};
@@ -16,12 +15,12 @@ use serde_json::json;
 
 use super::name::MemberName;
 use super::server::ServerArgs;
+use super::which::{filter, newest};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
 use crate::progress::{self, Shown, workers};
-use crate::repo::select;
 use crate::repo::session::{Locking, Session};
 use crate::repo::store::StoreArgs;
 use crate::ui::Ui;
@@ -89,8 +88,8 @@ impl Capture {
         let session = Session::open_early(global, ui, locking)?;
         ui.enter("capture");
         let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Compare)?;
-        let paths = vec![self.name.path()];
-        let before = before(&snapshots.all, &hostname, &paths);
+        let same = filter(vec![hostname.clone()], &self.name);
+        let before = newest(&snapshots.all, &same, lifeboat_repo::now());
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
@@ -121,7 +120,7 @@ impl Capture {
             time: lifeboat_repo::now(),
             parent: None,
             tree: Id::default(),
-            paths,
+            paths: vec![self.name.path()],
             hostname,
             username: who.username,
             uid: who.uid,
@@ -225,23 +224,4 @@ impl Capture {
             ));
         }
     }
-}
-
-/// The newest capture of this name and host.
-fn before<'a>(
-    snapshots: &'a [(Id, Snapshot)],
-    hostname: &str,
-    paths: &[String],
-) -> Option<(Id, &'a Snapshot)> {
-    let facts = select::facts(snapshots);
-    let query = ParentQuery {
-        time: lifeboat_repo::now(),
-        hostname,
-        paths,
-        tags: &[] as &[TagList],
-        group_by: GroupBy::default(),
-    };
-    let found = find_parent(&query, &facts)?.id;
-    let found = snapshots.iter().find(|(id, _)| *id == found);
-    found.map(|(id, snapshot)| (*id, snapshot))
 }

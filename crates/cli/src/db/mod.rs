@@ -9,6 +9,7 @@ mod restore;
 mod server;
 mod until;
 mod verify;
+mod which;
 
 use std::sync::Arc;
 

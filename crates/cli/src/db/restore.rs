@@ -7,23 +7,20 @@ use std::time::Instant;
 
 use clap::Args;
 use lifeboat_flow::Counters;
-use lifeboat_format::Timestamp;
 use lifeboat_protect::postgres::{
-    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found as InPlace, Holdings, member_of,
-    plan,
+    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found, Holdings, member_of, plan,
 };
 use lifeboat_repo::{BlobReader, PackListing};
 use lifeboat_state::postgres::{Member, SegmentBytes, Timeline, way};
 use serde_json::json;
 
-use super::name::MemberName;
 use super::until::UntilArgs;
+use super::which::WhichArgs;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
 use crate::progress::{self, Shown, workers};
-use crate::repo::select::{self, Filter, Found};
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
 
@@ -36,15 +33,8 @@ use crate::ui::Ui;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Restore {
-    /// The capture: the ID of its snapshot, `latest` or `latest~1`
-    #[arg(value_name = "SNAPSHOT", default_value = "latest")]
-    snapshot: String,
-    /// What the capture is called, for `latest`
-    #[arg(long, value_name = "APP/MEMBER", default_value = "postgres/cluster")]
-    name: MemberName,
-    /// The host that the snapshot names
-    #[arg(short = 'H', long, env = "RESTIC_HOST", value_name = "NAME")]
-    host: Option<String>,
+    #[command(flatten)]
+    which: WhichArgs,
     /// The data directory that is made; it must be empty or not there
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
@@ -73,12 +63,7 @@ impl Restore {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let session = Session::open_early(global, ui, Locking::Read)?;
         ui.enter("restore");
-        let hosts = self.host.iter().filter(|host| !host.is_empty()).cloned();
-        let filter = Filter::new(hosts.collect(), Vec::new(), vec![self.name.path()]);
-        let found = match self.until.time()? {
-            Some(time) if self.snapshot == "latest" => newest_before(&session, ui, &filter, time)?,
-            _ => select::one(&session, ui, &self.snapshot, &filter)?,
-        };
+        let found = self.which.find(&session, ui, self.until.time()?)?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
         let member = member_of(&reader, found.snapshot.tree)?;
@@ -191,6 +176,8 @@ impl Restore {
                 false => format!("the archive lacks {} to {}", gap.first, gap.last),
             };
             match self.until.needs_all_until() {
+                // Who says how the server gets the log may have it elsewhere.
+                _ if self.until.has_own_command() => ui.warn(text),
                 None => ui.warn(format_args!("{text}; a recovery that comes there stops")),
                 Some(Some(lsn)) if begins.is_some_and(|begins| lsn < begins) => {}
                 Some(_) => {
@@ -227,7 +214,7 @@ impl Restore {
         ));
         if member.faults_count > 0 {
             ui.warn(format_args!(
-                "{} was found when it was captured; the first: {}",
+                "it was captured with {}, the first: {}",
                 format::count(member.faults_count, "fault"),
                 member.faults.first().map_or("not kept", String::as_str)
             ));
@@ -238,45 +225,17 @@ impl Restore {
     }
 }
 
-/// The newest capture that is not later than a moment.
-fn newest_before(
-    session: &Session,
-    ui: &Ui,
-    filter: &Filter,
-    time: Timestamp,
-) -> Result<Found, Failure> {
-    let snapshots = session.snapshots(ui)?;
-    let facts = select::facts(&snapshots);
-    let fits = facts
-        .iter()
-        .filter(|facts| filter.passes(facts) && facts.time <= time);
-    let newest = fits.max_by_key(|facts| facts.time).map(|facts| facts.id);
-    let found = snapshots.into_iter().find(|(id, _)| Some(*id) == newest);
-    let (id, snapshot) = found.ok_or_else(|| {
-        Failure::new(format!(
-            "there is no capture from before {}",
-            format::time(time)
-        ))
-        .hint("`lifeboat repo snapshots --tag lifeboat` lists all captures")
-    })?;
-    Ok(Found {
-        id,
-        snapshot,
-        subfolder: Vec::new(),
-    })
-}
-
 /// What is at a path: a directory that can't be looked into counts as full.
-fn look(path: &Path) -> InPlace {
+fn look(path: &Path) -> Found {
     match std::fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
-            None => InPlace::Nothing,
-            Some(_) => InPlace::Something,
+            None => Found::Nothing,
+            Some(_) => Found::Something,
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.is_symlink() {
-            true => InPlace::Something,
-            false => InPlace::Nothing,
+            true => Found::Something,
+            false => Found::Nothing,
         },
-        Err(_) => InPlace::Something,
+        Err(_) => Found::Something,
     }
 }

@@ -14,13 +14,12 @@ use lifeboat_state::postgres::Member;
 use lifeboat_state::postgres::verify::{Found, Progress, Proof, Report, Verdict};
 use serde_json::json;
 
-use super::name::MemberName;
+use super::which::WhichArgs;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
 use crate::progress::{self, Shown, workers};
-use crate::repo::select::{self, Filter};
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
 
@@ -33,15 +32,8 @@ use crate::ui::Ui;
 /// Example: lifeboat db verify --name memos/db --scratch /srv/scratch
 #[derive(Args)]
 pub struct Verify {
-    /// The capture: the ID of its snapshot, `latest` or `latest~1`
-    #[arg(value_name = "SNAPSHOT", default_value = "latest")]
-    snapshot: String,
-    /// What the capture is called, for `latest`
-    #[arg(long, value_name = "APP/MEMBER", default_value = "postgres/cluster")]
-    name: MemberName,
-    /// The host that the snapshot names
-    #[arg(short = 'H', long, env = "RESTIC_HOST", value_name = "NAME")]
-    host: Option<String>,
+    #[command(flatten)]
+    which: WhichArgs,
     /// Where there is room for the whole cluster; the system's directory for temporary files if not given
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -61,9 +53,7 @@ impl Verify {
         let stuck_after = self.stuck_after()?;
         let session = Session::open_early(global, ui, Locking::Read)?;
         ui.enter("verify");
-        let hosts = self.host.iter().filter(|host| !host.is_empty()).cloned();
-        let filter = Filter::new(hosts.collect(), Vec::new(), vec![self.name.path()]);
-        let found = select::one(&session, ui, &self.snapshot, &filter)?;
+        let found = self.which.find(&session, ui, None)?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
         let member = member_of(&reader, found.snapshot.tree)?;
@@ -71,7 +61,7 @@ impl Verify {
         let scratch = self.scratch()?;
         ui.say(format_args!(
             "restoring {} as of {} into {}",
-            self.name,
+            self.which.name,
             format::time(member.instant),
             scratch.path().display()
         ));
@@ -150,7 +140,7 @@ impl Verify {
     fn report(&self, ui: &Ui, member: &Member, proof: &Proof, elapsed: Duration) {
         if ui.json {
             ui.object(&json!({
-                "message_type": "summary", "name": self.name.to_string(), "instant": member.instant,
+                "message_type": "summary", "name": self.which.name.to_string(), "instant": member.instant,
                 "verdict": proof.verdict, "report": proof.report, "seconds_elapsed": elapsed.as_secs_f64(),
             }));
             return;
@@ -159,7 +149,7 @@ impl Verify {
         match &proof.verdict {
             Verdict::Recoverable => ui.line(format_args!(
                 "recoverable: {} as of {}, in {}",
-                self.name,
+                self.which.name,
                 format::time(member.instant),
                 format::duration(elapsed)
             )),

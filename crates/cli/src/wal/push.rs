@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
-use lifeboat_protect::postgres::{Archive, WalFile};
+use lifeboat_protect::postgres::Archive;
 use lifeboat_repo::{Appended, LOG_CONTENT_MAX_BYTES};
 use lifeboat_state::postgres::WalName;
 use serde_json::json;
@@ -58,11 +58,15 @@ impl Push {
     }
 
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let file = WalFile::at(&self.path).map_err(|error| Failure::from_error(&error))?;
+        let name = self.path.file_name().unwrap_or_default();
+        let name: WalName = name
+            .to_string_lossy()
+            .parse()
+            .map_err(|error| Failure::from_error(&error))?;
         let system_id = control(&self.data, &ui.wish)?.system_id;
         let doing = format!("read {}", self.path.display());
         let mut content = Vec::new();
-        let read = std::fs::File::open(&file.path).and_then(|file| {
+        let read = std::fs::File::open(&self.path).and_then(|file| {
             file.take(LOG_CONTENT_MAX_BYTES + 1)
                 .read_to_end(&mut content)
         });
@@ -70,17 +74,17 @@ impl Push {
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("push");
         let archive = Archive::new(&session.repository, system_id);
-        self.push_history(&archive, file.name)?;
+        self.push_history(&archive, name)?;
         let pushed = archive
-            .push(file.name, &content)
+            .push(name, &content)
             .map_err(|error| Failure::of_database(&error))?;
         let is_new = pushed == Appended::New;
         if ui.json {
             ui.object(&json!({
-                "message_type": "summary", "name": file.name.to_string(), "system_id": system_id.to_string(), "new": is_new,
+                "message_type": "summary", "name": name.to_string(), "system_id": system_id.to_string(), "new": is_new,
             }));
         } else if !is_new {
-            ui.say(format_args!("{} was archived already", file.name));
+            ui.say(format_args!("{} was archived already", name));
         }
         Ok(Exit::Done)
     }

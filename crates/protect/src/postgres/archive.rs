@@ -2,13 +2,12 @@
 //! It must never overwrite a segment, take one of another cluster, or let a recovery end where one was lost.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use lifeboat_repo::backend::{LogName, LogNameError};
 use lifeboat_repo::{Appended, LogError, Repository};
 use lifeboat_state::postgres::{
     Absence, History, HistoryError, Inventory, SegmentBytes, Switch, Timeline, WalHeader,
-    WalHeaderError, WalName, WalNameError, absence,
+    WalHeaderError, WalName, absence,
 };
 
 /// The folder of the log that holds archives.
@@ -36,9 +35,6 @@ pub enum Fetched {
 /// The archive could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It is no file of an archive.
-    #[error(transparent)]
-    Name(#[from] WalNameError),
     /// The segment is not what its name says, or of another cluster.
     #[error("{name} can't be archived")]
     Header {
@@ -105,6 +101,9 @@ pub enum ArchiveError {
         #[source]
         cause: WalHeaderError,
     },
+    /// The repository does not tell what is in it.
+    #[error("list the archives in the repository")]
+    List(#[source] LogError),
     /// The repository failed.
     #[error("use the archive of the cluster {system_id}")]
     Log {
@@ -135,11 +134,8 @@ impl<'a> Archive<'a> {
     /// When the log can't be listed.
     pub fn clusters(repository: &Repository) -> Result<Vec<u64>, ArchiveError> {
         let below = FOLDER.parse()?;
-        let failed = |cause| ArchiveError::Log {
-            system_id: 0,
-            cause,
-        };
-        let entries = repository.log().list(Some(&below)).map_err(failed)?;
+        let entries = repository.log().list(Some(&below));
+        let entries = entries.map_err(ArchiveError::List)?;
         let ids = entries
             .iter()
             .filter_map(|entry| entry.name.parts().nth(1)?.parse().ok());
@@ -197,14 +193,6 @@ impl<'a> Archive<'a> {
             })
     }
 
-    /// Whether a file is listed.
-    ///
-    /// # Errors
-    /// When the archive can't be listed.
-    pub fn has(&self, name: WalName) -> Result<bool, ArchiveError> {
-        Ok(self.names_of(name.timeline())?.contains(&name))
-    }
-
     /// Whether a file can be read back as it should be.
     ///
     /// # Errors
@@ -227,7 +215,7 @@ impl<'a> Archive<'a> {
             return Ok(Fetched::Content(content));
         }
         // Only who has seen all names knows that nothing comes after it.
-        let names = self.names(self.folder()?)?;
+        let names = self.names()?;
         let histories = match name {
             WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
             _ => BTreeMap::new(),
@@ -251,7 +239,7 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// When the archive can't be listed, or a history can't be read.
     pub fn inventory(&self, size: Option<SegmentBytes>) -> Result<Option<Holdings>, ArchiveError> {
-        let names = self.names(self.folder()?)?;
+        let names = self.names()?;
         let Some(size) = size.map_or_else(|| self.segment_bytes(&names), |size| Ok(Some(size)))?
         else {
             return Ok(None);
@@ -328,23 +316,15 @@ impl<'a> Archive<'a> {
         failed.map_or(Ok(None), Err)
     }
 
-    fn names_of(&self, timeline: Timeline) -> Result<Vec<WalName>, ArchiveError> {
-        let folder = format!("{FOLDER}/{}/{:08X}", self.system_id, timeline.0);
-        self.names(folder.parse()?)
-    }
-
-    /// The names below a folder; what is no name of a segment was put there by somebody else.
-    fn names(&self, folder: LogName) -> Result<Vec<WalName>, ArchiveError> {
+    /// All names; what is no name of a segment was put there by somebody else.
+    fn names(&self) -> Result<Vec<WalName>, ArchiveError> {
+        let folder = format!("{FOLDER}/{}", self.system_id).parse()?;
         let entries = self.repository.log().list(Some(&folder));
         let entries = entries.map_err(|cause| self.failed(cause))?;
         let names = entries
             .iter()
             .filter_map(|entry| entry.name.parts().last()?.parse().ok());
         Ok(names.collect())
-    }
-
-    fn folder(&self) -> Result<LogName, ArchiveError> {
-        Ok(format!("{FOLDER}/{}", self.system_id).parse()?)
     }
 
     fn log_name(&self, name: WalName) -> Result<LogName, ArchiveError> {
@@ -381,28 +361,5 @@ fn history(timeline: Timeline, content: &[u8]) -> Result<History, ArchiveError> 
     match history.switches.last().is_some_and(is_before) {
         true => Ok(history),
         false => Err(wrong(None)),
-    }
-}
-
-/// A file of the log on this machine.
-#[derive(Clone, Debug)]
-pub struct WalFile {
-    /// Its name.
-    pub name: WalName,
-    /// Where it is.
-    pub path: PathBuf,
-}
-
-impl WalFile {
-    /// By its path.
-    ///
-    /// # Errors
-    /// When its name is none of such a file.
-    pub fn at(path: &Path) -> Result<Self, WalNameError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self {
-            name: name.parse()?,
-            path: path.to_path_buf(),
-        })
     }
 }

@@ -209,6 +209,17 @@ impl Capture<'_> {
             return Err(other_server());
         }
         let before = self.before(control.system_id)?;
+        let kept_bytes = before
+            .as_ref()
+            .and_then(|(member, _)| usize::try_from(member.postgres.chunk_bytes).ok());
+        let measured = || {
+            let source = DataSource::new(&data, facts.major(), &control, 0, self.cancel)?;
+            Ok::<_, CaptureError>(chunk_bytes_for(source.largest_dir_bytes()?))
+        };
+        let chunk_bytes = match self.chunk_bytes.or(kept_bytes) {
+            Some(bytes) => bytes,
+            None => measured()?,
+        };
         (self.stage)(CaptureStage::Checkpoint);
         let mut mode = BackupMode::start(connection, &facts, self.cancel)?;
         // The checkpoint that the backup begins with stands in its control file, and in nobody else's.
@@ -222,17 +233,6 @@ impl Capture<'_> {
             ));
         }
         (self.stage)(CaptureStage::Files);
-        let kept_bytes = before
-            .as_ref()
-            .and_then(|(member, _)| usize::try_from(member.postgres.chunk_bytes).ok());
-        let measured = || {
-            let source = DataSource::new(&data, facts.major(), &control, 0, self.cancel)?;
-            Ok::<_, CaptureError>(chunk_bytes_for(source.largest_dir_bytes()?))
-        };
-        let chunk_bytes = match self.chunk_bytes.or(kept_bytes) {
-            Some(bytes) => bytes,
-            None => measured()?,
-        };
         let source = DataSource::new(&data, facts.major(), &control, chunk_bytes, self.cancel)?;
         let gather = Gather::new(self.events);
         let base = self.base(&source, &gather, before.as_ref(), now)?;

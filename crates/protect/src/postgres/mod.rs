@@ -10,7 +10,7 @@ mod restore_plan;
 mod round_trip;
 mod verify;
 
-pub use archive::{Archive, ArchiveError, Fetched, Holdings, WalFile};
+pub use archive::{Archive, ArchiveError, Fetched, Holdings};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
 pub use parts::{member_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};

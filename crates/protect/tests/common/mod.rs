@@ -123,8 +123,6 @@ pub fn back_up_source(
     source: &dyn Source,
     seen: &Seen,
 ) -> Result<BackupOutcome, ProtectError> {
-    let lock = lock(repository, false)?;
-    let cancel = Cancel::new();
     let parent = repository
         .snapshots()?
         .all
@@ -134,19 +132,32 @@ pub fn back_up_source(
             tree: snapshot.tree,
             holds: None,
         });
+    back_up_with(repository, source, options(parent), seen)
+}
+
+/// The same with options of its own.
+pub fn back_up_with(
+    repository: &Arc<Repository>,
+    source: &dyn Source,
+    options: BackupOptions,
+    seen: &Seen,
+) -> Result<BackupOutcome, ProtectError> {
+    let lock = lock(repository, false)?;
+    let cancel = Cancel::new();
     let (index, _) = repository.load_index(PackListing::Compare, &cancel)?;
     let index = RwLock::new(index);
+    let parent = options.parent.map(|parent| parent.id);
     let backup = Backup {
         repository,
         index: &index,
         lock: Some(&lock),
         source,
-        options: options(parent),
+        options,
         counters: &Counters::default(),
         events: seen,
         cancel: &cancel,
     };
-    backup.run(draft(parent.map(|p| p.id)), lifeboat_repo::now)
+    backup.run(draft(parent), lifeboat_repo::now)
 }
 
 /// One whole backup of a directory: its content is the top of the snapshot.
