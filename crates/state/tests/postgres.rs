@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -175,6 +176,9 @@ fn a_connection_is_as_secret_as_asked() {
     // The server asks for encryption itself.
     let plain = connect(&url("127.0.0.1", "disable")).err().unwrap();
     assert_eq!(plain.server().unwrap().code, "28000", "{plain}");
+    let anybody = connect(&url("localhost", "verify-ca")).err().unwrap();
+    let text = lifeboat_flow::chain(&anybody);
+    assert!(text.contains("needs sslrootcert"), "{text}");
     for mode in ["verify-ca", "verify-full"] {
         let unknown = connect(&url("localhost", mode)).err().unwrap();
         assert!(matches!(unknown, PgError::Lost { .. }), "{mode}: {unknown}");
@@ -483,4 +487,35 @@ fn segments_of_the_log_say_who_and_where_they_are() {
     }
     assert!(segments >= 3, "{segments}");
     assert_eq!(RelationFile::parse(b"16384_init").unwrap().fork, Fork::Init);
+}
+
+#[test]
+fn a_server_that_falls_silent_as_it_encrypts_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).unwrap();
+            stream.write_all(b"S").unwrap();
+            held.push(stream);
+        }
+    });
+    let url = format!("postgresql://x@127.0.0.1:{port}/x?sslmode=require&connect_timeout=");
+    // Both would hang.
+    let silent = connect(&format!("{url}1")).err().unwrap();
+    assert!(matches!(silent, PgError::Lost { .. }), "{silent}");
+    let (address, cancel) = (
+        Address::parse(&format!("{url}600"), USER).unwrap(),
+        Cancel::new(),
+    );
+    let wish = cancel.clone();
+    std::thread::spawn(move || wish.cancel());
+    let stopped = Connection::open(&address, Session::Queries, &cancel)
+        .err()
+        .unwrap();
+    let text = lifeboat_flow::chain(&stopped);
+    assert!(text.contains("interrupted"), "{text}");
 }

@@ -35,7 +35,7 @@ impl ServerArgs {
             Failure::new("nothing says which server to ask")
                 .hint("give --postgres postgresql://USER@HOST/DATABASE, or set LIFEBOAT_POSTGRES")
         })?;
-        let url = with_variables(url);
+        let url = with_variables(url, |name| std::env::var(name).unwrap_or_default());
         let who = Identity::of_this_process().username;
         let mut address = Address::parse(&url, &who)
             .map_err(|error| Failure::from_error(&error).while_doing("--postgres"))?;
@@ -59,9 +59,9 @@ impl ServerArgs {
 }
 
 /// The URL with what libpq's variables say of encryption, where it says nothing itself.
-fn with_variables(mut url: String) -> String {
+fn with_variables(mut url: String, variable: impl Fn(&str) -> String) -> String {
     for (name, key) in [("PGSSLMODE", "sslmode"), ("PGSSLROOTCERT", "sslrootcert")] {
-        let value = std::env::var(name).unwrap_or_default();
+        let value = variable(name);
         if !value.is_empty() && !url.contains(&format!("{key}=")) {
             let sign = if url.contains('?') { '&' } else { '?' };
             url.push_str(&format!("{sign}{key}={}", percent_encoded(&value)));
@@ -90,4 +90,26 @@ fn passfile() -> Option<PathBuf> {
 
 fn password_of(file: &Path, address: &Address) -> Result<Option<Secret>, Failure> {
     password_from(file, address).map_err(|error| Failure::from_error(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_say_what_the_url_does_not() {
+        let variable = |name: &str| match name {
+            "PGSSLMODE" => "verify-full".to_owned(),
+            _ => "/etc/our roots".to_owned(),
+        };
+        let with = |url: &str| with_variables(url.to_owned(), variable);
+        let roots = "sslrootcert=/etc/our%20roots";
+        assert_eq!(
+            with("postgresql://h/d"),
+            format!("postgresql://h/d?sslmode=verify-full&{roots}")
+        );
+        let said = "postgresql://h/d?sslmode=disable";
+        assert_eq!(with(said), format!("{said}&{roots}"));
+        assert_eq!(with_variables(said.to_owned(), |_| String::new()), said);
+    }
 }

@@ -230,3 +230,52 @@ fn quoted(word: &Path) -> Result<String, Failure> {
     let quoted = shlex::try_quote(text).map_err(|error| Failure::from_error(&error))?;
     Ok(quoted.replace('%', "%%"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(change: impl FnOnce(&mut Global)) -> Result<String, String> {
+        let mut global = Global {
+            repo: Some("/srv/no such place/100%".to_owned()),
+            password_file: Some("/etc/it's".into()),
+            ..Global::default()
+        };
+        change(&mut global);
+        fetch_command(&global).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_server_is_told_all_that_it_needs_and_no_password() {
+        let told = command(|global| {
+            global.key_hint = Some("abc".into());
+            global.remote.insecure_tls = true;
+            global.remote.options = vec!["s3.region=eu".into()];
+        });
+        let told = told.unwrap();
+        let (program, rest) = told.split_once(" wal fetch %f %p ").unwrap();
+        assert!(!program.is_empty());
+        for part in [
+            "'/srv/no such place/100%%'",
+            "--option 's3.region=eu'",
+            "--key-hint abc",
+            "--insecure-tls",
+        ] {
+            assert!(rest.contains(part), "{part}: {rest}");
+        }
+        assert!(rest.contains("--password-file \"/etc/it's\""), "{rest}");
+        for location in [
+            "rest:https://me:geheim@host/repo",
+            "rclone::s3,secret_access_key=geheim:bucket",
+        ] {
+            let refused = command(|global| global.repo = Some(location.to_owned())).unwrap_err();
+            assert!(
+                !refused.contains("geheim") && refused.contains("password"),
+                "{refused}"
+            );
+        }
+        assert!(command(|global| global.repo = Some("rest:https://me@host/repo".into())).is_ok());
+        let refused = command(|global| global.password_file = None).unwrap_err();
+        assert!(refused.contains("would not find the password"), "{refused}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use lifeboat_testkit::postgres::{Cluster, Options, USER, give_away};
 use lifeboat_testkit::restic::Said;
@@ -181,6 +181,20 @@ fn a_cluster_under_load_comes_back_consistent_and_so_does_the_next_capture() {
     ] {
         assert!(plain.join(name).exists(), "{name}");
     }
+    // By hand, as the documentation says for whoever has no Lifeboat.
+    let mut by_hand = Cluster::place(Options::default());
+    let script = "set -e; cd \"$1\"; mv wal/* base/pg_wal/; rm -f base/tablespace_map; chmod 700 base; \
+        echo \"archive_mode = off\" >> base/postgresql.auto.conf; mv base \"$2\"";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .arg(&plain)
+        .arg(by_hand.data());
+    assert!(shell.status().unwrap().success());
+    by_hand.start_again();
+    by_hand.recovered();
+    assert_eq!(by_hand.sql(SUMS), "t|t|t|t");
+    amcheck(&by_hand);
 }
 
 #[test]
@@ -390,6 +404,24 @@ fn a_standby_is_captured_as_well() {
         String::from_utf8_lossy(&copied.stderr)
     );
     standby.start_again();
+    // Its files under the backup mode of its primary would be a capture of neither.
+    let (url, data) = (primary.url("postgres"), standby.data());
+    let words = [
+        "capture",
+        "--postgres",
+        &url,
+        "--name",
+        "app/db",
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    let said = place.ours().run_in("db", words).ends(1);
+    assert!(
+        said.stderr
+            .contains("not the data directory of this server"),
+        "{}",
+        said.stderr
+    );
     let load = Load::start(&primary);
     until("the standby follows", || {
         standby.sql("select count(*) > 50 from pgbench_history") == "t"
@@ -400,4 +432,42 @@ fn a_standby_is_captured_as_well() {
     let back = restored(&place, &[]);
     assert_eq!(back.sql(SUMS), "t|t|t|t");
     amcheck(&back);
+}
+
+#[test]
+fn configuration_behind_a_link_comes_along_and_commands_of_the_original_do_not_act() {
+    let (place, mut cluster) = (Place::new(), Cluster::make(with_checksums()));
+    let (inside, outside) = (
+        cluster.data().join("postgresql.conf"),
+        cluster.home().join("elsewhere.conf"),
+    );
+    fs::rename(&inside, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &inside).unwrap();
+    let mut text = fs::read_to_string(&outside).unwrap();
+    text.push_str("work_mem = '5MB'\narchive_cleanup_command = '/bin/false'\nrecovery_end_command = '/bin/false'\n");
+    fs::write(&outside, &text).unwrap();
+    cluster.start_again();
+    assert_eq!(cluster.sql("show work_mem"), "5MB");
+    captured(&place, &cluster);
+    let back = restored(&place, &[]);
+    let kept = back.data().join("restored_config/postgresql.conf");
+    assert_eq!(fs::read_to_string(kept).unwrap(), text);
+    // The link would lead to the configuration of the original.
+    assert!(!back.data().join("postgresql.conf").is_symlink());
+    for setting in [
+        "archive_cleanup_command",
+        "recovery_end_command",
+        "primary_conninfo",
+    ] {
+        assert_eq!(back.sql(&format!("show {setting}")), "", "{setting}");
+    }
+    assert_eq!(fs::read_to_string(&outside).unwrap(), text);
+    // Nor what was set with ALTER SYSTEM.
+    let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
+    cluster.sql("alter system set archive_cleanup_command = '/bin/false'");
+    captured(&place, &cluster);
+    assert_eq!(
+        restored(&place, &[]).sql("show archive_cleanup_command"),
+        ""
+    );
 }

@@ -92,6 +92,15 @@ fn a_capture_that_comes_back_is_seen_to_come_back() {
 }
 
 #[test]
+fn a_cluster_whose_template_lets_nobody_in_is_verified_too() {
+    let cluster = Cluster::start(with_checksums());
+    cluster.sql("update pg_database set datallowconn = false where datname = 'template1'");
+    let scene = Scene::new(&cluster, 0);
+    let proof = summary(&scene.verify(&[], 0));
+    assert_eq!(proof["verdict"], "recoverable", "{proof}");
+}
+
+#[test]
 fn damage_is_not_recoverable_and_says_where() {
     let mut cluster = Cluster::start(with_checksums());
     let path = table(&cluster);

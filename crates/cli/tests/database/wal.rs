@@ -260,7 +260,19 @@ fn a_lost_segment_is_named_and_no_server_goes_on_without_it() {
         "{}",
         said.stderr
     );
-    let (back, said) = scene.restored(&["--to-end"], 1);
+    let back = Cluster::place(Options::default());
+    let (data, password) = (back.data(), scene.home.join("password.txt"));
+    let words = [
+        "restore",
+        "--name",
+        "app/db",
+        "--to-end",
+        "--password-file",
+        password.to_str().unwrap(),
+        "--target",
+    ];
+    let words = [&words[..], &[data.to_str().unwrap()]].concat();
+    let said = scene.run("db", &words).ends(1);
     assert!(
         said.stderr.contains(&segments[2]) && !back.data().exists(),
         "{}",
@@ -268,11 +280,7 @@ fn a_lost_segment_is_named_and_no_server_goes_on_without_it() {
     );
     // A target that nobody can tell the place of: the server comes to the hole, and stops there.
     let (mut back, said) = scene.restored(&["--to-xid", "4000000000"], 0);
-    assert!(
-        said.stderr.contains("a recovery that comes there stops"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("the archive lacks"), "{}", said.stderr);
     let words = back.fails();
     assert!(
         words.contains("is lost: it is not in the archive"),
@@ -417,6 +425,26 @@ fn nothing_is_archived_twice_or_for_another_cluster() {
     Program::current(&repository)
         .run(["check", "--read-data"])
         .ok();
-    push(&history.with_file_name("00000003.history"), data, 1);
+    for (content, why) in [
+        ("", "empty"),
+        ("3\t0/4000000\tx\n", "of itself"),
+        ("1\t0/4000000\n1\t0/3", "torn"),
+    ] {
+        let wrong = history.with_file_name("00000003.history");
+        fs::write(&wrong, content).unwrap();
+        let said = push(&wrong, data, 1);
+        assert!(
+            said.contains("00000003.history can't be the history"),
+            "{why}: {said}"
+        );
+    }
+    let note = scene.home.join("000000010000000000000002.00000028.backup");
+    fs::write(
+        &note,
+        "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n",
+    )
+    .unwrap();
+    let said = push(&note, data, 1);
+    assert!(said.contains("can't be the note of a backup"), "{said}");
     scene.run("wal", &["status"]).ok();
 }
