@@ -351,3 +351,24 @@ fn restic_neither_minds_nor_touches_it() {
     assert_eq!(backend.log_load(&name, 7).unwrap(), b"content");
     assert_eq!(files(&server.directory("r/lifeboat")).len(), 2);
 }
+
+#[test]
+fn a_repository_of_somebody_else_is_no_place_for_it() {
+    let server = RestServer::start(Options::default());
+    for (path, other) in [("", "lifeboat"), ("user/web", "user/web-lifeboat")] {
+        let backend = made(&server, path);
+        made(&server, other);
+        let before = files(&server.directory(other));
+        let name = log_name("wal/1/a");
+        for error in [
+            backend.log_create(&name, &[b"content"]).unwrap_err(),
+            backend.log_load(&name, 9).unwrap_err(),
+            log_listing(&backend, None).unwrap_err(),
+        ] {
+            assert!(!error.is_missing(), "{error}");
+            let text = lifeboat_flow::chain(&error);
+            assert!(text.contains("another repository lies there"), "{text}");
+        }
+        assert_eq!(files(&server.directory(other)), before);
+    }
+}

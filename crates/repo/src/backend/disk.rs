@@ -182,7 +182,7 @@ impl Disk for RealDisk {
             Err(cause)
                 if Errno::from_io_error(&cause).is_some_and(|e| UNSUPPORTED.contains(&e)) =>
             {
-                Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+                rename_to_free(from, to)
             }
             done => done,
         }
@@ -271,5 +271,35 @@ fn unless_unsupported(done: io::Result<()>, unsupported: &[Errno]) -> io::Result
             Ok(())
         }
         done => done,
+    }
+}
+
+/// Gives a file another name that nothing has yet.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this file system has neither hard links nor a rename that replaces nothing, so that no log can be kept here",
+        )),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("old"), "old").unwrap();
+        fs::write(path("new"), "new").unwrap();
+        let taken = rename_to_free(&path("new"), &path("old")).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(path("old")).unwrap(), b"old");
+        rename_to_free(&path("new"), &path("free")).unwrap();
+        assert_eq!(fs::read(path("free")).unwrap(), b"new");
+        assert!(!path("new").exists());
     }
 }

@@ -21,6 +21,9 @@ pub(super) struct Layout {
     root: PathBuf,
 }
 
+/// Digits of the tail that sets temporary names apart.
+const UNIQUE_DIGITS: usize = 16;
+
 impl Layout {
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root }
@@ -133,12 +136,20 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
     let Some((stem, tail)) = parts else {
         return false;
     };
-    let known = stem == FileKind::Config.folder()
-        || parse_id(OsStr::new(stem)).is_some()
-        || stem
-            .strip_prefix('.')
-            .is_some_and(|part| part.parse::<LogName>().is_ok());
+    let known = stem == FileKind::Config.folder() || parse_id(OsStr::new(stem)).is_some();
     known && !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The same among the objects of the log, whose names may look like anything but this.
+pub(super) fn is_object_temporary(name: &OsStr) -> bool {
+    let parts = name
+        .to_str()
+        .and_then(|name| name.strip_prefix('.')?.rsplit_once(TEMPORARY_MARK));
+    parts.is_some_and(|(stem, tail)| {
+        let is_unique =
+            tail.len() == UNIQUE_DIGITS && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_unique && stem.parse::<LogName>().is_ok()
+    })
 }
 
 /// Permissions of what is made: as restic, for the owner alone, or for the group too where it may read the config.
@@ -198,6 +209,29 @@ mod tests {
         assert!(is_temporary(OsStr::new(&over_sftp)));
         for foreign in ["config", "notes-tmp-1", "config-tmp-", "config-tmp-x.txt"] {
             assert!(!is_temporary(OsStr::new(foreign)), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn no_object_of_the_log_is_taken_for_what_a_writer_left() {
+        let layout = Layout::new(PathBuf::new());
+        for name in ["wal/1/a", "wal/a-tmp-00", "config-tmp-0123456789abcdef"] {
+            let name: LogName = name.parse().unwrap();
+            let path = layout.object_temporary_path(&name, 1 << 40);
+            let temporary = path.file_name().unwrap();
+            assert!(
+                is_object_temporary(temporary) && !is_temporary(temporary),
+                "{name}"
+            );
+            let own = layout.object_path(&name);
+            assert!(!is_object_temporary(own.file_name().unwrap()), "{name}");
+        }
+        for foreign in [
+            ".notes-tmp-00ff",
+            ".-tmp-0123456789abcdef",
+            "a-tmp-0123456789abcdef",
+        ] {
+            assert!(!is_object_temporary(OsStr::new(foreign)), "{foreign}");
         }
     }
 

@@ -4,6 +4,7 @@
 mod log;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +13,9 @@ use std::time::{Duration, SystemTime};
 use lifeboat_format::Id;
 
 use super::disk::{Disk, DiskFile, RealDisk};
-use super::layout::{Layout, Modes, is_temporary, parse_id, parse_pack_folder};
+use super::layout::{
+    Layout, Modes, is_object_temporary, is_temporary, parse_id, parse_pack_folder,
+};
 use super::{Backend, BackendError, Creation, FileKind, FileName, ListingDelay, LogName};
 
 /// A repository in a directory.
@@ -55,10 +58,15 @@ impl<D: Disk> LocalBackend<D> {
     /// When a folder can't be read or a file not be removed.
     pub fn remove_temporaries(&self, written_before: SystemTime) -> Result<u64, BackendError> {
         let mut removed = 0;
+        type IsTemporary = fn(&OsStr) -> bool;
         let mut folders = self.layout.folders();
         folders.push(self.layout.root().to_path_buf());
-        folders.extend(self.object_folders()?);
-        for folder in folders {
+        let folders = folders
+            .into_iter()
+            .map(|folder| (folder, is_temporary as IsTemporary));
+        let objects = self.object_folders()?.into_iter();
+        let objects = objects.map(|folder| (folder, is_object_temporary as IsTemporary));
+        for (folder, is_temporary) in folders.chain(objects) {
             let mut paths = Vec::new();
             let listed = self.disk.list(&folder, &mut |name| {
                 if is_temporary(name) {

@@ -375,6 +375,7 @@ impl Backend for S3Backend {
     }
 
     fn log_remove(&self, name: &LogName) -> Result<(), BackendError> {
+        let _turn = self.turns.turn(name);
         match self.delete(&self.object_key(name), None) {
             Err(failure) if failure.code != "NoSuchKey" => {
                 Err(self.error("remove", name.path(), failure))

@@ -282,10 +282,11 @@ impl RestBackend {
             let Some(nested) = self.at(place) else {
                 continue;
             };
-            match nested.list(FileKind::Snapshot, &mut |_, _| {}) {
+            // Of this kind there is never anything: whether the place is there costs no long listing.
+            match nested.list(FileKind::Key, &mut |_, _| {}) {
                 Ok(()) => {
                     self.require_repository_once()?;
-                    return Ok(Some(self.keep(nested)));
+                    return Ok(Some(self.keep(nested)?));
                 }
                 Err(BackendError::NoRepository { .. }) => {}
                 // Beside the repositories of one user lie those of others, of whom nothing may be known. Where nothing can
@@ -315,7 +316,7 @@ impl RestBackend {
                 continue;
             };
             match nested.create() {
-                Ok(()) => return Ok(self.keep(nested)),
+                Ok(()) => return self.keep(nested),
                 // rest-server lets repositories lie two folders deep.
                 Err(error) if error.trouble() == Some(Trouble::NoPlace) => {
                     refused = Some(error);
@@ -336,8 +337,14 @@ impl RestBackend {
         Some(nested)
     }
 
-    fn keep(&self, nested: Self) -> Arc<Self> {
-        Arc::clone(self.log.nested.get_or_init(|| Arc::new(nested)))
+    fn keep(&self, nested: Self) -> Result<Arc<Self>, BackendError> {
+        // Its next prune would take our contents for packs that nobody needs.
+        if nested.server.find(FileName::CONFIG)?.is_some() {
+            let why = format!("another repository lies there: {}", nested.location());
+            let what = "the place of the log";
+            return Err(self.server.trouble("use", what, Trouble::Other, why));
+        }
+        Ok(Arc::clone(self.log.nested.get_or_init(|| Arc::new(nested))))
     }
 
     /// All claims as they are now; only those are read that were not before.

@@ -14,7 +14,7 @@ use super::handle::{Handle, attributes};
 use super::listing;
 use super::packet::{Name, Type};
 use super::session::Session;
-use crate::backend::layout::{is_temporary, parse_id, parse_pack_folder};
+use crate::backend::layout::{is_object_temporary, is_temporary, parse_id, parse_pack_folder};
 use crate::backend::{BackendError, FileKind, FileName, Trouble};
 
 impl SftpBackend {
@@ -77,10 +77,15 @@ impl SftpBackend {
         session: &Session,
     ) -> Result<Vec<(PathBuf, u32)>, BackendError> {
         let mut found = Vec::new();
+        type IsTemporary = fn(&OsStr) -> bool;
         let mut folders = vec![self.layout.root().to_path_buf()];
         folders.extend(self.layout.folders());
-        folders.extend(self.object_folders(session)?);
-        for folder in folders {
+        let folders = folders
+            .into_iter()
+            .map(|folder| (folder, is_temporary as IsTemporary));
+        let objects = self.object_folders(session)?.into_iter();
+        let objects = objects.map(|folder| (folder, is_object_temporary as IsTemporary));
+        for (folder, is_temporary) in folders.chain(objects) {
             let listed = listing::list(session, std::slice::from_ref(&folder), &mut |_, names| {
                 found.extend(names.into_iter().filter_map(|name| {
                     let own = OsStr::from_bytes(&name.name);
