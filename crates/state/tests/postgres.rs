@@ -519,3 +519,31 @@ fn a_server_that_falls_silent_as_it_encrypts_is_given_up() {
     let text = lifeboat_flow::chain(&stopped);
     assert!(text.contains("interrupted"), "{text}");
 }
+
+#[test]
+fn whoever_wants_encryption_goes_no_further_without() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for stream in listener.incoming().take(3) {
+            let mut stream = stream.unwrap();
+            stream.read_exact(&mut [0; 8]).unwrap();
+            stream.write_all(b"N").unwrap();
+            // What comes in the clear, until the client goes.
+            stream.read_to_end(&mut heard).unwrap();
+        }
+        heard
+    });
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let roots = "/etc/ssl/certs/ca-certificates.crt";
+        let url =
+            format!("postgresql://x:geheim@127.0.0.1:{port}/x?sslmode={mode}&sslrootcert={roots}");
+        let refused = connect(&url).err().unwrap();
+        assert!(
+            matches!(refused, PgError::NoTls { .. }),
+            "{mode}: {refused}"
+        );
+    }
+    assert_eq!(server.join().unwrap(), b"");
+}

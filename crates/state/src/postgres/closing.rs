@@ -113,8 +113,11 @@ impl Closing {
     pub fn add_config(&mut self, file: &Path) -> Result<String, io::Error> {
         let mut content = Vec::new();
         std::fs::File::open(file)?
-            .take(CONFIG_MAX_BYTES)
+            .take(CONFIG_MAX_BYTES + 1)
             .read_to_end(&mut content)?;
+        if content.len() as u64 > CONFIG_MAX_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let name = file
             .file_name()
             .unwrap_or_default()

@@ -213,6 +213,17 @@ impl Source for DataSource {
             listing
                 .entries
                 .retain(|entry| entry.name == self.version_dir);
+            if listing.entries.is_empty() {
+                // Each tablespace of a server has one: this is a place that only has its path.
+                listing.problems.push(Problem {
+                    path: dir.display(),
+                    doing: "read the tablespace".to_owned(),
+                    why: format!(
+                        "there is no {} in the directory that its link leads to from here",
+                        String::from_utf8_lossy(&self.version_dir)
+                    ),
+                });
+            }
             return Ok(listing);
         }
         let files = listing.entries.iter();
@@ -300,4 +311,106 @@ pub fn tablespaces(data: &Path) -> io::Result<Vec<Tablespace>> {
 
 fn oid_of(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name).ok().and_then(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::postgres::checksum;
+
+    const FILE_PAGES: u32 = 131_072;
+
+    /// A page that belongs to a block.
+    fn page(block: u32, fill: u8) -> [u8; PAGE_BYTES] {
+        let mut page = [fill; PAGE_BYTES];
+        let sum = checksum(&page, block).to_le_bytes();
+        page[8..10].copy_from_slice(&sum);
+        page
+    }
+
+    fn source(dir: &Path) -> DataSource {
+        DataSource {
+            dir: dir.to_path_buf(),
+            data: Root::new(dir).expect("a directory"),
+            spaces: BTreeMap::new(),
+            version_dir: b"PG_15_202209061".to_vec(),
+            has_checksums: true,
+            file_pages: FILE_PAGES,
+            rule: ChunkRule::Restic,
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// What is read through buffers of a size, and what is wrong with it.
+    fn read(source: &DataSource, path: &str, buffer_bytes: usize) -> (Vec<u8>, Vec<String>) {
+        let mut content = source.open(&EntryPath(path.into())).expect("a file");
+        let (mut all, mut buffer) = (Vec::new(), vec![0; buffer_bytes]);
+        loop {
+            match content.read(&mut buffer).expect("content") {
+                0 => break,
+                got => all.extend_from_slice(&buffer[..got]),
+            }
+        }
+        content.finish().expect("an end");
+        (all, content.faults())
+    }
+
+    #[test]
+    fn blocks_are_counted_through_the_files_of_a_relation_however_they_are_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = dir.path().join("base/5");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let first = [page(0, 1), page(1, 2), page(2, 3)].concat();
+        // Caught while it grew.
+        let second = [&page(FILE_PAGES, 4)[..], &[7; 100]].concat();
+        std::fs::write(folder.join("16384"), &first).expect("a file");
+        std::fs::write(folder.join("16384.1"), &second).expect("a file");
+        let source = source(dir.path());
+        for buffer_bytes in [100, 8191, 8192, 8193, 20_000, 100_000] {
+            for (path, content) in [("base/5/16384", &first), ("base/5/16384.1", &second)] {
+                let (all, faults) = read(&source, path, buffer_bytes);
+                assert!(
+                    all == *content && faults.is_empty(),
+                    "{path}, {buffer_bytes}: {faults:?}"
+                );
+            }
+        }
+        // A page at the place of another is damage as well.
+        std::fs::write(
+            folder.join("16384"),
+            [page(0, 1), page(2, 3), page(1, 2)].concat(),
+        )
+        .expect("a file");
+        let (_, faults) = read(&source, "base/5/16384", 8192);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].starts_with("block 1 is damaged"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_tablespace_that_is_only_a_path_here_is_no_empty_one() {
+        let (dir, elsewhere) = (
+            tempfile::tempdir().expect("a directory"),
+            tempfile::tempdir().expect("another"),
+        );
+        let links = dir.path().join("pg_tblspc");
+        std::fs::create_dir(&links).expect("a folder");
+        std::os::unix::fs::symlink(elsewhere.path(), links.join("16385")).expect("a link");
+        let mut source = source(dir.path());
+        let location = elsewhere.path().to_path_buf();
+        source.spaces.insert(
+            16_385,
+            (Root::new(&location).expect("a directory"), location),
+        );
+        let listing = source
+            .list(&EntryPath(b"pg_tblspc/16385".to_vec()))
+            .expect("a listing");
+        assert_eq!(listing.problems.len(), 1, "{:?}", listing.problems);
+        std::fs::create_dir(elsewhere.path().join("PG_15_202209061")).expect("a folder");
+        let listing = source
+            .list(&EntryPath(b"pg_tblspc/16385".to_vec()))
+            .expect("a listing");
+        assert!(listing.problems.is_empty() && listing.entries.len() == 1);
+    }
 }

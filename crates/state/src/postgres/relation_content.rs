@@ -112,7 +112,7 @@ fn look_again(
     cancel: &Cancel,
 ) -> io::Result<Option<(u16, u16)>> {
     let (mut now, mut was_written) = ([0; PAGE_BYTES], false);
-    for _ in 0..looks {
+    for look in 1..=looks {
         if file.read_again(&mut now, offset)? < PAGE_BYTES {
             // The relation was made shorter, and the log says so.
             return Ok(None);
@@ -124,7 +124,9 @@ fn look_again(
         if judge(page, block) == PageState::Right {
             return Ok(None);
         }
-        cancel.sleep(LOOK_AGAIN_AFTER).map_err(io::Error::other)?;
+        if look < looks {
+            cancel.sleep(LOOK_AGAIN_AFTER).map_err(io::Error::other)?;
+        }
     }
     match judge(page, block) {
         // Whoever writes it again and again has put it into the log as a whole.

@@ -14,6 +14,9 @@ use super::wire::{Message, Wire, server_error};
 /// Rows of one answer at most: what is asked here is about the server, not about its data.
 const ROWS_MAX: usize = 1_000_000;
 
+/// Notices that are kept until somebody wants them.
+const NOTICES_MAX: usize = 100;
+
 /// A row: each column as text, or nothing where it is NULL.
 pub type Row = Vec<Option<String>>;
 
@@ -115,7 +118,9 @@ impl Connection {
             match message.tag {
                 b'N' => {
                     let notice = server_error(&message.body);
-                    self.notices.push(notice.message);
+                    if self.notices.len() < NOTICES_MAX {
+                        self.notices.push(notice.message);
+                    }
                 }
                 b'S' | b'A' => {}
                 _ => return Ok(message),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use lifeboat_flow::{Cancel, Cancelled};
 
 use super::super::client::{Address, Connection, Host, PgError, Session, TlsMode};
+use super::super::closing::{self, ControlFileError};
 use super::super::control::{Control, ControlError, ServerLimits};
 use super::super::recovery::{RECOVERY_SIGNAL, Recovery, SettingError};
 use super::holder::{Holder, remove_run};
@@ -31,6 +32,8 @@ const AUTO_CONFIG: &str = "postgresql.auto.conf";
 const AUTO_CONFIG_ASIDE: &str = "postgresql.auto.conf.captured";
 /// What would let it follow the live cluster for ever.
 const STANDBY_SIGNAL: &str = "standby.signal";
+/// What a server was started with; it notes that each time.
+const OPTIONS_FILE: &str = "postmaster.opts";
 /// What a running server has in its directory. No capture has it.
 const LOCK_FILE: &str = "postmaster.pid";
 /// The status of a server that could not go on.
@@ -267,9 +270,13 @@ impl ScratchServer {
 /// # Errors
 /// When it is not there, or can't be believed.
 pub(super) fn read_control(data: &Path) -> Result<Control, ScratchError> {
-    let path = data.join("global/pg_control");
-    let content = fs::read(&path).map_err(failed("read", &path))?;
-    Control::parse(&content).map_err(|cause| ScratchError::Control { path, cause })
+    // Nobody writes it, so that there is nobody to wait for.
+    let read = closing::read_control(data, &Cancel::new());
+    read.map(|(control, _)| control)
+        .map_err(|error| match error {
+            ControlFileError::Read { path, cause } => failed("read", &path)(cause),
+            ControlFileError::Content { path, cause } => ScratchError::Control { path, cause },
+        })
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScratchError + use<> {
@@ -401,6 +408,8 @@ fn neutralise(data: &Path, recovers: bool, user: Option<(u32, u32)>) -> Result<(
     }
     write(&auto, "", user)?;
     remove(&data.join(STANDBY_SIGNAL))?;
+    // The server writes it, wherever it leads.
+    remove(&data.join(OPTIONS_FILE))?;
     let signal = data.join(RECOVERY_SIGNAL);
     if recovers {
         write(&signal, "", user)

@@ -26,7 +26,8 @@ const MORE: [&str; 5] = ["DETAIL:", "HINT:", "CONTEXT:", "STATEMENT:", "\t"];
 const NOT_YET: &str = "the database system is";
 /// Words of a server that this machine does not suit, or that something beside the capture failed: they say nothing of the
 /// capture. In the words of PostgreSQL 13 to 18.
-const NOT_OF_THE_CAPTURE: [&str; 22] = [
+const NOT_OF_THE_CAPTURE: [&str; 23] = [
+    "Input/output error",
     "could not access file",
     "could not load library",
     "undefined symbol",

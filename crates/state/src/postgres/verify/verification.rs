@@ -279,8 +279,7 @@ fn compare(
                     .collect(),
             )
         }
-        Err(PgError::Cancelled(cancelled)) => return Err(cancelled.into()),
-        Err(error) => (Some(Found::Unknown(chain(&error))), Vec::new()),
+        Err(error) => return Err(end_of_wait(WaitError::Asked(error))),
     };
     report
         .checks
