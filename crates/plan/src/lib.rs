@@ -20,6 +20,7 @@ mod pattern_error;
 mod pattern_file;
 mod pattern_set;
 mod policy;
+mod recovery_point;
 mod retention;
 mod select;
 mod size;
@@ -44,6 +45,10 @@ pub use pattern_error::{PatternError, PatternFault, PatternOrigin};
 pub use pattern_file::{Variables, parse_pattern_lines};
 pub use pattern_set::{Match, PatternSet};
 pub use policy::{KeepCount, KeepCountError, PolicyError, RetentionPolicy};
+pub use recovery_point::{
+    Consistency, MemberState, POINT_FILE, POINT_MAX_BYTES, POINT_VERSION, PointError, PointMember,
+    RecoveryPoint,
+};
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};
 pub use size::{SizeError, parse_size};

@@ -2,18 +2,23 @@
 //! It must never decide what a plan has left open, and never print.
 
 mod backup;
+mod fleet;
 mod graft;
 mod mount;
 mod node;
+mod point;
 pub mod postgres;
+mod record;
 mod restore;
 
 pub use backup::{
     Amount, Backup, BackupOptions, BackupOutcome, ChangeRule, ChangedPaths, Parent, ProtectError,
     TreeOutcome,
 };
+pub use fleet::{FLEET_VERSION, Fleet, FleetError};
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
+pub use point::{POINT_TAG, PointFailure, PointWriter, path_of, point_of, tags_of};
 pub use restore::{
     Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder,
 };

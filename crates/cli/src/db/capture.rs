@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_protect::BackupOptions;
 use lifeboat_protect::postgres::{CaptureOutcome, CaptureStage};
+use lifeboat_protect::{BackupOptions, tags_of};
 use lifeboat_repo::{Identity, PackListing};
 use serde_json::json;
 
 use super::name::MemberName;
+use super::point::{self, Stored};
 use super::server::ServerArgs;
 use super::which::{filter, newest};
 use crate::args::Global;
@@ -90,6 +91,7 @@ impl Capture {
         let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Compare)?;
         let same = filter(vec![hostname.clone()], &self.name);
         let before = newest(&snapshots.all, &same, lifeboat_repo::now());
+        let fleet = point::fleet(&session, &hostname, self.dry_run)?;
         let index = RwLock::new(index);
         let counters = Counters::default();
         let is_watched = ui.is_terminal && !ui.json && !ui.quiet;
@@ -126,7 +128,9 @@ impl Capture {
             uid: who.uid,
             gid: who.gid,
             excludes: Vec::new(),
-            tags: vec!["lifeboat".to_owned(), format!("app={}", self.name.app)],
+            tags: fleet
+                .as_ref()
+                .map_or_else(Vec::new, |fleet| tags_of(&self.name.app, fleet)),
             original: None,
             whole: None,
             program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -140,6 +144,7 @@ impl Capture {
             data: self.data.as_deref(),
             app: &self.name.app,
             member: &self.name.member,
+            fleet: fleet.as_ref(),
             chunk_bytes,
             before,
             options,
@@ -150,9 +155,27 @@ impl Capture {
         };
         let began = Instant::now();
         let outcome = progress::during(ui, &counters, shown, || {
-            capture.run(draft, lifeboat_repo::now)
+            capture.run(draft.clone(), lifeboat_repo::now)
         })?;
         self.report(ui, &outcome, began.elapsed());
+        if let (Some(fleet), Some(_)) = (&fleet, outcome.snapshot) {
+            let stored = Stored {
+                name: &self.name,
+                engine: &outcome.member.engine,
+                instant: outcome.member.instant,
+                faults: outcome.member.faults_count,
+                tree: outcome.tree,
+            };
+            let known = &snapshots.all;
+            let point = stored.write_point(&session, &index, ingest, fleet, (known, draft))?;
+            if !ui.json {
+                ui.line(format_args!(
+                    "recovery point {} of {}",
+                    point.short(),
+                    self.name.app
+                ));
+            }
+        }
         Ok(match outcome.member.faults_count {
             0 => Exit::Done,
             _ => Exit::Incomplete,

@@ -5,6 +5,7 @@ pub mod advice;
 mod capture;
 mod check;
 mod name;
+mod point;
 mod restore;
 mod server;
 mod until;

@@ -69,15 +69,25 @@ impl Drop for Load {
 }
 
 pub fn capture(place: &Place, cluster: &Cluster, more: &[&str]) -> Said {
+    capture_as(place, cluster, ("app/db", "nas"), more)
+}
+
+/// Captures under a name, from a host.
+pub fn capture_as(
+    place: &Place,
+    cluster: &Cluster,
+    (name, host): (&str, &str),
+    more: &[&str],
+) -> Said {
     let url = cluster.url("postgres");
     let mut words = vec![
         "capture",
         "--postgres",
         &url,
         "--name",
-        "app/db",
+        name,
         "--host",
-        "nas",
+        host,
         "--json",
     ];
     words.extend(more);
@@ -170,7 +180,14 @@ fn a_cluster_under_load_comes_back_consistent_and_so_does_the_next_capture() {
     let plain = place.path("plain");
     place
         .current()
-        .run(["restore", "latest", "--target", plain.to_str().unwrap()])
+        .run([
+            "restore",
+            "latest",
+            "--path",
+            "/apps/app/db",
+            "--target",
+            plain.to_str().unwrap(),
+        ])
         .ok();
     for name in [
         "base/PG_VERSION",
@@ -197,6 +214,10 @@ fn a_cluster_under_load_comes_back_consistent_and_so_does_the_next_capture() {
     amcheck(&by_hand);
 }
 
+fn listed(place: &Place) -> String {
+    place.ours().run(["snapshots", "--json"]).ok().text()
+}
+
 #[test]
 fn what_did_not_change_is_neither_read_nor_stored_again() {
     let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
@@ -215,6 +236,12 @@ fn what_did_not_change_is_neither_read_nor_stored_again() {
         "4"
     );
     amcheck(&back);
+    let before = listed(&place);
+    assert_eq!(
+        before.matches("\"short_id\"").count(),
+        4,
+        "two captures, and a point of each: {before}"
+    );
     // A dry run leaves nothing.
     let third = summary(&capture(
         &place,
@@ -222,13 +249,7 @@ fn what_did_not_change_is_neither_read_nor_stored_again() {
         &["--chunk-size", "64", "--dry-run"],
     ));
     assert!(third["snapshot_id"].is_null(), "{third}");
-    let ids = place.ours().run(["snapshots", "--json"]).ok();
-    assert_eq!(
-        ids.text().matches("\"short_id\"").count(),
-        2,
-        "{}",
-        ids.text()
-    );
+    assert_eq!(listed(&place), before);
 }
 
 #[test]
@@ -316,7 +337,10 @@ fn a_flipped_byte_is_named_with_file_and_block() {
         );
     }
     assert_eq!(summary(&said)["faults"], 2);
-    let member = place.ours().run(["dump", "latest", "/member.json"]).ok();
+    let member = place
+        .ours()
+        .run(["dump", "--path", "/apps/app/db", "latest", "/member.json"])
+        .ok();
     let member: Value = serde_json::from_slice(&member.stdout).unwrap();
     assert_eq!(member["faults_count"], 2);
     // What is there comes back, and it is said what it is.

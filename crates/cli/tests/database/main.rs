@@ -3,6 +3,7 @@
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
+mod point;
 mod refused;
 mod verify;
 mod wal;

@@ -73,7 +73,7 @@ fn a_capture_that_comes_back_is_seen_to_come_back() {
     let member = scene
         .place
         .ours()
-        .run(["dump", "latest", "/member.json"])
+        .run(["dump", "--path", "/apps/app/db", "latest", "/member.json"])
         .ok();
     let member: Value = serde_json::from_slice(&member.stdout).unwrap();
     let tables = member["baseline"]["databases"][0]["largest"]

@@ -22,6 +22,7 @@ use super::parts::{member_of, subtree};
 use crate::backup::{
     Backup, BackupOptions, ChangeRule, Parent, ProtectError, TreeOutcome, acknowledge,
 };
+use crate::fleet::Fleet;
 use crate::graft::{Grafts, store};
 
 /// A file that was touched so shortly before the last capture began is read again: clocks of file systems tick slowly.
@@ -54,6 +55,8 @@ pub struct Capture<'a> {
     pub app: &'a str,
     /// Its name in the app.
     pub member: &'a str,
+    /// The fleet that it belongs to; a dry run may not know it.
+    pub fleet: Option<&'a Fleet>,
     /// Bytes of a chunk, if not what fits, or what the capture before has.
     pub chunk_bytes: Option<usize>,
     /// The capture before.
@@ -75,6 +78,8 @@ pub struct Capture<'a> {
 pub struct CaptureOutcome {
     /// The snapshot; none for a dry run.
     pub snapshot: Option<Id>,
+    /// Its tree; of a dry run, one that is not stored.
+    pub tree: Id,
     /// The record.
     pub member: Member,
     /// What was done.
@@ -295,7 +300,7 @@ impl Capture<'_> {
             version: MEMBER_VERSION,
             app: self.app.to_owned(),
             member: self.member.to_owned(),
-            fleet: None,
+            fleet: self.fleet.map(|fleet| fleet.fleet.to_string()),
             instant: stopped.time,
             kind: CaptureKind::Physical,
             engine: ENGINE.to_owned(),
@@ -364,6 +369,7 @@ impl Capture<'_> {
         };
         Ok(CaptureOutcome {
             snapshot,
+            tree,
             member,
             summary,
             segments,

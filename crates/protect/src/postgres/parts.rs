@@ -1,36 +1,24 @@
 //! The parts of a capture in its snapshot: the directories and the record that `state` names.
 //! It must never take another tree for a capture.
 
-use lifeboat_format::{BlobKind, Id, Node, NodeKind};
+use lifeboat_format::Id;
 use lifeboat_repo::{BlobReader, RepoError};
 use lifeboat_state::postgres::{MEMBER_FILE, MEMBER_MAX_BYTES, Member};
 
 use crate::ProtectError;
+use crate::record::small_file;
 
 /// The record of a capture.
 ///
 /// # Errors
 /// When the tree is none of a capture, or the record can't be read.
 pub fn member_of(reader: &BlobReader<'_>, root: Id) -> Result<Member, ProtectError> {
-    let tree = reader.tree(root)?;
-    let node = tree.find(MEMBER_FILE.as_bytes());
-    let Some(node) =
-        node.filter(|node| node.kind == NodeKind::File && node.size_bytes <= MEMBER_MAX_BYTES)
-    else {
-        return Err(ProtectError::NotInSnapshot(format!(
+    let json = small_file(reader, root, MEMBER_FILE, MEMBER_MAX_BYTES)?.ok_or_else(|| {
+        ProtectError::NotInSnapshot(format!(
             "it is no capture of a database: there is no {MEMBER_FILE} in it"
-        )));
-    };
-    Ok(Member::parse(&content(reader, node)?)?)
-}
-
-fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
-    let (mut all, mut blob) = (Vec::new(), Vec::new());
-    for id in node.content.iter().flatten() {
-        reader.read(BlobKind::Data, *id, &mut blob)?;
-        all.extend_from_slice(&blob);
-    }
-    Ok(all)
+        ))
+    })?;
+    Ok(Member::parse(&json)?)
 }
 
 /// The tree of a directory in a capture, `None` if there is none.

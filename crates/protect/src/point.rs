@@ -1,0 +1,159 @@
+//! Writes the recovery point of an app: the small snapshot that comes last, after all captures that it names.
+//! It must never name a capture that is not stored, nor pass for the capture of a member.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use lifeboat_flow::{Cancel, Timestamp};
+use lifeboat_format::{BlobKind, Id, Mode, Node, NodeKind, Snapshot, Tree};
+use lifeboat_plan::{POINT_FILE, POINT_MAX_BYTES, PointError, PointMember, RecoveryPoint};
+use lifeboat_repo::{BlobReader, Index, Ingest, IngestOptions, LockGuard, RepoError, Repository};
+use uuid::Uuid;
+
+use crate::ProtectError;
+use crate::backup::acknowledge;
+use crate::fleet::Fleet;
+use crate::record::small_file;
+
+/// What the snapshot of a recovery point is tagged with, beside what captures are.
+pub const POINT_TAG: &str = "recovery-point";
+/// The record holds no secrets, and is for whoever restores it.
+const FILE_MODE: u32 = 0o644;
+
+/// A recovery point that is to be written.
+pub struct PointWriter<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// Its index, with the captures in it.
+    pub index: &'a RwLock<Index>,
+    /// The lock.
+    pub lock: Option<&'a LockGuard>,
+    /// The fleet.
+    pub fleet: &'a Fleet,
+    /// The app.
+    pub app: &'a str,
+    /// How to store.
+    pub ingest: IngestOptions,
+    /// The wish to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// A recovery point could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PointFailure {
+    /// The record can't be made or read.
+    #[error("write the recovery point")]
+    Record(#[from] PointError),
+    /// It can't be stored.
+    #[error("write the recovery point")]
+    Protect(#[from] ProtectError),
+    /// The repository failed.
+    #[error("write the recovery point")]
+    Repo(#[from] RepoError),
+}
+
+impl PointWriter<'_> {
+    /// Writes the point that follows `before`: these members were captured or failed, the others are carried. `draft` is
+    /// the snapshot with everything but time, paths, tags and tree.
+    ///
+    /// # Errors
+    /// When the point before can't be read, or this one not be stored; the captures are there all the same.
+    pub fn write(
+        &self,
+        before: Option<&Snapshot>,
+        done: BTreeMap<String, PointMember>,
+        draft: Snapshot,
+        now: Timestamp,
+    ) -> Result<(Id, RecoveryPoint), PointFailure> {
+        let before = match before {
+            None => None,
+            Some(before) => {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                Some(point_of(
+                    &BlobReader::new(self.repository, &index),
+                    before.tree,
+                )?)
+            }
+        };
+        let of = (self.fleet.fleet, self.app);
+        let point = RecoveryPoint::after(before.as_ref(), Uuid::new_v4(), of, now, done);
+        let tree = self.store(&point.to_json()?, now)?;
+        let mut tags = tags_of(self.app, self.fleet);
+        tags.push(POINT_TAG.to_owned());
+        let snapshot = Snapshot {
+            time: now,
+            tree,
+            paths: vec![path_of(self.app)],
+            tags,
+            ..draft
+        };
+        let id = acknowledge(
+            self.repository,
+            self.index,
+            self.lock,
+            self.cancel,
+            &snapshot,
+        )?;
+        Ok((id, point))
+    }
+
+    fn store(&self, json: &[u8], now: Timestamp) -> Result<Id, PointFailure> {
+        let (tree, _) = Ingest::run(
+            self.repository,
+            self.index,
+            self.lock,
+            self.ingest,
+            |ingest| -> Result<Id, ProtectError> {
+                let mut sealer = ingest.sealer()?;
+                let content = ingest.add_data(&[json], &mut sealer)?;
+                let node = Node {
+                    mode: Mode::new(&NodeKind::File, FILE_MODE),
+                    modified: now,
+                    accessed: now,
+                    changed: now,
+                    size_bytes: json.len() as u64,
+                    links: 1,
+                    content: Some(content),
+                    ..Node::bare(POINT_FILE.as_bytes(), NodeKind::File)
+                };
+                let tree = Tree { nodes: vec![node] };
+                let json = tree.to_json().map_err(|cause| ProtectError::Order {
+                    path: POINT_FILE.to_owned(),
+                    cause,
+                })?;
+                let id = Id::of(&json);
+                ingest.add(BlobKind::Tree, id, &json, &mut sealer)?;
+                Ok(id)
+            },
+        )?;
+        Ok(tree)
+    }
+}
+
+/// The path that the recovery points of an app have; those of its captures lie below it.
+#[must_use]
+pub fn path_of(app: &str) -> String {
+    format!("/apps/{app}")
+}
+
+/// The tags of every snapshot of an app.
+#[must_use]
+pub fn tags_of(app: &str, fleet: &Fleet) -> Vec<String> {
+    vec![
+        "lifeboat".to_owned(),
+        format!("app={app}"),
+        format!("fleet={}", fleet.fleet),
+    ]
+}
+
+/// The record of a recovery point.
+///
+/// # Errors
+/// When the tree is none of a point, or the record can't be read.
+pub fn point_of(reader: &BlobReader<'_>, root: Id) -> Result<RecoveryPoint, PointFailure> {
+    let json = small_file(reader, root, POINT_FILE, POINT_MAX_BYTES)?.ok_or_else(|| {
+        let none = format!("it is no recovery point: there is no {POINT_FILE} in it");
+        ProtectError::NotInSnapshot(none)
+    })?;
+    Ok(RecoveryPoint::parse(&json)?)
+}
