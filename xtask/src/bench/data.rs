@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result, While};
 
 /// The programs in the order in which they are shown, ours first.
 pub(super) const OURS: &str = "lifeboat";
-const TOOLS: [&str; 3] = [OURS, "restic", "rustic"];
+const TOOLS: [&str; 5] = [OURS, "restic", "rustic", "pgbackrest", "pg_basebackup"];
 /// The row that is almost nothing but opening the repository.
 pub(super) const OPENING: &str = "snapshots";
 /// `first backup by avx2` is a row of ours alone: the others are taken from the row `first backup`.
@@ -30,6 +30,10 @@ pub(super) enum Quantity {
     Requests,
     Connections,
     Repository,
+    Stored,
+    Latency,
+    LatencyMost,
+    AllCpu,
     Work,
     FileSyncs,
     DirectorySyncs,
@@ -40,7 +44,7 @@ pub(super) enum Quantity {
 }
 
 impl Quantity {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Wall,
         Self::Cpu,
         Self::Peak,
@@ -50,6 +54,10 @@ impl Quantity {
         Self::Requests,
         Self::Connections,
         Self::Repository,
+        Self::Stored,
+        Self::Latency,
+        Self::LatencyMost,
+        Self::AllCpu,
         Self::Work,
         Self::FileSyncs,
         Self::DirectorySyncs,
@@ -71,6 +79,10 @@ impl Quantity {
             Self::Requests => "requests",
             Self::Connections => "connections",
             Self::Repository => "repository MiB",
+            Self::Stored => "newly stored MiB",
+            Self::Latency => "median ms",
+            Self::LatencyMost => "most ms",
+            Self::AllCpu => "CPU s of all processes",
             Self::Work => "work",
             Self::FileSyncs => "files synced",
             Self::DirectorySyncs => "directories synced",
@@ -84,8 +96,13 @@ impl Quantity {
     /// Digits behind the point.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::Wall | Self::Cpu | Self::StillToSync => 2,
-            Self::Sent | Self::Received | Self::Repository => 1,
+            Self::Wall | Self::Cpu | Self::AllCpu | Self::StillToSync => 2,
+            Self::Sent
+            | Self::Received
+            | Self::Repository
+            | Self::Stored
+            | Self::Latency
+            | Self::LatencyMost => 1,
             _ => 0,
         }
     }

@@ -5,12 +5,11 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use super::tool::Tool;
 use crate::failure::Result;
 use crate::{shell, workspace};
 
 /// What has to be known of a section to believe it.
-pub(super) fn stamp(tools: &[Tool], runs: usize, place: &str) -> Result<Map<String, Value>> {
+pub(super) fn stamp(programs: &[String], runs: usize, place: &str) -> Result<Map<String, Value>> {
     let git = |arguments: &[&str]| {
         shell::output(
             Command::new("git")
@@ -31,10 +30,6 @@ pub(super) fn stamp(tools: &[Tool], runs: usize, place: &str) -> Result<Map<Stri
         false => " with uncommitted changes",
     };
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    let programs: Vec<String> = tools
-        .iter()
-        .map(|tool| format!("{} {}", tool.name, tool.version))
-        .collect();
     let processor =
         fact("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into());
     // What the firmware keeps for itself is missing from the total.

@@ -2,7 +2,9 @@
 //! No measurement is dropped, and no section mixes measurements of two runs or machines.
 
 mod blobs;
+mod captures;
 mod changed;
+mod cluster;
 mod corpus;
 mod data;
 mod disk;
@@ -12,13 +14,16 @@ mod local;
 mod machine;
 mod measure;
 mod page;
+mod pgbackrest;
 mod place;
 mod plot;
+mod pushes;
 mod s3;
 mod section;
 mod stages;
 mod table;
 mod targets;
+mod tls;
 mod tool;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +39,8 @@ use tool::Tool;
 const USAGE: &str = "\
 usage: cargo xtask bench [options]
   --runs N             how often everything is measured (default 5)
-  --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth, blobs; with commas between.
+  --only SECTIONS      some of: random, tree, postgres, kernels, changed, s3, disk, growth, blobs, captures, pushes; with
+                       commas between.
                        The other sections stay as they were measured before
   --render             measure nothing, and make the page and its plots from what was measured before
   --quick              small corpora, to try the benchmark itself; writes nothing unless --into is given
@@ -130,7 +136,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
             Section::Disk => disk::place()?.description(),
             _ => bench.place.description(),
         };
-        let facts = machine::stamp(&bench.tools, bench.runs, place)?;
+        let facts = machine::stamp(&section.programs(&bench.tools)?, bench.runs, place)?;
         bench.data.stamp(section.name(), facts);
         section.measure(&mut bench)?;
         data.merge(std::mem::take(&mut bench.data));

@@ -9,7 +9,8 @@ use super::corpus::{Corpus, Kind};
 use super::data::{Quantity, Table, Values};
 use super::place;
 use crate::failure::Result;
-use server::{Server, Wire};
+use server::Wire;
+pub(super) use server::{Bucket, Server};
 use task::{Place, Task};
 
 /// How far away the server is, as what each request takes longer, in milliseconds; what is stored, and what is done.

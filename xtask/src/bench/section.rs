@@ -2,7 +2,10 @@
 //! A section never needs what another one left behind.
 
 use super::corpus::Kind;
-use super::{Bench, blobs, changed, disk, growth, local, s3};
+use super::tool::Tool;
+use super::{
+    Bench, blobs, captures, changed, cluster, disk, growth, local, pgbackrest, pushes, s3,
+};
 use crate::failure::Result;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +19,13 @@ pub(super) enum Section {
     Disk,
     Growth,
     Blobs,
+    Captures,
+    Pushes,
 }
 
 impl Section {
     /// In the order in which they are measured and shown.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Random,
         Self::Tree,
         Self::Postgres,
@@ -30,6 +35,8 @@ impl Section {
         Self::Disk,
         Self::Growth,
         Self::Blobs,
+        Self::Captures,
+        Self::Pushes,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -43,6 +50,8 @@ impl Section {
             Self::Disk => disk::TABLE.section,
             Self::Growth => growth::SECTION,
             Self::Blobs => blobs::TABLE.section,
+            Self::Captures => captures::TABLE.section,
+            Self::Pushes => pushes::LOCAL.section,
         }
     }
 
@@ -84,6 +93,22 @@ impl Section {
                  an empty folder, as in the first run on a machine, which makes the cache too, and with `--no-cache`. We and \
                  restic are told `--no-lock`; rustic has no locks. The peak of memory includes pages of mapped files."
             }
+            Self::Captures => {
+                "pgBackRest has two processes and level 1 of zstd, encrypts nothing, and does not take the log along or wait for \
+                 it; its later backups are incremental. pg_basebackup makes a tar with the log of each capture whole. restic \
+                 backs up the data directory as if nobody worked on it, which nobody should rely on: it is there for the size. \
+                 Newly stored is all that the repository grows by, with trees and indexes. As much as was there has to be \
+                 restored, and restic has to find our repository sound. There is no row \"snapshots\" here: opening the \
+                 repository is in every number of ours and restic's."
+            }
+            Self::Pushes => {
+                "Segments full of pgbench's work, one after the other, each by a process that a shell starts, as the server does \
+                 it; the next begins when the one before is acknowledged. The wall time is that of all of them. pgBackRest has \
+                 level 1 of zstd and encrypts nothing; with the bucket it works asynchronously, with four processes. Ours has its \
+                 resident process, which the first push starts. The bucket is a Garage with its files in memory, 20 ms \
+                 away, behind stunnel, because pgBackRest speaks to no bucket without TLS. CPU is that of the whole machine, with \
+                 what works in the background, and through S3 with the server."
+            }
         }
     }
 
@@ -98,7 +123,27 @@ impl Section {
             Self::Disk => disk::measure(bench),
             Self::Growth => growth::measure(bench),
             Self::Blobs => blobs::measure(bench),
+            Self::Captures => captures::measure(bench),
+            Self::Pushes => pushes::measure(bench),
         }
+    }
+
+    /// The programs that take part, with their versions.
+    pub(super) fn programs(self, tools: &[Tool]) -> Result<Vec<String>> {
+        let named = tools
+            .iter()
+            .map(|tool| format!("{} {}", tool.name, tool.version));
+        let mut programs: Vec<String> = named.collect();
+        if let Self::Captures | Self::Pushes = self {
+            programs.retain(|program| !program.starts_with("rustic"));
+            programs.push(format!(
+                "{} {}",
+                pgbackrest::NAME,
+                pgbackrest::PgBackRest::version()?
+            ));
+            programs.push(cluster::version()?);
+        }
+        Ok(programs)
     }
 
     /// Those of a list of names with commas between.

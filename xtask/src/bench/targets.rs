@@ -4,7 +4,7 @@
 use super::corpus::Kind;
 use super::data::{Data, OURS, Quantity, Table};
 use super::tool::Operation;
-use super::{blobs, changed, disk, limit, s3};
+use super::{blobs, captures, changed, disk, limit, pgbackrest, pushes, s3};
 
 /// The best set of instructions, for which the higher targets are.
 const WIDE: &str = "avx512";
@@ -186,6 +186,37 @@ pub(super) fn all(data: &Data) -> Vec<Target> {
         Goal::ShareMax(0.2),
         number(share),
     );
+    let beside = |table, row: &str, quantity, peer: &str| {
+        let of = |tool: &str| data.median(table, row, tool, quantity);
+        of(peer).and_then(|peer| Some((peer, of(OURS)?)))
+    };
+    for row in [captures::FULL, captures::RESTORE] {
+        let found = beside(captures::TABLE, row, Quantity::Wall, pgbackrest::NAME);
+        push(
+            format!("PostgreSQL: {row}, beside pgBackRest with two processes"),
+            Goal::Ratio(1.0),
+            number(found.map(|(peer, ours)| peer / ours)),
+        );
+    }
+    for (row, most) in [(captures::HEAVY, 0.8), (captures::LIGHT, 0.4)] {
+        let found = beside(captures::TABLE, row, Quantity::Stored, "restic");
+        push(
+            format!("PostgreSQL: newly stored by the {row}, beside restic's"),
+            Goal::ShareMax(most),
+            number(found.map(|(peer, ours)| ours / peer)),
+        );
+    }
+    for (what, table) in [
+        ("into a directory", pushes::LOCAL),
+        ("through S3", pushes::FAR),
+    ] {
+        let found = beside(table, pushes::ROW, Quantity::Wall, pgbackrest::NAME);
+        push(
+            format!("PostgreSQL: segments pushed {what}, beside pgBackRest"),
+            Goal::Ratio(1.0),
+            number(found.map(|(peer, ours)| peer / ours)),
+        );
+    }
     targets
 }
 

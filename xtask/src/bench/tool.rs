@@ -46,6 +46,8 @@ impl Operation {
 /// Where a repository lies in a program's directory, and what is restored from it.
 pub(super) const REPOSITORY: &str = "repository";
 pub(super) const RESTORED: &str = "restored";
+/// Where its password lies.
+pub(super) const PASSWORD: &str = "password";
 
 /// The variable that picks the instructions of our hot loops.
 pub(super) const KERNEL_VARIABLE: &str = "LIFEBOAT_KERNEL";
@@ -128,7 +130,7 @@ impl Tool {
     /// An empty repository in `dir`; not measured.
     pub(super) fn prepare(&self, dir: &Path) -> Result<()> {
         create_dir(dir)?;
-        std::fs::write(dir.join("password"), "benchmark\n")
+        std::fs::write(dir.join(PASSWORD), "benchmark\n")
             .doing(|| "cannot write a password".into())?;
         let mut init = self.base(dir);
         shell::output(init.arg("init").args(self.effort())).map(drop)
@@ -223,9 +225,28 @@ impl Tool {
         }
     }
 
+    /// A command of ours on databases.
+    pub(super) fn database(&self, dir: &Path, name: &str) -> Command {
+        let mut command = self.of_area(dir, "db");
+        command.arg(name).env("RESTIC_CACHE_DIR", dir.join("cache"));
+        command
+            .arg("-r")
+            .arg(dir.join(REPOSITORY))
+            .arg("--password-file")
+            .arg(dir.join(PASSWORD));
+        command
+    }
+
+    /// Ours on another area than repositories.
+    pub(super) fn of_area(&self, dir: &Path, area: &str) -> Command {
+        let mut command = self.unset();
+        command.arg(area).current_dir(dir);
+        command
+    }
+
     /// The program, with nothing of what a user may have set for it.
     pub(super) fn bare(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.unset();
         match self.dialect {
             Dialect::Lifeboat => {
                 command.arg("repo");
@@ -236,6 +257,11 @@ impl Tool {
             }
             Dialect::Rustic => {}
         }
+        command
+    }
+
+    fn unset(&self) -> Command {
+        let mut command = Command::new(&self.program);
         command.env_remove(KERNEL_VARIABLE);
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
@@ -264,7 +290,7 @@ impl Tool {
             .arg("-r")
             .arg(dir.join(REPOSITORY))
             .arg("--password-file")
-            .arg(dir.join("password"));
+            .arg(dir.join(PASSWORD));
         command
     }
 

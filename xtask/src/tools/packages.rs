@@ -37,6 +37,11 @@ pub(crate) const FOR_BENCH: &[Package] = &[
     package("time", "time"),
 ];
 
+/// The peer of captures and archives.
+pub(crate) const PGBACKREST: Package = package("pgbackrest", "pgbackrest");
+/// What makes TLS of what speaks none.
+pub(crate) const STUNNEL: Package = package("stunnel", "stunnel4");
+
 /// Installs the packages whose programs are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> = packages

@@ -14,7 +14,7 @@ const EXAMPLE: &str = "s3_behind_proxy";
 
 /// How a bucket is reached.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
+pub(in crate::bench) struct Bucket {
     pub endpoint: String,
     pub name: String,
     pub key_id: String,
@@ -24,7 +24,7 @@ pub(super) struct Bucket {
 
 /// What passed between a client and the server.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wire {
+pub(in crate::bench) struct Wire {
     pub connections: u64,
     pub requests: u64,
     pub up_bytes: u64,
@@ -32,7 +32,7 @@ pub(super) struct Wire {
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(in crate::bench) struct Server {
     bucket: Bucket,
     process: Child,
     input: Option<ChildStdin>,
@@ -41,7 +41,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts one that keeps its files in a directory.
-    pub(super) fn start(dir: &Path) -> Result<Self> {
+    pub(in crate::bench) fn start(dir: &Path) -> Result<Self> {
         let mut build = workspace::cargo();
         build.args(["build", "--quiet", "-p", "lifeboat-testkit"]);
         shell::run(build.args(["--example", EXAMPLE]))?;
@@ -81,16 +81,16 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn bucket(&self) -> &Bucket {
+    pub(in crate::bench) fn bucket(&self) -> &Bucket {
         &self.bucket
     }
 
-    pub(super) fn set_round_trip(&mut self, milliseconds: u64) -> Result<()> {
+    pub(in crate::bench) fn set_round_trip(&mut self, milliseconds: u64) -> Result<()> {
         self.ask(&format!("round-trip {milliseconds}")).map(drop)
     }
 
     /// What passed since this was asked for last.
-    pub(super) fn traffic(&mut self) -> Result<Wire> {
+    pub(in crate::bench) fn traffic(&mut self) -> Result<Wire> {
         let told = self.ask("traffic")?;
         let number = |name: &str| told[name].as_u64().unwrap_or(0);
         Ok(Wire {
