@@ -15,7 +15,7 @@ use super::{Section, table};
 const HOW: &str = "\
 Made by `make bench` from [results.jsonl](results.jsonl), which has every single measurement; nothing was dropped. \
 `cargo xtask bench --only SECTION` measures a section anew and leaves the others as they were. Numbers are medians, with \
-the least and the most beside them. A ratio is the better of restic and rustic divided by ours: above 1, Lifeboat needs less.
+the least and the most beside them. A ratio is the best of the others divided by ours: above 1, Lifeboat needs less.
 
 - The corpus lies in the page cache, repositories and what is restored lie in memory (`/dev/shm`) unless the table below \
 says another place. Time on the processors is user and system; memory is the resident set at its peak.
