@@ -1,5 +1,5 @@
 //! Captures of a PostgreSQL cluster that runs, beside pgBackRest, pg_basebackup, and restic on the same directory.
-//! Between two captures all see the same changes, and nobody works while another one is measured.
+//! Between two captures all see the same changes, and who is measured never works beside another.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
