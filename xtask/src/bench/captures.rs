@@ -30,15 +30,17 @@ const ROW: &str = "captures in a row, 400 transactions before each";
 const IN_A_ROW: usize = 14;
 /// What the peers are called.
 const BASEBACKUP: &str = "pg_basebackup";
+/// Where it puts one.
+const CAPTURE: &str = "capture";
 /// pgBackRest's processes; this machine's benchmark has as many cores at least.
 const PROCESSES: usize = 2;
 /// A data directory of 2 GB and more has so many times 100,000 accounts.
 const SCALE: u64 = 150;
 const QUICK_SCALE: u64 = 2;
 /// What a scale takes on a disk with its indexes and its log, in bytes, rounded up.
-const SCALE_BYTES: u64 = 22 << 20;
-/// Room for the cluster, what four programs store of it, and what one of them restores.
-const COPIES: u64 = 6;
+const SCALE_BYTES: u64 = 16 << 20;
+/// Room for the cluster, its log, what the programs store of it, and what one of them restores.
+const COPIES: u64 = 5;
 
 /// Who captures.
 enum Who<'a> {
@@ -62,7 +64,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         let cluster = Cluster::make(&scratch.join("server"), &["--data-checksums"])?;
         // The log of a capture is its own, and what else there is of it is nobody's work here.
         cluster.start(&[
-            "max_wal_size=8GB",
+            "max_wal_size=1GB",
             "checkpoint_timeout=1h",
             "autovacuum=off",
             "shared_buffers=512MB",
@@ -109,7 +111,6 @@ fn one_run(bench: &mut Bench, run: usize, scratch: &Scratch, cluster: &Cluster) 
         let count = all.len();
         (0..count).map(move |at| (at + turn + run) % count)
     };
-    let mut number = 0;
     for (turn, row) in [FULL, HEAVY, LIGHT].into_iter().enumerate() {
         match row {
             HEAVY => {
@@ -125,13 +126,11 @@ fn one_run(bench: &mut Bench, run: usize, scratch: &Scratch, cluster: &Cluster) 
         cluster.sql("checkpoint")?;
         for at in order(turn) {
             let who = &all[at];
-            let before = who.stored_bytes()?;
-            let measured = measure::run(&who.capture(cluster, number)?, &report)?;
-            add(bench, row, who, run, measured, who.stored_bytes()? - before);
+            let (measured, stored) = who.captured(cluster, row == FULL, &report)?;
+            add(bench, row, who, run, measured, stored);
         }
-        number += 1;
     }
-    for at in order(number) {
+    for at in order(run) {
         let who = &all[at];
         let target = who.target(scratch);
         let Some(command) = who.restore(&target)? else {
@@ -147,32 +146,27 @@ fn one_run(bench: &mut Bench, run: usize, scratch: &Scratch, cluster: &Cluster) 
         );
         bench.data.add(TABLE, RESTORE, who.name(), run, measured);
     }
-    let mut sums: Vec<(Measurement, u64)> = Vec::new();
-    for who in &all {
-        sums.push((
-            Measurement {
-                wall: Duration::ZERO,
-                cpu_seconds: 0.0,
-                peak_kib: 0,
-            },
-            who.stored_bytes()?,
-        ));
-    }
+    let nothing = Measurement {
+        wall: Duration::ZERO,
+        cpu_seconds: 0.0,
+        peak_kib: 0,
+    };
+    let mut sums = vec![(nothing, 0); all.len()];
     for turn in 0..IN_A_ROW {
         cluster.pgbench(&["--client=2", "--transactions=200", "--no-vacuum"])?;
         cluster.sql("checkpoint")?;
         for at in order(turn) {
-            let measured = measure::run(&all[at].capture(cluster, number)?, &report)?;
-            let (sum, _) = &mut sums[at];
+            let (measured, stored) = all[at].captured(cluster, false, &report)?;
+            let (sum, stored_sum) = &mut sums[at];
             sum.wall += measured.wall;
             sum.cpu_seconds += measured.cpu_seconds;
             sum.peak_kib = sum.peak_kib.max(measured.peak_kib);
+            *stored_sum += stored;
         }
-        number += 1;
     }
-    for (who, (sum, before)) in all.iter().zip(sums) {
+    for (who, (sum, stored)) in all.iter().zip(sums) {
         let row = format!("{IN_A_ROW} {ROW}");
-        add(bench, &row, who, run, sum, who.stored_bytes()? - before);
+        add(bench, &row, who, run, sum, stored);
     }
     if run == 1 {
         for who in &all {
@@ -217,6 +211,23 @@ impl Who<'_> {
         }
     }
 
+    /// Runs a capture, and gives by how many bytes the repository grew.
+    fn captured(
+        &self,
+        cluster: &Cluster,
+        is_first: bool,
+        report: &Path,
+    ) -> Result<(Measurement, u64)> {
+        let before = self.stored_bytes()?;
+        let measured = measure::run(&self.capture(cluster, is_first)?, report)?;
+        let stored = self.stored_bytes()? - before;
+        if let Self::BaseBackup(dir) = self {
+            // There is no room for all of its captures, and none relies on another.
+            place::remove(&dir.join(CAPTURE))?;
+        }
+        Ok((measured, stored))
+    }
+
     /// All that lies in its repository.
     fn stored_bytes(&self) -> Result<u64> {
         let dir = match self {
@@ -227,7 +238,7 @@ impl Who<'_> {
         Ok(tree::measure(&dir)?.bytes)
     }
 
-    fn capture(&self, cluster: &Cluster, number: usize) -> Result<Command> {
+    fn capture(&self, cluster: &Cluster, is_first: bool) -> Result<Command> {
         Ok(match self {
             Self::Ours(tool, dir) => {
                 let mut command = tool.database(dir, "capture");
@@ -235,7 +246,7 @@ impl Who<'_> {
                 command
             }
             Self::Restic(tool, dir) => tool.command(Operation::FirstBackup, dir, &cluster.data)?,
-            Self::PgBackRest(peer) => peer.backup(number == 0),
+            Self::PgBackRest(peer) => peer.backup(is_first),
             Self::BaseBackup(dir) => {
                 let mut command = cluster.own(BASEBACKUP);
                 command
@@ -248,7 +259,7 @@ impl Who<'_> {
                     "-Ft",
                     "-D",
                 ]);
-                command.arg(dir.join(number.to_string()));
+                command.arg(dir.join(CAPTURE));
                 command
             }
         })
