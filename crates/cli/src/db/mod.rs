@@ -6,7 +6,7 @@ mod capture;
 mod check;
 mod name;
 mod restore;
-mod server;
+pub mod server;
 mod until;
 mod verify;
 mod which;
