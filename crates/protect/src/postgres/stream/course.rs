@@ -17,6 +17,8 @@ use crate::postgres::archive::{Archive, ArchiveError};
 
 /// How long one look for more lasts.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same while something is being stored.
+const LOOK_BUSY: Duration = Duration::from_millis(5);
 /// How often the server hears of us at least: by default it gives up on who is silent for 60 s.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// After how much silence the server is asked for a sign of life.
@@ -108,7 +110,9 @@ impl<'a> Course<'a> {
             {
                 self.hand_over(stream, parcel)?;
             }
-            match stream.next(LOOK.min(self.receiver.interval), self.receiver.stop) {
+            // What is being stored is reported as soon as it is: somebody may wait for that.
+            let look = if self.in_flight > 0 { LOOK_BUSY } else { LOOK };
+            match stream.next(look.min(self.receiver.interval), self.receiver.stop) {
                 Ok(Streamed::Log { at, end, bytes }) => {
                     self.hear(end);
                     segment = self.take(stream, segment, at, &bytes)?;

@@ -130,6 +130,11 @@ impl Connection {
         self.wire.send(Some(tag), body)
     }
 
+    /// Lets a wait be interrupted more often than usual.
+    pub(super) fn poll_every(&mut self, poll: Duration) -> Result<(), PgError> {
+        self.wire.poll_every(poll)
+    }
+
     /// The next message that is no news of the server.
     pub(super) fn receive(
         &mut self,

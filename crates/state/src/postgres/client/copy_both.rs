@@ -64,6 +64,7 @@ impl CopyBoth<'_> {
         if self.rows.is_some() {
             return Ok(Copied::Ended);
         }
+        self.connection.poll_every(patience)?;
         let message = match self.connection.receive(cancel, Some(patience)) {
             Err(PgError::Silent(_)) => return Ok(Copied::Nothing),
             received => received?,
