@@ -25,10 +25,11 @@ const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Stream PostgreSQL's log into the archive while it is written
 ///
-/// A service for beside the server, or anywhere: what is committed is in the repository within seconds, not when a segment
-/// of the log is full. The server keeps its log in a replication slot until it is stored; the first time the slot is made
-/// with --create-slot. A slot that nobody streams by fills the server's disk: when this is given up, remove it with
-/// --drop-slot. A server that is lost is asked again; the wish to stop (SIGTERM) stores what has come and ends with 0. The
+/// A service beside the server, or anywhere: what is committed is in the repository within
+/// seconds, not when a segment of the log is full. The server keeps its log in a replication
+/// slot until it is stored; the first time, --create-slot makes the slot. One that nobody streams
+/// by fills the server's disk: when this is given up, remove it with --drop-slot. A server that
+/// is lost is asked again; the wish to stop (SIGTERM) stores what has come and ends with 0. The
 /// role needs the attribute REPLICATION, and pg_hba.conf must let it in for `replication`.
 ///
 /// Examples:

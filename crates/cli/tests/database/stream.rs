@@ -230,7 +230,6 @@ fn a_stream_that_is_killed_has_kept_what_it_reported() {
     let _load = Load::start(&scene.cluster);
     let soak = std::env::var_os("LIFEBOAT_SOAK").is_some();
     let seed = u64::from(std::process::id());
-    println!("seed {seed}");
     let (mut random, mut compared) = (Random::new(seed), 0);
     for _ in 0..if soak { KILLS_SOAK } else { KILLS } {
         let stream = Stream::begun(&scene, &scene.cluster, &[]);
@@ -250,7 +249,10 @@ fn a_stream_that_is_killed_has_kept_what_it_reported() {
         }
         let archived = fetch(&scene, &name, &bare, 0).unwrap();
         let own = fs::read(scene.cluster.data().join("pg_wal").join(&name)).unwrap();
-        assert!(archived[..log_bytes] == own[..log_bytes], "{reported}");
+        assert!(
+            archived[..log_bytes] == own[..log_bytes],
+            "{reported}, seed {seed}"
+        );
         assert_eq!(archived.len(), own.len());
         compared += 1;
     }

@@ -90,7 +90,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Follows a timeline from the beginning of a segment on; it began at `begins`, if that is in this segment.
+    /// Follows a timeline from the beginning of a segment on; it began at `begins`, if that is in this segment. However it
+    /// ends, what has come is stored.
     pub(super) fn follow(
         &mut self,
         stream: &mut LogStream<'_>,
@@ -100,51 +101,53 @@ impl<'a> Course<'a> {
         let mut segment = self.open(first, begins)?;
         self.kept = segment.came();
         self.heard_at = Instant::now();
+        let ended = match self.receive(stream, &mut segment) {
+            Err(StreamError::Server(PgError::Cancelled(_))) => Ok(CourseEnd::Stopped),
+            Err(StreamError::Server(error)) => Err(error.into()),
+            ended => return ended,
+        };
+        self.flush(stream, &mut segment)?;
+        ended
+    }
+
+    fn receive(
+        &mut self,
+        stream: &mut LogStream<'_>,
+        segment: &mut OpenSegment,
+    ) -> Result<CourseEnd, StreamError> {
         loop {
             self.collect(stream)?;
             if self.is_reached() {
                 return Ok(CourseEnd::Reached);
             }
-            if self.is_due(&segment)
+            if self.is_due(segment)
                 && let Some(parcel) = segment.next_parcel()
             {
                 self.hand_over(stream, parcel)?;
             }
-            // What is being stored is reported as soon as it is: somebody may wait for that.
-            let look = if self.in_flight > 0 { LOOK_BUSY } else { LOOK };
-            match stream.next(look.min(self.receiver.interval), self.receiver.stop) {
-                Ok(Streamed::Log { at, end, bytes }) => {
+            match stream.next(self.look(segment), self.receiver.stop)? {
+                Streamed::Log { at, end, bytes } => {
                     self.hear(end);
-                    segment = self.take(stream, segment, at, &bytes)?;
+                    self.take(stream, segment, at, &bytes)?;
                 }
-                Ok(Streamed::Alive { end, wants_answer }) => {
+                Streamed::Alive { end, wants_answer } => {
                     self.hear(end);
                     if wants_answer {
-                        self.report(stream, segment.came(), false)?;
+                        self.report(stream, segment.came(), false);
                     }
                 }
-                Ok(Streamed::Nothing) if self.heard_at.elapsed() >= SILENCE_MAX => {
-                    self.flush(stream, &mut segment)?;
+                Streamed::Nothing if self.heard_at.elapsed() >= SILENCE_MAX => {
                     return Err(PgError::Silent(SILENCE_MAX).into());
                 }
-                Ok(Streamed::Nothing) => {}
-                Ok(Streamed::Ended) => {
-                    self.flush(stream, &mut segment)?;
+                Streamed::Nothing => {}
+                Streamed::Ended => {
+                    self.flush(stream, segment)?;
                     return Ok(CourseEnd::Ended);
-                }
-                Err(PgError::Cancelled(_)) => {
-                    self.flush(stream, &mut segment)?;
-                    return Ok(CourseEnd::Stopped);
-                }
-                Err(error) => {
-                    // What has come is worth something, also if no more comes.
-                    self.flush(stream, &mut segment)?;
-                    return Err(error.into());
                 }
             }
             if self.reported_at.elapsed() >= REPORT_EVERY {
                 let wants_answer = self.heard_at.elapsed() >= ASK_AFTER;
-                self.report(stream, segment.came(), wants_answer)?;
+                self.report(stream, segment.came(), wants_answer);
             }
         }
     }
@@ -162,23 +165,23 @@ impl<'a> Course<'a> {
     fn take(
         &mut self,
         stream: &mut LogStream<'_>,
-        mut segment: OpenSegment,
+        segment: &mut OpenSegment,
         at: Lsn,
         bytes: &[u8],
-    ) -> Result<OpenSegment, StreamError> {
+    ) -> Result<(), StreamError> {
         let (mut at, mut rest) = (at, bytes);
         loop {
             rest = segment.take(at, rest)?;
             at = segment.came();
             self.kept = self.kept.max(segment.known());
             if !segment.is_whole() {
-                return Ok(segment);
+                return Ok(());
             }
             let name = segment.name();
             let next = name.next(self.size);
             let next = next.ok_or(StreamError::LastSegment(WalName::Segment(name)))?;
-            self.hand_over(stream, segment.into_parcel())?;
-            segment = self.open(next, None)?;
+            let whole = std::mem::replace(segment, self.open(next, None)?);
+            self.hand_over(stream, whole.into_parcel())?;
         }
     }
 
@@ -191,6 +194,21 @@ impl<'a> Course<'a> {
         let waited = self.stored_at.map(|at| at.elapsed());
         self.in_flight == 0
             && (wanted || waited.is_none_or(|waited| waited >= self.receiver.interval))
+    }
+
+    /// How long to wait for more: what is being stored is reported as soon as it is, because somebody may wait for that, and
+    /// what came is stored when its time has come.
+    fn look(&self, segment: &OpenSegment) -> Duration {
+        let is_pending = segment.came() > self.kept;
+        let waited = self.stored_at.map_or(Duration::MAX, |at| at.elapsed());
+        match self.in_flight > 0 {
+            true => LOOK_BUSY,
+            false if is_pending => {
+                let left = self.receiver.interval.saturating_sub(waited);
+                left.clamp(LOOK_BUSY, LOOK)
+            }
+            false => LOOK,
+        }
     }
 
     fn is_reached(&self) -> bool {
@@ -213,14 +231,16 @@ impl<'a> Course<'a> {
             match self.parcels.send_timeout(parcel, STORER_LOOK) {
                 Ok(()) => {
                     self.in_flight += 1;
-                    self.stored_at = Some(Instant::now());
+                    let now = Instant::now();
+                    // Nobody listened meanwhile.
+                    (self.stored_at, self.heard_at) = (Some(now), now);
                     return Ok(());
                 }
                 Err(SendTimeoutError::Timeout(back)) => {
                     parcel = back;
                     self.collect(stream)?;
                     if self.reported_at.elapsed() >= REPORT_EVERY {
-                        self.report(stream, came, false)?;
+                        self.report(stream, came, false);
                     }
                 }
                 Err(SendTimeoutError::Disconnected(_)) => {
@@ -246,8 +266,7 @@ impl<'a> Course<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(StreamError::Storer),
             }
-            // The connection may be what was lost.
-            let _ = self.report(stream, segment.came(), false);
+            self.report(stream, segment.came(), false);
         }
         Ok(())
     }
@@ -258,10 +277,10 @@ impl<'a> Course<'a> {
         while let Ok(outcome) = self.outcomes.try_recv() {
             self.note(outcome?);
         }
-        match self.kept > before.max(self.reported) {
-            true => self.report(stream, self.kept, false),
-            false => Ok(()),
+        if self.kept > before.max(self.reported) {
+            self.report(stream, self.kept, false);
         }
+        Ok(())
     }
 
     fn note(&mut self, stored: Stored) {
@@ -291,19 +310,15 @@ impl<'a> Course<'a> {
     }
 
     /// Tells the server how far the log came and how far it is kept; nothing of the latter as long as that is less than it
-    /// was, as at the beginning of a segment that comes once more.
-    fn report(
-        &mut self,
-        stream: &mut LogStream<'_>,
-        came: Lsn,
-        wants_answer: bool,
-    ) -> Result<(), StreamError> {
+    /// was, as at the beginning of a segment that comes once more. A connection that is lost shows when more should come: what
+    /// came before is stored all the same.
+    fn report(&mut self, stream: &mut LogStream<'_>, came: Lsn, wants_answer: bool) {
         let kept = match self.kept >= self.reported {
             true => self.kept,
             false => Lsn(0),
         };
         self.reported = self.reported.max(kept);
         self.reported_at = Instant::now();
-        Ok(stream.report(came.max(kept), kept, wants_answer)?)
+        let _ = stream.report(came.max(kept), kept, wants_answer);
     }
 }
