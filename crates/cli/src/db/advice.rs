@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError};
+use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError, StreamError};
 use lifeboat_state::postgres::client::PgError;
 use lifeboat_state::postgres::{FactsError, WalFileError};
 
@@ -37,6 +37,26 @@ const ON_CODES: [(&str, &str); 7] = [
     ("57P03", "the server is starting or stopping: try again"),
 ];
 
+/// What it means by them when its log is streamed.
+const ON_STREAM_CODES: [(&str, &str); 4] = [
+    (
+        "42501",
+        "the role must have the attribute REPLICATION: ALTER ROLE … REPLICATION",
+    ),
+    (
+        "55006",
+        "another process streams by this slot: give each its own with --slot; one whose connection was lost is let go of after wal_sender_timeout",
+    ),
+    (
+        "55000",
+        "a slot that was invalidated keeps nothing any more: remove it with --drop-slot, make it anew with --create-slot, and take a new capture. A slot that is logical, and a server with wal_level minimal, are refused too",
+    ),
+    (
+        "53400",
+        "the server has no replication slot left: raise max_replication_slots",
+    ),
+];
+
 /// What to do about an error, going by its causes.
 pub fn on_database(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
@@ -63,6 +83,23 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 let known = ON_CODES.iter().find(|(code, _)| *code == cause.code);
                 known.map(|(_, hint)| *hint)
             }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<StreamError>() {
+        return match error {
+            StreamError::Server(PgError::Refused { cause, .. }) => {
+                let mut known = ON_STREAM_CODES.iter();
+                known
+                    .find(|(code, _)| *code == cause.code)
+                    .map(|(_, hint)| *hint)
+            }
+            StreamError::NoSlot(_) => Some(
+                "make it with --create-slot; from then on the server keeps its log until it is stored",
+            ),
+            StreamError::Removed { .. } => Some(
+                "what else archives this server may still bring it; otherwise go on behind it with --skip-lost, and take a new capture, because no earlier one recovers beyond it",
+            ),
             _ => None,
         };
     }

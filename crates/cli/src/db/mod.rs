@@ -7,7 +7,7 @@ mod check;
 mod name;
 mod point;
 mod restore;
-mod server;
+pub mod server;
 mod until;
 mod verify;
 mod which;

@@ -26,6 +26,11 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Whether the command line names one, for a command that can do without.
+    pub fn is_given(&self) -> bool {
+        self.postgres.is_some()
+    }
+
     /// Where it is and as whom to ask.
     pub fn address(&self) -> Result<Address, Failure> {
         let from_variable = std::env::var(URL_VARIABLE)

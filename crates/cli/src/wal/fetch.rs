@@ -48,7 +48,10 @@ impl Fetch {
         }
         let fetched = fetched.map_err(|error| Failure::of_database(&error))?;
         match fetched {
-            Fetched::Content(content) => {
+            Fetched::Beginning { content, log_bytes } if self.has_own(&content, log_bytes) => {
+                Ok(Exit::EndOfLog)
+            }
+            Fetched::Content(content) | Fetched::Beginning { content, .. } => {
                 put(&self.path, &content).map_err(|error| {
                     Failure::from_error(&error)
                         .while_doing(format_args!("write {}", self.path.display()))
@@ -67,6 +70,13 @@ impl Fetch {
 }
 
 impl Fetch {
+    /// Whether the server has all of this beginning of the file itself, and perhaps more, as when a capture brought it along:
+    /// it takes its own where the archive has none.
+    fn has_own(&self, content: &[u8], log_bytes: usize) -> bool {
+        let own = std::fs::read(own_file(&self.data, self.name)).unwrap_or_default();
+        own.len() == content.len() && own.get(..log_bytes) == content.get(..log_bytes)
+    }
+
     /// Whether the server has the file itself, whole, and it is what its name says. Those of a capture of a primary are whole:
     /// the last one was ended with it. A standby's may be half, and a server would take the half for the end.
     fn is_at_hand(&self, control: &Control) -> bool {

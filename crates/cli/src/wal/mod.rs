@@ -5,6 +5,7 @@ mod cluster;
 mod fetch;
 mod push;
 mod status;
+mod stream;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub enum WalCommand {
     Push(push::Push),
     Fetch(fetch::Fetch),
     Status(status::Status),
+    Stream(Box<stream::Stream>),
 }
 
 /// Runs a command.
@@ -46,6 +48,7 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
         WalCommand::Push(command) => command.run(&global, ui),
         WalCommand::Fetch(command) => command.run(&global, ui),
         WalCommand::Status(command) => command.run(&global, ui),
+        WalCommand::Stream(command) => command.run(&global, ui),
     }
 }
 

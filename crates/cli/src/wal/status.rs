@@ -3,12 +3,15 @@
 
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_protect::postgres::{Archive, ArchiveError, Holdings, member_of};
+use lifeboat_protect::postgres::{Archive, ArchiveError, Holdings, StreamError, member_of};
 use lifeboat_repo::{BlobReader, PackListing};
-use lifeboat_state::postgres::{Inventory, Lsn, Member, SegmentRange, Timeline, way};
+use lifeboat_state::postgres::{
+    Identity, Inventory, Lsn, Member, Replication, SegmentRange, Timeline, way,
+};
 use serde_json::{Value, json};
 
 use crate::args::Global;
+use crate::db::server::ServerArgs;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::format;
@@ -18,12 +21,17 @@ use crate::ui::Ui;
 /// Show what the archives of PostgreSQL's log hold
 ///
 /// Segments that are missing between others are named, from the oldest capture on: what lies before it is of no use. The
-/// exit status is 1 if there are any.
+/// exit status is 1 if there are any. With --postgres it is asked how far a server is ahead of its archive; the role needs
+/// the attribute REPLICATION.
+///
+/// Example: lifeboat wal status --postgres postgresql://postgres@/postgres
 #[derive(Args)]
 pub struct Status {
     /// Only this cluster, by its system identifier
     #[arg(long, value_name = "NUMBER")]
     system: Option<u64>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 impl Status {
@@ -33,6 +41,8 @@ impl Status {
         let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Skip)?;
         session.ensure()?;
         let failed = |error: ArchiveError| Failure::of_database(&error);
+        // After the archive it would be ahead by what is archived meanwhile.
+        let server = self.ask(&session)?;
         let systems = match self.system {
             Some(system) => vec![system],
             None => Archive::clusters(&session.repository).map_err(failed)?,
@@ -43,7 +53,7 @@ impl Status {
         let reader = BlobReader::new(&session.repository, &index);
         let captures = captures(&snapshots.all, &reader);
         let mut is_whole = true;
-        for system in systems {
+        for system in systems.iter().copied() {
             let holdings = Archive::new(&session.repository, system)
                 .inventory(None)
                 .map_err(failed)?;
@@ -56,8 +66,59 @@ impl Status {
             });
             let oldest = needed.min_by_key(|(timeline, from)| (*from, *timeline));
             is_whole &= show(ui, system, holdings.as_ref(), oldest);
+            let of_this = server.filter(|server| server.system_id == system);
+            if let (Some(server), Some(holdings)) = (of_this, &holdings) {
+                show_server(ui, &server, &holdings.inventory);
+            }
+        }
+        if let Some(server) = server.filter(|server| !systems.contains(&server.system_id)) {
+            ui.warn(format_args!(
+                "nothing of the cluster {} of the server is archived here",
+                server.system_id
+            ));
         }
         Ok(if is_whole { Exit::Done } else { Exit::Failed })
+    }
+}
+
+impl Status {
+    /// How far the server is, if one is named.
+    fn ask(&self, session: &Session) -> Result<Option<Identity>, Failure> {
+        if !self.server.is_given() {
+            return Ok(None);
+        }
+        let address = self.server.address()?;
+        let identity = Replication::open(&address, &session.cancel)
+            .and_then(|mut server| server.identify(&session.cancel));
+        let identity = identity.map_err(StreamError::from);
+        Ok(Some(
+            identity.map_err(|error| Failure::of_database(&error))?,
+        ))
+    }
+}
+
+/// Shows how far a server is ahead of its archive.
+fn show_server(ui: &Ui, server: &Identity, inventory: &Inventory) {
+    let archived = inventory.end(server.timeline);
+    let behind = archived.map(|archived| server.end.0.saturating_sub(archived.0));
+    if ui.json {
+        ui.object(&json!({
+            "message_type": "server", "system_id": server.system_id.to_string(), "timeline": server.timeline.0, "position": server.end.to_string(),
+            "archived": archived.map(|archived| archived.to_string()), "behind_bytes": behind,
+        }));
+        return;
+    }
+    match behind {
+        Some(bytes) => ui.line(format_args!(
+            "  the server is at {} on timeline {}, {} ahead of the archive",
+            server.end,
+            server.timeline,
+            format::bytes(bytes)
+        )),
+        None => ui.line(format_args!(
+            "  the server is at {} on timeline {}, of which nothing is archived",
+            server.end, server.timeline
+        )),
     }
 }
 
@@ -110,7 +171,7 @@ fn show(
         if ui.json {
             timelines.push(json!({
                 "timeline": timeline.0, "segments": inventory.count(timeline), "history": files.has_history,
-                "partial": files.partial.map(|segment| segment.to_string()), "ranges": texts(&ranges), "gaps": texts(&gaps),
+                "partial": files.partial.map(|segment| segment.to_string()), "streamed": inventory.streamed(timeline).map(|lsn| lsn.to_string()), "ranges": texts(&ranges), "gaps": texts(&gaps),
             }));
             continue;
         }
@@ -132,12 +193,16 @@ fn show(
 
 fn describe(timeline: Timeline, inventory: &Inventory, ranges: &[SegmentRange]) -> String {
     let count = format::count(inventory.count(timeline) as u64, "segment");
-    match (ranges.first(), ranges.last()) {
+    let whole = match (ranges.first(), ranges.last()) {
         (Some(first), Some(last)) => format!(
             "  timeline {timeline}: {count}, {} to {}",
             first.first, last.last
         ),
         _ => format!("  timeline {timeline}: {count}"),
+    };
+    match inventory.streamed(timeline) {
+        Some(position) => format!("{whole}, and of the next one up to {position}"),
+        None => whole,
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Place, summary};
 
 /// What pgbench keeps the same: each transaction adds one number to three tables, and notes it in a fourth.
-const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
+pub const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
      (select sum(tbalance) from pgbench_tellers) = all_deltas, (select sum(bbalance) from pgbench_branches) = all_deltas, entries > 0 \
      from (select coalesce(sum(delta), 0) all_deltas, count(*) entries from pgbench_history) h";
 
@@ -40,16 +40,16 @@ fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
         .unwrap()
 }
 
-fn fill(cluster: &Cluster) {
+pub fn fill(cluster: &Cluster) {
     let done = pgbench(cluster, &["--initialize", "--scale=5", "--quiet"]).wait();
     assert!(done.unwrap().success());
 }
 
 /// Clients that work until they are stopped.
-struct Load(Child);
+pub struct Load(Child);
 
 impl Load {
-    fn start(cluster: &Cluster) -> Self {
+    pub fn start(cluster: &Cluster) -> Self {
         let load = Self(pgbench(
             cluster,
             &["--client=4", "--time=600", "--no-vacuum"],

@@ -5,5 +5,6 @@ mod capture;
 mod common;
 mod point;
 mod refused;
+mod stream;
 mod verify;
 mod wal;

@@ -14,13 +14,18 @@ use crate::capture::with_checksums;
 use crate::common::{Place, Program, objects};
 
 /// A cluster that archives into a repository of its own user.
-struct Scene {
-    cluster: Cluster,
-    home: PathBuf,
+pub struct Scene {
+    pub cluster: Cluster,
+    pub home: PathBuf,
 }
 
 impl Scene {
     fn new() -> Self {
+        Self::of(true)
+    }
+
+    /// With a server that archives by itself, or one that does not.
+    pub fn of(archives: bool) -> Self {
         let place = Place::new();
         let mut cluster = Cluster::make(with_checksums());
         let home = cluster.home().to_path_buf();
@@ -34,15 +39,17 @@ impl Scene {
         give_away(&home.join("password.txt"));
         copy_dir(&place.repository(), &home);
         give_all_away(&home.join("repository"));
-        let push = format!("{} %p", Self::words(&home, "push"));
-        cluster.set("archive_mode", "on");
-        cluster.set("archive_command", &push);
+        if archives {
+            let push = format!("{} %p", Self::words(&home, "push"));
+            cluster.set("archive_mode", "on");
+            cluster.set("archive_command", &push);
+        }
         cluster.start_again();
         Self { cluster, home }
     }
 
     /// How the server calls the program.
-    fn words(home: &Path, command: &str) -> String {
+    pub fn words(home: &Path, command: &str) -> String {
         let home = home.display();
         format!(
             "{home}/lifeboat wal {command} --repo {home}/repository --password-file {home}/password.txt"
@@ -53,11 +60,11 @@ impl Scene {
         Program::ours(&self.home.join("repository"))
     }
 
-    fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
+    pub fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
         self.ours().run_in(area, words)
     }
 
-    fn capture(&self) {
+    pub fn capture(&self) {
         let url = self.cluster.url("postgres");
         self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
             .ok();
@@ -92,14 +99,14 @@ impl Scene {
         (back, said)
     }
 
-    fn recovered(&self, more: &[&str]) -> Cluster {
+    pub fn recovered(&self, more: &[&str]) -> Cluster {
         let (mut back, _) = self.restored(more, 0);
         back.start_again();
         back.recovered();
         back
     }
 
-    fn archived(&self, segment: &str) -> PathBuf {
+    pub fn archived(&self, segment: &str) -> PathBuf {
         let system = self
             .cluster
             .sql("select system_identifier from pg_control_system()");

@@ -1,6 +1,8 @@
 //! The archive of a cluster's log in a repository: segments come in once, and go out to recoveries.
 //! It must never overwrite a segment, take one of another cluster, or let a recovery end where one was lost.
 
+mod pieces;
+
 use std::collections::BTreeMap;
 
 use lifeboat_repo::backend::{LogName, LogNameError};
@@ -10,12 +12,16 @@ use lifeboat_state::postgres::{
     WalHeaderError, WalName, absence,
 };
 
+use pieces::Parts;
+
 /// The folder of the log that holds archives.
 const FOLDER: &str = "wal";
 /// A history has a line for each timeline; a longer file is none.
 const SMALL_FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Segments that are asked for their size, should the first be damaged.
 const SIZE_LOOKS_MAX: usize = 3;
+/// How often it is looked at what there is of a segment, while somebody streams it.
+const PARTS_LOOKS_MAX: usize = 10;
 
 /// The archive of one cluster.
 pub struct Archive<'a> {
@@ -28,6 +34,13 @@ pub struct Archive<'a> {
 pub enum Fetched {
     /// It is here.
     Content(Vec<u8>),
+    /// What was streamed of a segment in which the archive ends, filled with zeros to its length.
+    Beginning {
+        /// The segment.
+        content: Vec<u8>,
+        /// How many bytes of it are log.
+        log_bytes: usize,
+    },
     /// The archive surely ends before it.
     Beyond,
 }
@@ -89,6 +102,18 @@ pub enum ArchiveError {
     /// It is no note of a backup.
     #[error("{name} can't be the note of a backup: it does not name its segment")]
     Note {
+        /// Its name.
+        name: WalName,
+    },
+    /// It is no such piece.
+    #[error("{name} in the archive is not the piece of the segment that its name says")]
+    Piece {
+        /// Its name.
+        name: WalName,
+    },
+    /// It was another each time.
+    #[error("{name} changed in the archive each time that it was looked at")]
+    Changing {
         /// Its name.
         name: WalName,
     },
@@ -168,7 +193,7 @@ impl<'a> Archive<'a> {
             WalName::History(_) | WalName::Backup(..) if bytes > SMALL_FILE_MAX_BYTES => {
                 return Err(ArchiveError::Long { name, bytes });
             }
-            WalName::History(timeline) => drop(history(timeline, content)?),
+            WalName::History(timeline) => drop(parse_history(timeline, content)?),
             WalName::Backup(segment, _) => {
                 let file = format!("(file {segment})");
                 let text = String::from_utf8_lossy(content);
@@ -179,6 +204,10 @@ impl<'a> Archive<'a> {
                     return Err(ArchiveError::Note { name });
                 }
             }
+            WalName::Piece(piece) if bytes != piece.bytes() => {
+                return Err(ArchiveError::Long { name, bytes });
+            }
+            WalName::Piece(piece) => self.check_beginning(piece, content).map_err(header)?,
         }
         self.repository
             .log()
@@ -214,24 +243,36 @@ impl<'a> Archive<'a> {
         if let Some(content) = self.read(name)? {
             return Ok(Fetched::Content(content));
         }
-        // Only who has seen all names knows that nothing comes after it.
-        let names = self.names()?;
-        let histories = match name {
-            WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
-            _ => BTreeMap::new(),
-        };
-        let Absence::Lost { by } = absence(name, own, size, &names, &histories) else {
-            return Ok(Fetched::Beyond);
-        };
-        // It may have come in the meantime.
-        match self.read(name)? {
-            Some(content) => Ok(Fetched::Content(content)),
-            None => Err(ArchiveError::Lost {
-                name,
-                system_id: self.system_id,
-                by,
-            }),
+        for _ in 0..PARTS_LOOKS_MAX {
+            // Only who has seen all names knows that nothing comes after it.
+            let names = self.names()?;
+            let histories = match name {
+                WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
+                _ => BTreeMap::new(),
+            };
+            let by = match (absence(name, own, size, &names, &histories), name) {
+                (Absence::Lost { by }, _) => by,
+                (Absence::Beyond, WalName::Segment(segment)) => {
+                    match self.parts(segment, &names)? {
+                        Parts::Nothing => return Ok(Fetched::Beyond),
+                        Parts::Beginning(log) => return pieces::filled(name, log, size),
+                        Parts::Hole { before, .. } => WalName::Piece(before),
+                        Parts::Changed => continue,
+                    }
+                }
+                (Absence::Beyond, _) => return Ok(Fetched::Beyond),
+            };
+            // It may have come in the meantime.
+            return match self.read(name)? {
+                Some(content) => Ok(Fetched::Content(content)),
+                None => Err(ArchiveError::Lost {
+                    name,
+                    system_id: self.system_id,
+                    by,
+                }),
+            };
         }
+        Err(ArchiveError::Changing { name })
     }
 
     /// What there is, with the histories; nothing if there is no segment.
@@ -267,8 +308,11 @@ impl<'a> Archive<'a> {
                     .check(segment, self.system_id, content.len() as u64)
                     .map_err(stored)?;
             }
-            WalName::History(timeline) => drop(history(timeline, &content)?),
-            WalName::Partial(_) | WalName::Backup(..) => {}
+            WalName::History(timeline) => drop(parse_history(timeline, &content)?),
+            WalName::Piece(piece) if content.len() as u64 != piece.bytes() => {
+                return Err(ArchiveError::Piece { name });
+            }
+            WalName::Partial(_) | WalName::Backup(..) | WalName::Piece(_) => {}
         }
         Ok(Some(content))
     }
@@ -287,7 +331,7 @@ impl<'a> Archive<'a> {
             if of > timeline
                 && let Some(content) = self.read(*name)?
             {
-                histories.insert(of, history(of, &content)?);
+                histories.insert(of, parse_history(of, &content)?);
             }
         }
         Ok(histories)
@@ -295,10 +339,11 @@ impl<'a> Archive<'a> {
 
     /// The size of segments, as one of the newest tells it.
     fn segment_bytes(&self, names: &[WalName]) -> Result<Option<SegmentBytes>, ArchiveError> {
-        let segments = names
-            .iter()
-            .rev()
-            .filter(|name| matches!(name, WalName::Segment(_)));
+        let segments = names.iter().rev().filter(|name| match name {
+            WalName::Segment(_) => true,
+            WalName::Piece(piece) => piece.from_bytes == 0,
+            _ => false,
+        });
         let mut failed = None;
         for name in segments.take(SIZE_LOOKS_MAX) {
             let content = match self.repository.log().read(&self.log_name(*name)?) {
@@ -350,7 +395,7 @@ pub struct Holdings {
 }
 
 /// The history of a timeline: each but the first has one before it.
-fn history(timeline: Timeline, content: &[u8]) -> Result<History, ArchiveError> {
+pub(super) fn parse_history(timeline: Timeline, content: &[u8]) -> Result<History, ArchiveError> {
     let wrong = |cause| ArchiveError::History {
         name: WalName::History(timeline),
         cause,

@@ -8,6 +8,7 @@ mod parts;
 mod restore;
 mod restore_plan;
 mod round_trip;
+mod stream;
 mod verify;
 
 pub use archive::{Archive, ArchiveError, Fetched, Holdings};
@@ -18,4 +19,5 @@ pub use restore_plan::{
     ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,
 };
 pub use round_trip::{RoundTrip, RoundTripError, round_trip};
+pub use stream::{LogReceiver, StreamEnd, StreamError, StreamEvent};
 pub use verify::Verification;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::History;
 use super::lsn::{Lsn, Timeline};
+use super::piece::{Piece, beginning};
 use super::wal_name::{SegmentBytes, SegmentName, WalName};
 
 /// The names in an archive of one cluster.
@@ -23,6 +24,8 @@ pub struct TimelineFiles {
     pub partial: Option<SegmentName>,
     /// Whether it is told where it left the one before.
     pub has_history: bool,
+    /// Pieces of segments, by the number of the segment.
+    pieces: BTreeMap<u64, Vec<Piece>>,
 }
 
 /// Segments without a hole, from the first to the last.
@@ -75,7 +78,7 @@ pub fn absence(
         WalName::Segment(segment) => names
             .iter()
             .find(|name| proves(**name, segment, size, histories)),
-        WalName::Partial(_) | WalName::Backup(..) => None,
+        WalName::Partial(_) | WalName::Backup(..) | WalName::Piece(_) => None,
     };
     by.map_or(Absence::Beyond, |by| Absence::Lost { by: *by })
 }
@@ -96,6 +99,8 @@ fn proves(
             WalName::Segment(segment) | WalName::Backup(segment, _) => segment >= asked,
             // The asked one itself may be what was left in the middle.
             WalName::Partial(segment) => segment > asked,
+            // It may end where its pieces end.
+            WalName::Piece(piece) => piece.segment > asked,
             WalName::History(_) => false,
         };
     }
@@ -180,6 +185,12 @@ impl Inventory {
                 WalName::Partial(segment) => {
                     timelines.entry(segment.timeline).or_default().partial = Some(segment);
                 }
+                WalName::Piece(piece) => {
+                    let files = timelines.entry(piece.segment.timeline).or_default();
+                    if let Some(number) = piece.segment.number(size) {
+                        files.pieces.entry(number).or_default().push(piece);
+                    }
+                }
                 WalName::Backup(..) => {}
             }
         }
@@ -191,6 +202,66 @@ impl Inventory {
         self.timelines
             .iter()
             .map(|(timeline, files)| (*timeline, files))
+    }
+
+    /// The position up to which a stream has stored what comes after the last whole segment of a timeline, without a hole;
+    /// `None` if no piece of that is there.
+    #[must_use]
+    pub fn streamed(&self, timeline: Timeline) -> Option<Lsn> {
+        let files = self.timelines.get(&timeline)?;
+        let after = files.segments.last().map(|last| last + 1);
+        let number = after.or_else(|| files.pieces.keys().next().copied())?;
+        let last = beginning(files.pieces.get(&number)?).pop()?;
+        let start = number.saturating_mul(self.size.get());
+        Some(Lsn(start.saturating_add(last.to_bytes.into())))
+    }
+
+    /// The position up to which there is anything of a timeline: behind its last whole segment, or what is streamed of the
+    /// next.
+    #[must_use]
+    pub fn end(&self, timeline: Timeline) -> Option<Lsn> {
+        let last = self.timelines.get(&timeline)?.segments.last();
+        let whole = last.map(|last| Lsn((last + 1).saturating_mul(self.size.get())));
+        self.streamed(timeline).or(whole)
+    }
+
+    /// The pieces of a segment.
+    #[must_use]
+    pub fn pieces(&self, segment: SegmentName) -> &[Piece] {
+        let files = self.timelines.get(&segment.timeline);
+        let pieces = segment
+            .number(self.size)
+            .and_then(|number| files?.pieces.get(&number));
+        pieces.map_or(&[], Vec::as_slice)
+    }
+
+    /// Segments that are there whole, and pieces of them nevertheless: who stored the whole was stopped before he removed
+    /// those.
+    pub fn twice(&self) -> impl Iterator<Item = (SegmentName, &[Piece])> {
+        self.timelines.iter().flat_map(move |(timeline, files)| {
+            let both = files
+                .pieces
+                .iter()
+                .filter(|(number, _)| files.segments.contains(number));
+            both.map(|(number, pieces)| {
+                let name = SegmentName::numbered(*timeline, *number, self.size);
+                (name, pieces.as_slice())
+            })
+        })
+    }
+
+    /// Whether a segment is there whole, by its number.
+    pub(super) fn has(&self, timeline: Timeline, number: u64) -> bool {
+        let files = self.timelines.get(&timeline);
+        files.is_some_and(|files| files.segments.contains(&number))
+    }
+
+    /// The numbers of all segments of which at least a piece is there, with their timelines.
+    pub(super) fn begun(&self) -> impl Iterator<Item = (Timeline, u64)> {
+        self.timelines.iter().flat_map(|(timeline, files)| {
+            let numbers = files.segments.iter().chain(files.pieces.keys());
+            numbers.map(|number| (*timeline, *number))
+        })
     }
 
     /// How many whole segments of a timeline there are.
@@ -333,6 +404,27 @@ mod tests {
         assert_eq!(found.count(Timeline(2)), 1);
     }
 
+    #[test]
+    fn what_is_streamed_ends_at_the_first_hole() {
+        let whole = "000000010000000000000003";
+        let next = [
+            "000000010000000000000004.00000000-00000100",
+            "000000010000000000000004.00000100-00000200",
+            "000000010000000000000004.00000300-00000400",
+        ];
+        let of = |names: &[&str]| inventory(names).streamed(Timeline(1)).map(|lsn| lsn.0);
+        assert_eq!(of(&next), Some(0x400_0200));
+        assert_eq!(of(&[&next[..], &[whole]].concat()), Some(0x400_0200));
+        assert_eq!(of(&[whole, next[1]]), None);
+        assert_eq!(
+            of(&[&next[..], &["000000010000000000000004"]].concat()),
+            None
+        );
+        let found = inventory(&[whole]);
+        assert_eq!(found.end(Timeline(1)), Some(Lsn(4 << 24)));
+        assert_eq!(found.end(Timeline(2)), None);
+    }
+
     fn history(text: &str) -> History {
         History::parse(text).expect("a history")
     }
@@ -365,12 +457,14 @@ mod tests {
             "000000010000000000000007.partial",
             "000000010000000000000006.00000028.backup",
             "000000010000000100000000",
+            "000000010000000000000007.00000000-00000100",
         ] {
             assert!(is_lost(asked, 1, &[proof], &[]), "{proof}");
         }
         for other in [
             "000000010000000000000005",
             "000000010000000000000006.partial",
+            "000000010000000000000006.00000000-00000100",
             "00000001.history",
         ] {
             assert!(!is_lost(asked, 1, &[other], &[]), "{other}");

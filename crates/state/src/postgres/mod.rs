@@ -14,11 +14,15 @@ mod inventory;
 mod label;
 mod lsn;
 mod member;
+mod open_segment;
 mod page;
+mod piece;
 pub mod recovery;
 mod relation;
 mod relation_content;
+mod replication;
 mod rules;
+mod stream_start;
 pub mod verify;
 mod wal_header;
 mod wal_name;
@@ -40,8 +44,12 @@ pub use member::{
     CaptureKind, ConfigRecord, ENGINE, FAULTS_KEPT_MAX, MEMBER_MAX_BYTES, MEMBER_VERSION, Member,
     MemberError, PhysicalCapture, SpaceRecord,
 };
+pub use open_segment::{OpenSegment, OpenSegmentError, Parcel};
 pub use page::{PAGE_BYTES, PageState, checksum, judge};
+pub use piece::{NextPiece, PIECES_MAX, Piece, beginning, next_piece};
 pub use relation::{Fork, Relation, RelationFile};
+pub use replication::{Identity, LogStream, Replication, SlotFacts, Streamed};
 pub use rules::{Fate, fate, has_checksums};
+pub use stream_start::{StreamFacts, StreamStart, stream_starts};
 pub use wal_header::{WalHeader, WalHeaderError};
 pub use wal_name::{SegmentBytes, SegmentName, WalName, WalNameError};

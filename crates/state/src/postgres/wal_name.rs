@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::lsn::{Lsn, Timeline};
+use super::piece::Piece;
 
 /// The size of a segment in bytes: a power of two from 1 MiB to 1 GiB, chosen by `initdb --wal-segsize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum WalName {
     Partial(SegmentName),
     /// `….OOOOOOOO.backup`: a note of a base backup that began at this offset of the segment.
     Backup(SegmentName, u32),
+    /// `….FROM-TO`: a piece of a segment that was still being written. No server asks for it.
+    Piece(Piece),
 }
 
 /// The name of a segment. What its last two parts count depends on the size of segments.
@@ -64,6 +67,7 @@ impl WalName {
             Self::Segment(segment) | Self::Partial(segment) | Self::Backup(segment, _) => {
                 segment.timeline
             }
+            Self::Piece(piece) => piece.segment.timeline,
         }
     }
 }
@@ -142,6 +146,7 @@ impl fmt::Display for WalName {
             Self::Segment(segment) => segment.fmt(f),
             Self::Partial(segment) => write!(f, "{segment}.partial"),
             Self::Backup(segment, offset) => write!(f, "{segment}.{offset:08X}.backup"),
+            Self::Piece(piece) => piece.fmt(f),
         }
     }
 }
@@ -172,12 +177,13 @@ fn parse(text: &str) -> Option<WalName> {
         (Some(offset), Some("backup")) if offset.len() == 8 => {
             WalName::Backup(SegmentName::parse(first)?, hex(offset)?)
         }
+        (Some(offsets), None) => WalName::Piece(Piece::parse(SegmentName::parse(first)?, offsets)?),
         _ => return None,
     })
 }
 
 /// As the server writes them: eight digits, letters large.
-fn hex(text: &str) -> Option<u32> {
+pub(super) fn hex(text: &str) -> Option<u32> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
     let is_number = text.len() == 8 && text.bytes().all(is_digit);
     is_number
@@ -206,6 +212,7 @@ mod tests {
             "000000010000000000000003.partial",
             "00000002.history",
             "000000010000000000000002.00000028.backup",
+            "000000010000000000000003.00000000-00A3F028",
         ] {
             assert_eq!(name.parse::<WalName>().expect(name).to_string(), name);
         }
@@ -220,6 +227,9 @@ mod tests {
             "0000002.history",
             "../00000002.history",
             "000000010000000000000002.28.backup",
+            "000000010000000000000003.00000100-00000100",
+            "000000010000000000000003.00000000-7FFFFFFF",
+            "000000010000000000000003.00000000-00000100.partial",
             "RECOVERYXLOG",
             "archive_status",
         ] {

@@ -83,9 +83,22 @@ impl Connection {
         cancel: &Cancel,
     ) -> Result<Vec<Row>, PgError> {
         self.send(sql)?;
+        let first = self.receive(cancel, silence)?;
+        self.answer(first, sql, silence, cancel)
+    }
+
+    /// The rest of an answer that begins with this message: the rows of the last one.
+    pub(super) fn answer(
+        &mut self,
+        first: Message,
+        asked: &str,
+        silence: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Row>, PgError> {
         let (mut rows, mut failed) = (Vec::new(), None);
+        let mut next = first;
         loop {
-            let Message { tag, body } = self.receive(cancel, silence)?;
+            let Message { tag, body } = next;
             match tag {
                 b'T' => rows.clear(),
                 b'D' if rows.len() < ROWS_MAX => rows.push(row(&body)?),
@@ -95,24 +108,39 @@ impl Connection {
                 b'Z' => break,
                 other => return Err(unexpected(other)),
             }
+            next = self.receive(cancel, silence)?;
         }
         match failed {
             None => Ok(rows),
             Some(cause) => Err(PgError::Refused {
-                doing: format!("ask {}", first_line(sql)),
+                doing: format!("ask {}", first_line(asked)),
                 cause,
             }),
         }
     }
 
-    fn send(&mut self, sql: &str) -> Result<(), PgError> {
+    pub(super) fn send(&mut self, sql: &str) -> Result<(), PgError> {
         let mut body = sql.as_bytes().to_vec();
         body.push(0);
         self.wire.send(Some(b'Q'), &body)
     }
 
+    /// Sends a message that is no question.
+    pub(super) fn send_message(&mut self, tag: u8, body: &[u8]) -> Result<(), PgError> {
+        self.wire.send(Some(tag), body)
+    }
+
+    /// Lets a wait be interrupted more often than usual.
+    pub(super) fn poll_every(&mut self, poll: Duration) -> Result<(), PgError> {
+        self.wire.poll_every(poll)
+    }
+
     /// The next message that is no news of the server.
-    fn receive(&mut self, cancel: &Cancel, silence: Option<Duration>) -> Result<Message, PgError> {
+    pub(super) fn receive(
+        &mut self,
+        cancel: &Cancel,
+        silence: Option<Duration>,
+    ) -> Result<Message, PgError> {
         loop {
             let message = self.wire.receive(cancel, silence)?;
             match message.tag {
@@ -155,7 +183,7 @@ fn row(body: &[u8]) -> Result<Row, PgError> {
     Ok(row)
 }
 
-fn unexpected(tag: u8) -> PgError {
+pub(super) fn unexpected(tag: u8) -> PgError {
     PgError::Protocol(format!("message {:?} in an answer", char::from(tag)))
 }
 

@@ -45,6 +45,15 @@ impl Stream {
             }
         }
     }
+
+    /// How long a read waits for something to come.
+    pub(super) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
+        }
+    }
 }
 
 /// The first of the addresses of a name that answers.

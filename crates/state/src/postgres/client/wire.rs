@@ -16,6 +16,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How often a wait is interrupted to see whether somebody wishes to stop; the stream has this as its read timeout.
 pub(super) const POLL: Duration = Duration::from_millis(200);
 
+/// A read waits no shorter.
+const POLL_MIN: Duration = Duration::from_millis(1);
+
 /// A message of the server.
 pub(super) struct Message {
     pub(super) tag: u8,
@@ -28,6 +31,8 @@ pub(super) struct Wire {
     inbox: Vec<u8>,
     /// Where in the inbox the next message begins.
     at: usize,
+    /// How long a read waits.
+    poll: Duration,
 }
 
 impl Wire {
@@ -36,6 +41,7 @@ impl Wire {
             stream,
             inbox: Vec::new(),
             at: 0,
+            poll: POLL,
         }
     }
 
@@ -51,6 +57,17 @@ impl Wire {
             self.stream.flush()
         });
         sent.map_err(lost("send to the server"))
+    }
+
+    /// Lets a wait be interrupted more often than usual, for who has something else to look after.
+    pub(super) fn poll_every(&mut self, poll: Duration) -> Result<(), PgError> {
+        let poll = poll.clamp(POLL_MIN, POLL);
+        if self.poll != poll {
+            let set = self.stream.set_read_timeout(poll);
+            set.map_err(lost("wait for the server"))?;
+            self.poll = poll;
+        }
+        Ok(())
     }
 
     /// The next message; waits until it is there, somebody wishes to stop, or nothing came for `silence`.

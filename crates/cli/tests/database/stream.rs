@@ -1,0 +1,551 @@
+//! The log is streamed: what the server was told to be kept comes back, whoever is killed and whenever.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use lifeboat_testkit::postgres::{Cluster, Options};
+use lifeboat_testkit::random::Random;
+use lifeboat_testkit::wait::until;
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::capture::{Load, SUMS, fill};
+use crate::common::objects;
+use crate::wal::Scene;
+
+/// How often a stream is killed.
+const KILLS: u64 = 6;
+/// The same when there is time.
+const KILLS_SOAK: u64 = 200;
+
+/// A stream that runs, as the server's user.
+struct Stream {
+    child: Child,
+    out: PathBuf,
+}
+
+impl Stream {
+    fn start(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
+        let out = tempfile::NamedTempFile::new().unwrap();
+        let (file, out) = out.keep().unwrap();
+        let words = Scene::words(&scene.home, "stream");
+        let mut words = words.split(' ');
+        let mut command = cluster.program(words.next().unwrap());
+        command
+            .args(words)
+            .arg("--postgres")
+            .arg(cluster.url("postgres"));
+        command
+            .arg("--create-slot")
+            .args(more)
+            .env("HOME", &scene.home);
+        if !more.contains(&"--interval") {
+            command.args(["--interval", "10ms"]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stderr(file.try_clone().unwrap());
+        let child = command.stdout(file).spawn().unwrap();
+        Self { child, out }
+    }
+
+    /// Starts it, and waits until the server knows.
+    fn begun(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
+        let mut stream = Self::start(scene, cluster, more);
+        until("the server streams", || {
+            assert!(!stream.has_ended(), "{}", stream.said());
+            cluster.sql("select count(*) from pg_stat_replication where application_name = 'lifeboat' and state = 'streaming'") == "1"
+        });
+        stream
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it ends by itself.
+    fn ends(mut self, code: i32) -> String {
+        until("the stream ended", || self.has_ended());
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{}", self.said());
+        self.said()
+    }
+
+    fn stop(self) -> String {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        self.ends(0)
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.out);
+    }
+}
+
+/// Waits until the server was told that all that it has written is kept.
+fn kept(cluster: &Cluster) {
+    let now = "case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end";
+    let now = cluster.sql(&format!("select {now}"));
+    let is_kept = format!(
+        "select flush_lsn >= '{now}' from pg_stat_replication where application_name = 'lifeboat'"
+    );
+    until("the log is kept", || cluster.sql(&is_kept) == "t");
+}
+
+/// Lets commits wait until they are in the archive.
+fn wait_for_archive(cluster: &Cluster) {
+    cluster.sql("alter system set synchronous_standby_names = 'lifeboat'");
+    cluster.sql("select pg_reload_conf()");
+    until("commits wait", || {
+        cluster.sql("select count(*) from pg_stat_replication where sync_state = 'sync'") == "1"
+    });
+}
+
+/// What the archive has of a cluster.
+fn archive(scene: &Scene) -> Value {
+    let said = scene.run("wal", &["status", "--json"]).ok();
+    objects(&said)[0].clone()
+}
+
+/// The folder of a timeline in the archive; the server need not live any more.
+fn folder(scene: &Scene, timeline: &str) -> PathBuf {
+    let systems = fs::read_dir(scene.home.join("repository/lifeboat/wal")).unwrap();
+    let system = systems.map(|entry| entry.unwrap().path()).next().unwrap();
+    system.join(timeline)
+}
+
+fn names(scene: &Scene, timeline: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder(scene, timeline)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+fn pieces(scene: &Scene, timeline: &str) -> Vec<String> {
+    let names = names(scene, timeline).into_iter();
+    names.filter(|name| name.contains('-')).collect()
+}
+
+fn piece_path(scene: &Scene, piece: &str) -> PathBuf {
+    folder(scene, &piece[..8]).join(piece)
+}
+
+/// A directory in which a recovery would begin, without any log of its own.
+fn bare(scene: &Scene) -> PathBuf {
+    let bare = scene.home.join("bare");
+    fs::create_dir_all(bare.join("global")).unwrap();
+    let control = "global/pg_control";
+    fs::copy(scene.cluster.data().join(control), bare.join(control)).unwrap();
+    bare
+}
+
+/// Fetches a segment for a server in this directory.
+fn fetch(scene: &Scene, name: &str, data: &Path, code: i32) -> Option<Vec<u8>> {
+    let out = scene.home.join("out");
+    let _ = fs::remove_file(&out);
+    let words = [
+        "fetch",
+        name,
+        out.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    scene.run("wal", &words).ends(code);
+    fs::read(&out).ok()
+}
+
+/// A position as a number.
+fn number(lsn: &str) -> u64 {
+    let (high, low) = lsn.split_once('/').unwrap();
+    let part = |text| u64::from_str_radix(text, 16).unwrap();
+    (part(high) << 32) + part(low)
+}
+
+fn standby_of(primary: &Cluster, options: Options) -> Cluster {
+    let mut standby = Cluster::place(options);
+    let mut copy = primary.program("pg_basebackup");
+    copy.args([
+        "--checkpoint=fast",
+        "--no-sync",
+        "--write-recovery-conf",
+        "-d",
+    ]);
+    copy.arg(primary.url("postgres"))
+        .arg("-D")
+        .arg(standby.data());
+    assert!(copy.status().unwrap().success());
+    standby.start_again();
+    standby
+}
+
+#[test]
+fn what_was_committed_comes_back_though_no_segment_was_whole() {
+    let mut scene = Scene::of(false);
+    fill(&scene.cluster);
+    scene.cluster.sql("create table t (x int)");
+    scene.capture();
+    let stream = Stream::begun(&scene, &scene.cluster, &[]);
+    wait_for_archive(&scene.cluster);
+    let load = Load::start(&scene.cluster);
+    // Each of these is in the archive when the server says that it is committed.
+    for number in 0..20 {
+        scene
+            .cluster
+            .sql(&format!("insert into t values ({number})"));
+    }
+    let done = scene.cluster.sql("select count(*) from pgbench_history");
+    scene.cluster.crash();
+    drop((load, stream));
+    let said = scene.run("wal", &["status"]).ok().text();
+    assert!(said.contains("and of the next one up to"), "{said}");
+    let back = scene.recovered(&["--to-end"]);
+    assert_eq!(back.sql("select count(*), max(x) from t"), "20|19");
+    assert_eq!(back.sql(SUMS), "t|t|t|t");
+    let more = format!("select count(*) >= {done} from pgbench_history");
+    assert_eq!(back.sql(&more), "t");
+}
+
+#[test]
+fn a_stream_that_is_killed_has_kept_what_it_reported() {
+    let scene = Scene::of(false);
+    let bare = bare(&scene);
+    fill(&scene.cluster);
+    let _load = Load::start(&scene.cluster);
+    let soak = std::env::var_os("LIFEBOAT_SOAK").is_some();
+    let seed = u64::from(std::process::id());
+    let (mut random, mut compared) = (Random::new(seed), 0);
+    for _ in 0..if soak { KILLS_SOAK } else { KILLS } {
+        let stream = Stream::begun(&scene, &scene.cluster, &[]);
+        std::thread::sleep(Duration::from_millis(random.below(700)));
+        stream.kill();
+        until("the server lets go of the slot", || {
+            scene.cluster.sql("select active from pg_replication_slots") == "f"
+        });
+        let reported = scene
+            .cluster
+            .sql("select restart_lsn from pg_replication_slots");
+        let name = format!("select pg_walfile_name('{reported}')");
+        let name = scene.cluster.sql(&name);
+        let log_bytes = number(&reported) as usize % (16 << 20);
+        if log_bytes == 0 {
+            continue;
+        }
+        let archived = fetch(&scene, &name, &bare, 0).unwrap();
+        let own = fs::read(scene.cluster.data().join("pg_wal").join(&name)).unwrap();
+        assert!(
+            archived[..log_bytes] == own[..log_bytes],
+            "{reported}, seed {seed}"
+        );
+        assert_eq!(archived.len(), own.len());
+        compared += 1;
+    }
+    assert!(compared > 0);
+    // What the killed ones left behind goes with the segment.
+    let stream = Stream::begun(&scene, &scene.cluster, &[]);
+    let name = scene.cluster.sql("select pg_walfile_name(pg_switch_wal())");
+    until("the segment is archived", || scene.archived(&name).exists());
+    kept(&scene.cluster);
+    stream.stop();
+    let left = pieces(&scene, "00000001");
+    let left: Vec<&String> = left.iter().filter(|piece| **piece < name).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(
+        archive(&scene)["timelines"][0]["gaps"],
+        Value::Array(vec![])
+    );
+}
+
+#[test]
+fn a_promoted_standby_goes_on_with_its_timeline() {
+    let scene = Scene::of(false);
+    scene.cluster.sql("create table t (x int)");
+    scene.capture();
+    let push = format!("{} %p", Scene::words(&scene.home, "push"));
+    let options = Options::default()
+        .set("archive_mode", "on")
+        .set("archive_command", &push)
+        .set("shared_buffers", "16MB");
+    let standby = standby_of(&scene.cluster, options);
+    let stream = Stream::begun(&scene, &standby, &[]);
+    scene
+        .cluster
+        .sql("insert into t select generate_series(1, 1000)");
+    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
+    until("the standby follows", || {
+        standby.sql(&format!("select pg_last_wal_replay_lsn() >= '{at}'")) == "t"
+    });
+    kept(&standby);
+    let mut scene = scene;
+    scene.cluster.crash();
+    standby.sql("select pg_promote()");
+    standby.sql("insert into t values (1001)");
+    kept(&standby);
+    until("the server archived the rest of the timeline", || {
+        names(&scene, "00000001")
+            .iter()
+            .any(|name| name.ends_with(".partial"))
+    });
+    let said = stream.stop();
+    assert!(said.contains("going on with timeline 2"), "{said}");
+    assert!(names(&scene, "00000002").contains(&"00000002.history".to_owned()));
+    let found = archive(&scene);
+    assert!(found["timelines"][1]["streamed"].is_string(), "{found}");
+    let count = |back: &Cluster| back.sql("select count(*) from t");
+    assert_eq!(count(&scene.recovered(&["--to-end"])), "1001");
+    assert_eq!(
+        count(&scene.recovered(&["--to-end", "--timeline", "1"])),
+        "1000"
+    );
+    // Had it been killed when only the history was stored, nothing of the old timeline would be missing.
+    for piece in pieces(&scene, "00000002") {
+        fs::remove_file(piece_path(&scene, &piece)).unwrap();
+    }
+    assert_eq!(count(&scene.recovered(&["--to-end"])), "1000");
+}
+
+#[test]
+fn a_stream_and_the_server_archive_into_one_place() {
+    let scene = Scene::of(true);
+    let mut stream = Stream::begun(&scene, &scene.cluster, &[]);
+    scene.cluster.sql("create table t (x int)");
+    let mut last = String::new();
+    for number in 0..5 {
+        scene
+            .cluster
+            .sql(&format!("insert into t values ({number})"));
+        last = scene.cluster.sql("select pg_walfile_name(pg_switch_wal())");
+    }
+    until("the server archived it", || {
+        scene.cluster.sql(&format!(
+            "select last_archived_wal >= '{last}' from pg_stat_archiver"
+        )) == "t"
+    });
+    kept(&scene.cluster);
+    // A server that goes away and comes back is asked again.
+    let mut scene = scene;
+    scene.cluster.stop();
+    until("the stream noticed", || {
+        stream.said().contains("connecting again")
+    });
+    scene.cluster.start_again();
+    scene.cluster.sql("insert into t values (5)");
+    until("it goes on", || {
+        assert!(!stream.has_ended(), "{}", stream.said());
+        scene
+            .cluster
+            .sql("select count(*) from pg_stat_replication where application_name = 'lifeboat'")
+            == "1"
+    });
+    kept(&scene.cluster);
+    assert_eq!(
+        scene
+            .cluster
+            .sql("select failed_count from pg_stat_archiver"),
+        "0"
+    );
+    stream.stop();
+    let found = archive(&scene);
+    assert_eq!(
+        found["timelines"][0]["gaps"],
+        Value::Array(vec![]),
+        "{found}"
+    );
+    assert!(
+        pieces(&scene, "00000001")
+            .iter()
+            .all(|piece| piece[..24] > *last)
+    );
+}
+
+#[test]
+fn the_wish_to_stop_stores_what_has_come_and_pieces_stay_few() {
+    let scene = Scene::of(false);
+    let stream = Stream::begun(&scene, &scene.cluster, &["--interval", "0s"]);
+    scene.cluster.sql("create table t (x int)");
+    let mut most = 0;
+    for number in 0..40 {
+        scene
+            .cluster
+            .sql(&format!("insert into t values ({number})"));
+        kept(&scene.cluster);
+        most = most.max(pieces(&scene, "00000001").len());
+    }
+    // While several become one, that is there too.
+    assert!((2..=17).contains(&most), "{most}");
+    stream.stop();
+    let stream = Stream::begun(&scene, &scene.cluster, &["--interval", "1h"]);
+    until("the first piece is stored", || {
+        scene
+            .cluster
+            .sql("select flush_lsn > '0/0' from pg_stat_replication")
+            == "t"
+    });
+    scene.cluster.sql("insert into t values (40)");
+    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
+    until("it came", || {
+        scene.cluster.sql(&format!(
+            "select write_lsn >= '{at}' from pg_stat_replication"
+        )) == "t"
+    });
+    stream.stop();
+    let streamed = archive(&scene)["timelines"][0]["streamed"]
+        .as_str()
+        .map(number);
+    assert!(streamed >= Some(number(&at)), "{streamed:?}");
+    // One that has an end ends there.
+    let said = Stream::start(&scene, &scene.cluster, &["--until", &at]).ends(0);
+    assert!(said.contains("streaming the log"), "{said}");
+    // How far a server is ahead.
+    let url = scene.cluster.url("postgres");
+    let said = scene
+        .run("wal", &["status", "--postgres", &url, "--json"])
+        .ok();
+    let server = objects(&said).pop().unwrap();
+    assert_eq!(server["message_type"], "server");
+    assert!(server["behind_bytes"].is_u64(), "{server}");
+}
+
+#[test]
+fn a_segment_that_was_begun_is_given_as_far_as_it_goes_and_no_hole_is_an_end() {
+    let scene = Scene::of(false);
+    let bare = bare(&scene);
+    let stream = Stream::begun(&scene, &scene.cluster, &[]);
+    scene.cluster.sql("create table t (x int)");
+    kept(&scene.cluster);
+    scene.cluster.sql("insert into t values (1)");
+    kept(&scene.cluster);
+    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
+    let name = scene
+        .cluster
+        .sql(&format!("select pg_walfile_name('{at}')"));
+    stream.stop();
+    let parts = pieces(&scene, "00000001");
+    assert!(parts.len() > 1, "{parts:?}");
+    let content = fetch(&scene, &name, &bare, 0).unwrap();
+    assert_eq!(content.len(), 16 << 20);
+    // A server that has the same itself, and perhaps more, is left to it.
+    fetch(&scene, &name, &scene.cluster.data(), 1);
+    let hidden = scene.home.join("hidden");
+    let hide = |piece: &str| fs::rename(piece_path(&scene, piece), &hidden).unwrap();
+    let back = |piece: &str| fs::rename(&hidden, piece_path(&scene, piece)).unwrap();
+    // The last that is gone nobody can know of.
+    let last = parts.last().unwrap();
+    hide(last);
+    let shorter = fetch(&scene, &name, &bare, 0).unwrap();
+    assert!(shorter != content);
+    back(last);
+    hide(&parts[0]);
+    fetch(&scene, &name, &bare, 200);
+    back(&parts[0]);
+    // A later segment proves that there was more, also if it has only begun.
+    let later = format!(
+        "{:024X}.00000000-00000100",
+        u128::from_str_radix(&name, 16).unwrap() + 1
+    );
+    let later = piece_path(&scene, &later);
+    fs::copy(piece_path(&scene, &parts[0]), &later).unwrap();
+    fetch(&scene, &name, &bare, 200);
+    fs::remove_file(&later).unwrap();
+    // Another server that archives the same log differently.
+    let changed = piece_path(&scene, last);
+    let mut sealed = fs::read(&changed).unwrap();
+    let end = sealed.len() - 1;
+    sealed[end] ^= 1;
+    fs::write(&changed, sealed).unwrap();
+    fetch(&scene, &name, &bare, 200);
+    let said = Stream::start(&scene, &scene.cluster, &[]).ends(1);
+    assert!(said.contains("is damaged"), "{said}");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_stream_is_told_with_what_to_do() {
+    let scene = Scene::of(false);
+    let cluster = &scene.cluster;
+    let url = cluster.url("postgres");
+    let fails = |words: &[&str]| {
+        let words = [&["stream", "--postgres", &url], words].concat();
+        scene.run("wal", &words).ends(1).stderr
+    };
+    let said = fails(&[]);
+    assert!(
+        said.contains("has no replication slot lifeboat") && said.contains("--create-slot"),
+        "{said}"
+    );
+    cluster.sql("create role weak login");
+    let weak = url.replace("tester@", "weak@");
+    let said = scene
+        .run("wal", &["stream", "--postgres", &weak])
+        .ends(1)
+        .stderr;
+    assert!(said.contains("attribute REPLICATION"), "{said}");
+    let stream = Stream::begun(&scene, cluster, &[]);
+    let said = fails(&[]);
+    assert!(
+        said.contains("is active for PID") && said.contains("another process streams"),
+        "{said}"
+    );
+    let said = fails(&["--drop-slot"]);
+    assert!(said.contains("is active for PID"), "{said}");
+    cluster.sql("create table t as select 1 x");
+    cluster.sql("select pg_switch_wal()");
+    kept(cluster);
+    stream.stop();
+    // The server is let go of its log, and removes what nobody stored.
+    scene
+        .run("wal", &["stream", "--postgres", &url, "--drop-slot"])
+        .ok();
+    for _ in 0..4 {
+        cluster.sql("insert into t values (2)");
+        cluster.sql("select pg_switch_wal()");
+    }
+    cluster.sql("checkpoint");
+    let said = fails(&["--create-slot"]);
+    let from = archive(&scene)["timelines"][0]["ranges"][0][1].clone();
+    assert!(from.is_string());
+    assert!(
+        said.contains("is lost for the archive") && said.contains("--skip-lost"),
+        "{said}"
+    );
+    let stream = Stream::begun(&scene, cluster, &["--skip-lost"]);
+    kept(cluster);
+    let name = cluster.sql("select pg_walfile_name(pg_switch_wal())");
+    until("the segment is archived", || scene.archived(&name).exists());
+    let said = stream.stop();
+    assert!(
+        said.contains("LOST: the server has removed its log"),
+        "{said}"
+    );
+    // A slot that was lost.
+    cluster.sql("alter system set max_slot_wal_keep_size = '1MB'");
+    cluster.sql("select pg_reload_conf()");
+    for _ in 0..4 {
+        cluster.sql("insert into t values (2)");
+        cluster.sql("select pg_switch_wal()");
+    }
+    cluster.sql("checkpoint");
+    assert_eq!(
+        cluster.sql("select wal_status from pg_replication_slots"),
+        "lost"
+    );
+    let said = fails(&[]);
+    assert!(said.contains("is lost for the archive"), "{said}");
+    let words = ["stream", "--postgres", &url, "--slot", "Bad-Name"];
+    scene.run("wal", &words).ends(2);
+}
