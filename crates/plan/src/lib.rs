@@ -13,6 +13,7 @@ mod glob;
 mod go_duration;
 mod group;
 mod keep_reason;
+mod log_expiry;
 mod node_name;
 mod parent;
 mod pattern;
@@ -20,6 +21,7 @@ mod pattern_error;
 mod pattern_file;
 mod pattern_set;
 mod policy;
+mod recovery_window;
 mod retention;
 mod select;
 mod size;
@@ -28,6 +30,7 @@ mod snapshot_name;
 mod subset;
 mod tags;
 mod time_text;
+mod window;
 
 pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
@@ -37,6 +40,7 @@ pub use glob::Glob;
 pub use go_duration::{GoDurationError, parse_go_duration};
 pub use group::{Group, GroupBy, GroupByError, GroupKey, group};
 pub use keep_reason::{KeepReason, Period};
+pub use log_expiry::LogBound;
 pub use node_name::{NodeNameError, check_node_name, repeated_names};
 pub use parent::{ParentQuery, find_parent};
 pub use pattern::{Case, Pattern};
@@ -44,6 +48,10 @@ pub use pattern_error::{PatternError, PatternFault, PatternOrigin};
 pub use pattern_file::{Variables, parse_pattern_lines};
 pub use pattern_set::{Match, PatternSet};
 pub use policy::{KeepCount, KeepCountError, PolicyError, RetentionPolicy};
+pub use recovery_window::{
+    ClusterCapture, Fork, LogPlan, Reach, StayReason, WindowFacts, WindowPlan, WindowStep,
+    keep_window,
+};
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};
 pub use size::{SizeError, parse_size};
@@ -56,3 +64,4 @@ pub use snapshot_name::{
 pub use subset::{PackSubset, PackSubsetError};
 pub use tags::TagList;
 pub use time_text::{TimeTextError, parse_time};
+pub use window::{Window, WindowError};
