@@ -14,13 +14,13 @@ use crate::capture::with_checksums;
 use crate::common::{Place, Program, objects};
 
 /// A cluster that archives into a repository of its own user.
-struct Scene {
-    cluster: Cluster,
-    home: PathBuf,
+pub struct Scene {
+    pub cluster: Cluster,
+    pub home: PathBuf,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Place::new();
         let mut cluster = Cluster::make(with_checksums());
         let home = cluster.home().to_path_buf();
@@ -42,22 +42,22 @@ impl Scene {
     }
 
     /// How the server calls the program.
-    fn words(home: &Path, command: &str) -> String {
+    pub fn words(home: &Path, command: &str) -> String {
         let home = home.display();
         format!(
             "{home}/lifeboat wal {command} --repo {home}/repository --password-file {home}/password.txt"
         )
     }
 
-    fn ours(&self) -> Program {
+    pub fn ours(&self) -> Program {
         Program::ours(&self.home.join("repository"))
     }
 
-    fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
+    pub fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
         self.ours().run_in(area, words)
     }
 
-    fn capture(&self) {
+    pub fn capture(&self) {
         let url = self.cluster.url("postgres");
         self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
             .ok();
@@ -65,7 +65,7 @@ impl Scene {
     }
 
     /// Ends the segment and waits until it is archived; gives its name.
-    fn switch(&self) -> String {
+    pub fn switch(&self) -> String {
         let name = self.cluster.sql("select pg_walfile_name(pg_switch_wal())");
         let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
         until("the segment is archived", || {
@@ -75,7 +75,7 @@ impl Scene {
     }
 
     /// Restores, and gives the place; its server does not run yet.
-    fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
+    pub fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
         let back = Cluster::place(Options::default());
         let data = back.data();
         let fetch = format!("{} %f %p", Self::words(&self.home, "fetch"));
@@ -92,14 +92,14 @@ impl Scene {
         (back, said)
     }
 
-    fn recovered(&self, more: &[&str]) -> Cluster {
+    pub fn recovered(&self, more: &[&str]) -> Cluster {
         let (mut back, _) = self.restored(more, 0);
         back.start_again();
         back.recovered();
         back
     }
 
-    fn archived(&self, segment: &str) -> PathBuf {
+    pub fn archived(&self, segment: &str) -> PathBuf {
         let system = self
             .cluster
             .sql("select system_identifier from pg_control_system()");
@@ -118,7 +118,7 @@ fn copy_dir(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-fn give_all_away(dir: &Path) {
+pub fn give_all_away(dir: &Path) {
     if rustix::process::geteuid().is_root() {
         let given = std::process::Command::new("chown")
             .args(["-R", "65534:65534"])
@@ -129,7 +129,7 @@ fn give_all_away(dir: &Path) {
 }
 
 /// Writes a stamp now and then, until a moment of the server is `seconds` away.
-fn stamps(cluster: &Cluster, count: usize) {
+pub fn stamps(cluster: &Cluster, count: usize) {
     for _ in 0..count {
         cluster.sql("insert into stamps values (clock_timestamp())");
         std::thread::sleep(Duration::from_millis(100));

@@ -1,6 +1,8 @@
 //! The archive of a cluster's log in a repository: segments come in once, and go out to recoveries.
 //! It must never overwrite a segment, take one of another cluster, or let a recovery end where one was lost.
 
+pub(super) mod expiry;
+
 use std::collections::BTreeMap;
 
 use lifeboat_repo::backend::{LogName, LogNameError};
