@@ -51,6 +51,10 @@ pub struct WindowFacts {
     pub others: Vec<ClusterCapture>,
     /// The paths of archived files of each cluster; only their last part counts.
     pub logs: BTreeMap<u64, Vec<String>>,
+    /// The names of folded files of each cluster.
+    pub folded: BTreeMap<u64, Vec<String>>,
+    /// The snapshots that they are folded into.
+    pub folds: BTreeMap<u64, Vec<Id>>,
     /// What came before each timeline of each cluster, as the archived histories tell it.
     pub forks: BTreeMap<u64, BTreeMap<u32, Vec<Fork>>>,
     /// The fleet whose captures may go; `None` for those that belong to none.
@@ -101,6 +105,8 @@ pub struct LogPlan {
     pub remove: Vec<String>,
     /// How many files stay.
     pub kept: usize,
+    /// The folds that go: all, or none. What expires in one that stays is left out when it is folded next.
+    pub folds: Vec<Id>,
 }
 
 /// To where one can recover.
@@ -154,7 +160,8 @@ impl WindowPlan {
             let logs = self.logs.iter().filter(move |log| log.is_whole == whole);
             logs.flat_map(|log| {
                 let paths = log.remove.iter();
-                paths.map(|path| WindowStep::Log(log.system, path))
+                let paths = paths.map(|path| WindowStep::Log(log.system, path));
+                paths.chain(log.folds.iter().map(|id| WindowStep::Snapshot(*id)))
             })
         };
         let captures = self.remove.iter().rev();
@@ -201,7 +208,7 @@ pub fn keep_window(facts: WindowFacts, window: Window, now: Timestamp) -> Window
             None => remove.push(capture),
         }
     }
-    let reach = reach(&keep, &facts.logs);
+    let reach = reach(&keep, &facts.logs, &facts.folded);
     // What is captured under another name, or by another fleet, may be the same cluster.
     let staying = || {
         let kept = keep.iter().map(|(capture, _)| capture);
@@ -213,11 +220,9 @@ pub fn keep_window(facts: WindowFacts, window: Window, now: Timestamp) -> Window
     let logs = logs
         .filter(|(system, _)| frozen.is_none() && systems.contains(system))
         .map(|(system, paths)| {
-            log_plan(
-                system,
-                paths,
-                staying().filter(|capture| capture.system == system),
-            )
+            let folds = facts.folds.get(&system).cloned().unwrap_or_default();
+            let staying = staying().filter(|capture| capture.system == system);
+            log_plan(system, paths, folds, staying)
         });
     WindowPlan {
         begins,
@@ -260,6 +265,7 @@ fn stems<'a, I: Iterator<Item = &'a ClusterCapture>>(
 fn log_plan<'a>(
     system: u64,
     paths: Vec<String>,
+    folds: Vec<Id>,
     staying: impl Iterator<Item = &'a ClusterCapture>,
 ) -> LogPlan {
     let bound = LogBound::of(staying);
@@ -281,12 +287,14 @@ fn log_plan<'a>(
         is_whole: bound.is_none(),
         remove,
         kept: kept.len(),
+        folds: if bound.is_none() { folds } else { Vec::new() },
     }
 }
 
 fn reach(
     keep: &[(ClusterCapture, StayReason)],
     logs: &BTreeMap<u64, Vec<String>>,
+    folded: &BTreeMap<u64, Vec<String>>,
 ) -> Option<Reach> {
     let good = || {
         let captures = keep.iter().map(|(capture, _)| capture);
@@ -294,9 +302,10 @@ fn reach(
     };
     let newest = good().next()?;
     let oldest = good().next_back()?;
-    let names: BTreeSet<&str> = logs
-        .get(&newest.system)
+    let paths = [logs, folded].map(|files| files.get(&newest.system));
+    let names: BTreeSet<&str> = paths
         .into_iter()
+        .flatten()
         .flatten()
         .filter_map(|path| LogFile::parse(path))
         .map(|file| file.name)
@@ -468,6 +477,7 @@ mod tests {
         logs.insert(9, vec!["000000010000000000000001".into()]);
         let facts = WindowFacts {
             logs,
+            folds: [(7, vec![Id([70; 32])]), (8, vec![Id([80; 32])])].into(),
             ..WindowFacts::default()
         };
         let plan = decide(vec![day(5, 5), upgraded], facts);
@@ -477,6 +487,7 @@ mod tests {
             WindowStep::Log(7, "00000002.history"),
             WindowStep::Log(7, "000000010000000000000005.00000028.backup"),
             WindowStep::Log(7, "000000010000000000000005"),
+            WindowStep::Snapshot(Id([70; 32])),
             WindowStep::Snapshot(Id([5; 32])),
             WindowStep::Log(8, "000000010000000000000001"),
         ];

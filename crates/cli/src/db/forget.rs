@@ -21,9 +21,10 @@ use crate::ui::Ui;
 
 /// Remove captures and log that no recovery into a window needs
 ///
-/// What stays: the newest good capture from before the window, all later ones, and all log from the first of them on. So any
-/// instant of the window can be recovered. The newest good capture is never removed, and while the newest one is damaged
-/// nothing is. The space comes back by `lifeboat repo prune`.
+/// What stays: the newest good capture from before the window, all later ones, and all log from the
+/// first of them on. So any instant of the window can be recovered. The newest good capture is never
+/// removed, and while the newest one is damaged nothing is. The space of captures comes back by
+/// `lifeboat repo prune`.
 /// Example: lifeboat db forget --name memos/db --window 14d --dry-run
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -57,8 +58,7 @@ impl Forget {
         };
         let session = Session::open(global, ui, locking)?;
         ui.enter("forget");
-        let mut facts = self.facts(&session, ui)?;
-        add_logs(&session.repository, &mut facts)?;
+        let facts = self.facts(&session, ui)?;
         let plan = keep_window(facts, window, lifeboat_repo::now());
         match ui.json {
             true => ui.object(&self.to_json(&plan)),
@@ -91,7 +91,7 @@ impl Forget {
         Ok(Exit::Done)
     }
 
-    /// The captures in the repository, those of the member apart.
+    /// The captures in the repository, those of the member apart, and the log of their clusters.
     fn facts(&self, session: &Session, ui: &Ui) -> Result<WindowFacts, Failure> {
         let (snapshots, index, _) = session.snapshots_and_index(ui, PackListing::Skip)?;
         if !snapshots.damaged.is_empty() {
@@ -145,12 +145,14 @@ impl Forget {
         };
         let captures =
             |found: Vec<Captured>| found.into_iter().map(|found| found.capture).collect();
-        Ok(WindowFacts {
+        let mut facts = WindowFacts {
             captures: captures(own),
             others: captures(others),
             fleet,
             ..WindowFacts::default()
-        })
+        };
+        add_logs(&reader, &snapshots.all, &mut facts)?;
+        Ok(facts)
     }
 
     fn show(&self, ui: &Ui, plan: &WindowPlan) {
@@ -222,7 +224,7 @@ impl Forget {
             |(capture, reason)| json!({ "capture": object(capture), "reason": reason.to_string() }),
         );
         let logs = plan.logs.iter().map(|log| {
-            json!({ "system_id": log.system.to_string(), "whole": log.is_whole, "remove": log.remove, "kept": log.kept })
+            json!({ "system_id": log.system.to_string(), "whole": log.is_whole, "remove": log.remove, "kept": log.kept, "folds": log.folds.iter().map(ToString::to_string).collect::<Value>() })
         });
         let reach = plan.reach.as_ref().map(|reach| {
             json!({ "oldest": reach.oldest, "newest": reach.newest, "log_until": reach.log_until })
@@ -248,16 +250,23 @@ fn line(capture: &ClusterCapture) -> String {
 
 fn describe(log: &LogPlan, would: &str) -> String {
     let kept = format!("keep {}", format::count(log.kept as u64, "file"));
-    let (Some(first), Some(last)) = (log.remove.first(), log.remove.last()) else {
-        return kept;
-    };
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let range = match log.remove.len() {
-        1 => name(first),
-        // A log that goes as a whole goes from its end.
-        _ if log.is_whole => format!("{} to {}", name(last), name(first)),
-        _ => format!("{} to {}", name(first), name(last)),
-    };
-    let count = format::count(log.remove.len() as u64, "file");
-    format!("{would} {count}, {range}; {kept}")
+    let mut gone = Vec::new();
+    if let (Some(first), Some(last)) = (log.remove.first(), log.remove.last()) {
+        let range = match log.remove.len() {
+            1 => name(first),
+            // A log that goes as a whole goes from its end.
+            _ if log.is_whole => format!("{} to {}", name(last), name(first)),
+            _ => format!("{} to {}", name(first), name(last)),
+        };
+        let count = format::count(log.remove.len() as u64, "file");
+        gone.push(format!("{count}, {range}"));
+    }
+    if !log.folds.is_empty() {
+        gone.push(format::count(log.folds.len() as u64, "fold"));
+    }
+    match gone.is_empty() {
+        true => kept,
+        false => format!("{would} {}; {kept}", gone.join(" and ")),
+    }
 }

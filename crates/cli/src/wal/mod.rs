@@ -3,6 +3,7 @@
 
 mod cluster;
 mod fetch;
+mod fold;
 mod push;
 mod status;
 
@@ -35,6 +36,7 @@ pub struct Wal {
 pub enum WalCommand {
     Push(push::Push),
     Fetch(fetch::Fetch),
+    Fold(Box<fold::Fold>),
     Status(status::Status),
 }
 
@@ -45,6 +47,7 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
     match wal.command {
         WalCommand::Push(command) => command.run(&global, ui),
         WalCommand::Fetch(command) => command.run(&global, ui),
+        WalCommand::Fold(command) => command.run(&global, ui),
         WalCommand::Status(command) => command.run(&global, ui),
     }
 }

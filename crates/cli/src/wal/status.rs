@@ -45,6 +45,7 @@ impl Status {
         let mut is_whole = true;
         for system in systems {
             let holdings = Archive::new(&session.repository, system)
+                .heeding(&session.cancel)
                 .inventory(None)
                 .map_err(failed)?;
             let of_this = captures

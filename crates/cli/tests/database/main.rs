@@ -3,6 +3,7 @@
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
+mod fold;
 mod refused;
 mod verify;
 mod wal;

@@ -72,12 +72,13 @@ fn forget_at(scene: &Scene, now: impl Fn(&WindowFacts) -> Timestamp) -> WindowPl
     let lock = LockGuard::take(&repository, &who, request, &Unheard, &cancel).unwrap();
     let snapshots = repository.snapshots().unwrap().all;
     let (index, _) = repository.load_index(PackListing::Skip, &cancel).unwrap();
-    let found = captured(&BlobReader::new(&repository, &index), &snapshots).unwrap();
+    let reader = BlobReader::new(&repository, &index);
+    let found = captured(&reader, &snapshots).unwrap();
     let mut facts = WindowFacts {
         captures: found.into_iter().map(|found| found.capture).collect(),
         ..WindowFacts::default()
     };
-    add_logs(&repository, &mut facts).unwrap();
+    add_logs(&reader, &snapshots, &mut facts).unwrap();
     let now = now(&facts);
     let plan = keep_window(facts, format!("{DAYS}d").parse().unwrap(), now);
     expire(&plan, &repository, &lock, &cancel).unwrap();

@@ -24,7 +24,8 @@ pub fn member_of(reader: &BlobReader<'_>, root: Id) -> Result<Member, ProtectErr
     Ok(Member::parse(&content(reader, node)?)?)
 }
 
-fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
+/// The content of a file.
+pub(super) fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
     let (mut all, mut blob) = (Vec::new(), Vec::new());
     for id in node.content.iter().flatten() {
         reader.read(BlobKind::Data, *id, &mut blob)?;

@@ -10,6 +10,7 @@ use lifeboat_repo::backend::LogNameError;
 use lifeboat_repo::{BlobReader, LockGuard, LogError, RepoError, Repository};
 use lifeboat_state::postgres::{CaptureKind, Lsn, Member, MemberError, SegmentBytes};
 
+use super::folds::Folds;
 use super::{Archive, ArchiveError, FOLDER};
 use crate::ProtectError;
 use crate::postgres::parts::member_of;
@@ -143,18 +144,29 @@ fn facts_of(id: Id, snapshot: &Snapshot, member: &Member) -> Option<ClusterCaptu
     })
 }
 
-/// What is archived of the clusters of these captures, added to what retention is decided on.
+/// What is archived of the clusters of the member's captures, in the log and in folds among these snapshots, added to what
+/// retention is decided on.
 ///
 /// # Errors
-/// When an archive can't be listed, or a history in it can't be read.
-pub fn add_logs(repository: &Repository, facts: &mut WindowFacts) -> Result<(), ExpiryError> {
+/// When an archive can't be listed, or a history or a fold in it can't be read.
+pub fn add_logs(
+    reader: &BlobReader<'_>,
+    snapshots: &[(Id, Snapshot)],
+    facts: &mut WindowFacts,
+) -> Result<(), ExpiryError> {
     let sizes = facts.captures.iter();
     let sizes: BTreeMap<u64, u64> = sizes
         .map(|capture| (capture.system, capture.segment_bytes))
         .collect();
     for (system, segment_bytes) in sizes {
-        let archive = Archive::new(repository, system);
+        let archive = Archive::new(reader.repository(), system);
         facts.logs.insert(system, archive.paths()?);
+        let folds = Folds::among(system, snapshots);
+        let files = folds.files(reader)?.into_iter();
+        let names = files.map(|(name, _)| name.to_string());
+        facts.folded.insert(system, names.collect());
+        let ids = folds.snapshots.iter().map(|(id, _)| *id);
+        facts.folds.insert(system, ids.collect());
         let Some(holdings) = archive.inventory(SegmentBytes::new(segment_bytes))? else {
             continue;
         };
