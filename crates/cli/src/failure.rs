@@ -4,7 +4,7 @@
 use std::fmt;
 
 use lifeboat_protect::ProtectError;
-use lifeboat_protect::postgres::{CaptureError, ClusterRestoreError};
+use lifeboat_protect::postgres::{CaptureError, ClusterRestoreError, ExpiryError, FoldError};
 use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::FileKind;
 
@@ -220,6 +220,25 @@ impl From<CaptureError> for Failure {
         match error {
             CaptureError::Protect(error) => error.into(),
             CaptureError::Repo(error) => error.into(),
+            other => Self::of_database(&other),
+        }
+    }
+}
+
+impl From<ExpiryError> for Failure {
+    fn from(error: ExpiryError) -> Self {
+        match error {
+            ExpiryError::Repo(error) => error.into(),
+            other => Self::of_database(&other),
+        }
+    }
+}
+
+impl From<FoldError> for Failure {
+    fn from(error: FoldError) -> Self {
+        match error {
+            FoldError::Protect(error) => error.into(),
+            FoldError::Repo(error) => error.into(),
             other => Self::of_database(&other),
         }
     }

@@ -13,6 +13,8 @@ mod glob;
 mod go_duration;
 mod group;
 mod keep_reason;
+mod log_expiry;
+mod log_fold;
 mod node_name;
 mod parent;
 mod pattern;
@@ -21,6 +23,7 @@ mod pattern_file;
 mod pattern_set;
 mod policy;
 mod recovery_point;
+mod recovery_window;
 mod retention;
 mod select;
 mod size;
@@ -29,6 +32,7 @@ mod snapshot_name;
 mod subset;
 mod tags;
 mod time_text;
+mod window;
 
 pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
@@ -38,6 +42,8 @@ pub use glob::Glob;
 pub use go_duration::{GoDurationError, parse_go_duration};
 pub use group::{Group, GroupBy, GroupByError, GroupKey, group};
 pub use keep_reason::{KeepReason, Period};
+pub use log_expiry::LogBound;
+pub use log_fold::{FoldFacts, FoldPlan, fold, is_history};
 pub use node_name::{NodeNameError, check_node_name, repeated_names};
 pub use parent::{ParentQuery, find_parent};
 pub use pattern::{Case, Pattern};
@@ -48,6 +54,10 @@ pub use policy::{KeepCount, KeepCountError, PolicyError, RetentionPolicy};
 pub use recovery_point::{
     Consistency, MemberState, POINT_FILE, POINT_MAX_BYTES, POINT_VERSION, PointError, PointMember,
     RecoveryPoint,
+};
+pub use recovery_window::{
+    ClusterCapture, Fork, LogPlan, Reach, StayReason, WindowFacts, WindowPlan, WindowStep,
+    keep_window,
 };
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};
@@ -61,3 +71,4 @@ pub use snapshot_name::{
 pub use subset::{PackSubset, PackSubsetError};
 pub use tags::TagList;
 pub use time_text::{TimeTextError, parse_time};
+pub use window::{Window, WindowError};

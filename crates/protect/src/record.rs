@@ -1,7 +1,7 @@
 //! Reads the small files beside a capture that say what it is.
 //! It must never read one that is longer than such a record can be.
 
-use lifeboat_format::{BlobKind, Id, NodeKind};
+use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_repo::{BlobReader, RepoError};
 
 /// The content of a file in the top directory of a tree; `None` if there is none of this name, or a longer one.
@@ -21,10 +21,18 @@ pub(crate) fn small_file(
     else {
         return Ok(None);
     };
+    content(reader, node).map(Some)
+}
+
+/// The content of a file.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
     let (mut all, mut blob) = (Vec::new(), Vec::new());
     for id in node.content.iter().flatten() {
         reader.read(BlobKind::Data, *id, &mut blob)?;
         all.extend_from_slice(&blob);
     }
-    Ok(Some(all))
+    Ok(all)
 }

@@ -4,6 +4,7 @@
 pub mod advice;
 mod capture;
 mod check;
+mod forget;
 mod name;
 mod point;
 mod restore;
@@ -37,6 +38,7 @@ pub struct Db {
 pub enum DbCommand {
     Capture(Box<capture::Capture>),
     Check(Box<check::Check>),
+    Forget(Box<forget::Forget>),
     Restore(Box<restore::Restore>),
     Verify(Box<verify::Verify>),
 }
@@ -48,6 +50,7 @@ pub fn run(db: Db, ui: &Arc<Ui>) -> Outcome {
     match db.command {
         DbCommand::Capture(command) => command.run(&global, ui),
         DbCommand::Check(command) => command.run(&global, ui),
+        DbCommand::Forget(command) => command.run(&global, ui),
         DbCommand::Restore(command) => command.run(&global, ui),
         DbCommand::Verify(command) => command.run(&global, ui),
     }

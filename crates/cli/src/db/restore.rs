@@ -153,7 +153,9 @@ impl Restore {
             ));
         };
         let size = SegmentBytes::new(postgres.segment_bytes);
-        let holdings = Archive::new(&session.repository, system_id).inventory(size);
+        let holdings = Archive::new(&session.repository, system_id)
+            .heeding(&session.cancel)
+            .inventory(size);
         let Holdings {
             inventory,
             histories,

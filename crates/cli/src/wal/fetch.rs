@@ -40,7 +40,7 @@ impl Fetch {
         let control = control(&self.data, &ui.wish)?;
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("fetch");
-        let archive = Archive::new(&session.repository, control.system_id);
+        let archive = Archive::new(&session.repository, control.system_id).heeding(&session.cancel);
         let fetched = archive.fetch(self.name, control.timeline, control.segment_bytes);
         if matches!(fetched, Err(ArchiveError::Lost { .. })) && self.is_at_hand(&control) {
             // The capture brought it along; the server takes its own where the archive has none.

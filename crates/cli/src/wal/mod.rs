@@ -3,6 +3,7 @@
 
 mod cluster;
 mod fetch;
+mod fold;
 mod push;
 mod status;
 mod stream;
@@ -36,6 +37,7 @@ pub struct Wal {
 pub enum WalCommand {
     Push(push::Push),
     Fetch(fetch::Fetch),
+    Fold(Box<fold::Fold>),
     Status(status::Status),
     Stream(Box<stream::Stream>),
 }
@@ -47,6 +49,7 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
     match wal.command {
         WalCommand::Push(command) => command.run(&global, ui),
         WalCommand::Fetch(command) => command.run(&global, ui),
+        WalCommand::Fold(command) => command.run(&global, ui),
         WalCommand::Status(command) => command.run(&global, ui),
         WalCommand::Stream(command) => command.run(&global, ui),
     }

@@ -73,7 +73,7 @@ impl Push {
         read.map_err(|error| Failure::from_error(&error).while_doing(doing))?;
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("push");
-        let archive = Archive::new(&session.repository, system_id);
+        let archive = Archive::new(&session.repository, system_id).heeding(&session.cancel);
         self.push_history(&archive, name)?;
         let pushed = archive
             .push(name, &content)

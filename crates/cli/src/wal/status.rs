@@ -55,6 +55,7 @@ impl Status {
         let mut is_whole = true;
         for system in systems.iter().copied() {
             let holdings = Archive::new(&session.repository, system)
+                .heeding(&session.cancel)
                 .inventory(None)
                 .map_err(failed)?;
             let of_this = captures

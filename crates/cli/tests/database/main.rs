@@ -3,8 +3,10 @@
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
+mod fold;
 mod point;
 mod refused;
 mod stream;
 mod verify;
 mod wal;
+mod window;

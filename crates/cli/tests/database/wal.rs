@@ -20,7 +20,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(true)
     }
 
@@ -56,7 +56,7 @@ impl Scene {
         )
     }
 
-    fn ours(&self) -> Program {
+    pub fn ours(&self) -> Program {
         Program::ours(&self.home.join("repository"))
     }
 
@@ -72,7 +72,7 @@ impl Scene {
     }
 
     /// Ends the segment and waits until it is archived; gives its name.
-    fn switch(&self) -> String {
+    pub fn switch(&self) -> String {
         let name = self.cluster.sql("select pg_walfile_name(pg_switch_wal())");
         let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
         until("the segment is archived", || {
@@ -82,7 +82,7 @@ impl Scene {
     }
 
     /// Restores, and gives the place; its server does not run yet.
-    fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
+    pub fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
         let back = Cluster::place(Options::default());
         let data = back.data();
         let fetch = format!("{} %f %p", Self::words(&self.home, "fetch"));
@@ -125,7 +125,7 @@ fn copy_dir(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-fn give_all_away(dir: &Path) {
+pub fn give_all_away(dir: &Path) {
     if rustix::process::geteuid().is_root() {
         let given = std::process::Command::new("chown")
             .args(["-R", "65534:65534"])
@@ -136,7 +136,7 @@ fn give_all_away(dir: &Path) {
 }
 
 /// Writes a stamp now and then, until a moment of the server is `seconds` away.
-fn stamps(cluster: &Cluster, count: usize) {
+pub fn stamps(cluster: &Cluster, count: usize) {
     for _ in 0..count {
         cluster.sql("insert into stamps values (clock_timestamp())");
         std::thread::sleep(Duration::from_millis(100));

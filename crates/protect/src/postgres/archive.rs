@@ -1,17 +1,23 @@
 //! The archive of a cluster's log in a repository: segments come in once, and go out to recoveries.
 //! It must never overwrite a segment, take one of another cluster, or let a recovery end where one was lost.
 
+pub(super) mod expiry;
+pub(super) mod fold;
+mod folds;
+mod marks;
 mod pieces;
 
 use std::collections::BTreeMap;
 
+use lifeboat_flow::Cancel;
 use lifeboat_repo::backend::{LogName, LogNameError};
-use lifeboat_repo::{Appended, LogError, Repository};
+use lifeboat_repo::{Appended, LogError, RepoError, Repository};
 use lifeboat_state::postgres::{
     Absence, History, HistoryError, Inventory, SegmentBytes, Switch, Timeline, WalHeader,
     WalHeaderError, WalName, absence,
 };
 
+use folds::{FoldView, folded_clusters};
 use pieces::Parts;
 
 /// The folder of the log that holds archives.
@@ -27,6 +33,7 @@ const PARTS_LOOKS_MAX: usize = 10;
 pub struct Archive<'a> {
     repository: &'a Repository,
     system_id: u64,
+    cancel: Cancel,
 }
 
 /// What came of a request for a file.
@@ -138,6 +145,19 @@ pub enum ArchiveError {
         #[source]
         cause: LogError,
     },
+    /// What of it is folded into snapshots can't be read.
+    #[error("read the folded log")]
+    Folded(#[source] RepoError),
+    /// It is folded with other content.
+    #[error(
+        "{name} of the cluster {system_id} is archived, and folded, with other content: another server archives here as well"
+    )]
+    FoldedDifferent {
+        /// Its name.
+        name: WalName,
+        /// The cluster.
+        system_id: u64,
+    },
     /// No name in a log can be made of it.
     #[error(transparent)]
     LogName(#[from] LogNameError),
@@ -150,13 +170,23 @@ impl<'a> Archive<'a> {
         Self {
             repository,
             system_id,
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// The same, and ends when somebody wishes to stop.
+    #[must_use]
+    pub fn heeding(self, cancel: &Cancel) -> Self {
+        Self {
+            cancel: cancel.clone(),
+            ..self
         }
     }
 
     /// The clusters that have an archive in a repository.
     ///
     /// # Errors
-    /// When the log can't be listed.
+    /// When the log or the snapshots can't be listed.
     pub fn clusters(repository: &Repository) -> Result<Vec<u64>, ArchiveError> {
         let below = FOLDER.parse()?;
         let entries = repository.log().list(Some(&below));
@@ -165,6 +195,8 @@ impl<'a> Archive<'a> {
             .iter()
             .filter_map(|entry| entry.name.parts().nth(1)?.parse().ok());
         let mut ids: Vec<u64> = ids.collect();
+        ids.extend(folded_clusters(repository).map_err(ArchiveError::Folded)?);
+        ids.sort_unstable();
         ids.dedup();
         Ok(ids)
     }
@@ -209,25 +241,49 @@ impl<'a> Archive<'a> {
             }
             WalName::Piece(piece) => self.check_beginning(piece, content).map_err(header)?,
         }
-        self.repository
-            .log()
-            .append(&self.log_name(name)?, content)
-            .map_err(|cause| match cause {
-                LogError::Different { .. } => ArchiveError::Different {
-                    name,
-                    system_id: self.system_id,
-                    cause,
-                },
-                cause => self.failed(cause),
-            })
+        let appended = self.repository.log().append(&self.log_name(name)?, content);
+        let appended = appended.map_err(|cause| match cause {
+            LogError::Different { .. } => ArchiveError::Different {
+                name,
+                system_id: self.system_id,
+                cause,
+            },
+            cause => self.failed(cause),
+        })?;
+        match appended {
+            Appended::New => self.compare_folded(name, content),
+            Appended::Same => Ok(Appended::Same),
+        }
     }
 
-    /// Whether a file can be read back as it should be.
+    /// Compares what has just been stored with what was folded under its name: a name is given once, also when it is not in
+    /// the log any more. A mark comes before anything is taken out of the log, so that whoever found the name free there and
+    /// looks for marks then knows.
+    fn compare_folded(&self, name: WalName, content: &[u8]) -> Result<Appended, ArchiveError> {
+        if !self.is_behind_mark(name, &self.marks()?) {
+            return Ok(Appended::New);
+        }
+        match self.fold_view()?.read(name).map_err(ArchiveError::Folded)? {
+            None => Ok(Appended::New),
+            // The next fold takes it out of the log again.
+            Some(folded) if folded == content => Ok(Appended::Same),
+            Some(_) => {
+                let removed = self.repository.log().remove(&self.log_name(name)?);
+                removed.map_err(|cause| self.failed(cause))?;
+                Err(ArchiveError::FoldedDifferent {
+                    name,
+                    system_id: self.system_id,
+                })
+            }
+        }
+    }
+
+    /// Whether a file that was archived just now can be read back as it should be: such a one is not folded yet.
     ///
     /// # Errors
     /// When it is there and is not what its name says, or the archive can't be read.
     pub fn holds(&self, name: WalName) -> Result<bool, ArchiveError> {
-        Ok(self.read(name)?.is_some())
+        Ok(self.read_log(name)?.is_some())
     }
 
     /// Gets a file out, for a server on a timeline whose segments have this size.
@@ -240,26 +296,35 @@ impl<'a> Archive<'a> {
         own: Timeline,
         size: SegmentBytes,
     ) -> Result<Fetched, ArchiveError> {
-        if let Some(content) = self.read(name)? {
+        if let Some(content) = self.read_log(name)? {
             return Ok(Fetched::Content(content));
         }
         for _ in 0..PARTS_LOOKS_MAX {
+            // The log first, then marks and folds: what is taken out of the log is in these before.
+            let folds = match self.may_be_folded(name)? {
+                true => Some(self.fold_view()?),
+                false => None,
+            };
+            if let Some(folds) = &folds
+                && let Some(content) = folds.read(name).map_err(ArchiveError::Folded)?
+            {
+                return self.checked(name, content).map(Fetched::Content);
+            }
             // Only who has seen all names knows that nothing comes after it.
-            let names = self.names()?;
+            let log = self.log_names()?;
+            let names = self.with_folded(log.clone(), folds.as_ref())?;
             let histories = match name {
                 WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
                 _ => BTreeMap::new(),
             };
             let by = match (absence(name, own, size, &names, &histories), name) {
                 (Absence::Lost { by }, _) => by,
-                (Absence::Beyond, WalName::Segment(segment)) => {
-                    match self.parts(segment, &names)? {
-                        Parts::Nothing => return Ok(Fetched::Beyond),
-                        Parts::Beginning(log) => return pieces::filled(name, log, size),
-                        Parts::Hole { before, .. } => WalName::Piece(before),
-                        Parts::Changed => continue,
-                    }
-                }
+                (Absence::Beyond, WalName::Segment(segment)) => match self.parts(segment, &log)? {
+                    Parts::Nothing => return Ok(Fetched::Beyond),
+                    Parts::Beginning(log) => return pieces::filled(name, log, size),
+                    Parts::Hole { before, .. } => WalName::Piece(before),
+                    Parts::Changed => continue,
+                },
                 (Absence::Beyond, _) => return Ok(Fetched::Beyond),
             };
             // It may have come in the meantime.
@@ -295,11 +360,30 @@ impl<'a> Archive<'a> {
 
     /// A file, if it is there, and what its name says.
     fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let content = match self.repository.log().read(&self.log_name(name)?) {
-            Ok(content) => content,
-            Err(error) if error.is_missing() => return Ok(None),
-            Err(error) => return Err(self.failed(error)),
-        };
+        if let Some(content) = self.read_log(name)? {
+            return Ok(Some(content));
+        }
+        if !self.may_be_folded(name)? {
+            return Ok(None);
+        }
+        let folded = self.fold_view()?.read(name);
+        let folded = folded.map_err(ArchiveError::Folded)?;
+        folded
+            .map(|content| self.checked(name, content))
+            .transpose()
+    }
+
+    /// A file that is not folded.
+    fn read_log(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
+        match self.repository.log().read(&self.log_name(name)?) {
+            Ok(content) => self.checked(name, content).map(Some),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// What was read, if it is what its name says.
+    fn checked(&self, name: WalName, content: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
         match name {
             WalName::Segment(segment) => {
                 let stored = |cause| ArchiveError::Stored { name, cause };
@@ -314,7 +398,12 @@ impl<'a> Archive<'a> {
             }
             WalName::Partial(_) | WalName::Backup(..) | WalName::Piece(_) => {}
         }
-        Ok(Some(content))
+        Ok(content)
+    }
+
+    fn fold_view(&self) -> Result<FoldView<'a>, ArchiveError> {
+        let view = FoldView::new(self.repository, self.system_id, &self.cancel);
+        view.map_err(ArchiveError::Folded)
     }
 
     /// The histories of timelines after this one.
@@ -346,10 +435,11 @@ impl<'a> Archive<'a> {
         });
         let mut failed = None;
         for name in segments.take(SIZE_LOOKS_MAX) {
-            let content = match self.repository.log().read(&self.log_name(*name)?) {
-                Ok(content) => content,
+            let content = match self.read(*name) {
+                Ok(Some(content)) => content,
+                Ok(None) => continue,
                 Err(cause) => {
-                    failed = Some(self.failed(cause));
+                    failed = Some(cause);
                     continue;
                 }
             };
@@ -361,8 +451,39 @@ impl<'a> Archive<'a> {
         failed.map_or(Ok(None), Err)
     }
 
-    /// All names; what is no name of a segment was put there by somebody else.
+    /// All names, in the log and in folds, ordered.
     fn names(&self) -> Result<Vec<WalName>, ArchiveError> {
+        // In this order: what is taken out of the log is in a fold before.
+        let mut names = self.log_names()?;
+        names.extend(self.fold_view()?.names().map_err(ArchiveError::Folded)?);
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The names of the log with those of what is folded, ordered.
+    fn with_folded(
+        &self,
+        mut names: Vec<WalName>,
+        folds: Option<&FoldView<'_>>,
+    ) -> Result<Vec<WalName>, ArchiveError> {
+        let marks = self.marks()?;
+        // In a copy of a repository nothing but folds tells what there was. Elsewhere something in the log, or a mark, lies
+        // behind all that is folded, and a snapshot that can't be read must not stop a server.
+        if let Some(folds) = folds.filter(|_| names.is_empty()) {
+            folds.certain().map_err(ArchiveError::Folded)?;
+        }
+        match folds.filter(|_| marks.is_empty()) {
+            // What is folded behind a mark is no news.
+            None => names.extend(marks.into_iter().map(WalName::Segment)),
+            Some(folds) => names.extend(folds.names().map_err(ArchiveError::Folded)?),
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The names in the log; what is no name of a segment was put there by somebody else.
+    fn log_names(&self) -> Result<Vec<WalName>, ArchiveError> {
         let folder = format!("{FOLDER}/{}", self.system_id).parse()?;
         let entries = self.repository.log().list(Some(&folder));
         let entries = entries.map_err(|cause| self.failed(cause))?;

@@ -36,7 +36,7 @@ impl Archive<'_> {
     /// When it can't be read, or is another one each time.
     pub fn beginning(&self, segment: SegmentName) -> Result<Vec<u8>, ArchiveError> {
         for _ in 0..PARTS_LOOKS_MAX {
-            match self.parts(segment, &self.names()?)? {
+            match self.parts(segment, &self.log_names()?)? {
                 Parts::Nothing => return Ok(Vec::new()),
                 Parts::Beginning(log) | Parts::Hole { log, .. } => return Ok(log),
                 Parts::Changed => {}
@@ -46,7 +46,7 @@ impl Archive<'_> {
         Err(ArchiveError::Changing { name })
     }
 
-    /// What there is of a segment, going by all names.
+    /// What there is of a segment, going by all names of the log.
     pub(super) fn parts(
         &self,
         segment: SegmentName,
@@ -58,7 +58,7 @@ impl Archive<'_> {
         let mut log = Vec::new();
         for piece in chosen {
             let name = WalName::Piece(piece);
-            let Some(content) = self.read(name)? else {
+            let Some(content) = self.read_log(name)? else {
                 return Ok(Parts::Changed);
             };
             let known = log.len().saturating_sub(piece.from_bytes as usize);
@@ -70,7 +70,7 @@ impl Archive<'_> {
         }
         // A listing is no moment: one that began before several pieces were joined, and came to them when they were gone,
         // shows neither them nor what they became. Another one that shows the same began after that.
-        if is_changed(segment, names, &self.names()?) {
+        if is_changed(segment, names, &self.log_names()?) {
             return Ok(Parts::Changed);
         }
         let behind = pieces.iter().find(|piece| piece.to_bytes > reached);
