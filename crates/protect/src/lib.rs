@@ -3,6 +3,8 @@
 
 mod backup;
 mod graft;
+mod grown_tree;
+mod intake;
 mod mount;
 mod node;
 pub mod postgres;

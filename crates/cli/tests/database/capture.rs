@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Place, summary};
 
 /// What pgbench keeps the same: each transaction adds one number to three tables, and notes it in a fourth.
-const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
+pub const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
      (select sum(tbalance) from pgbench_tellers) = all_deltas, (select sum(bbalance) from pgbench_branches) = all_deltas, entries > 0 \
      from (select coalesce(sum(delta), 0) all_deltas, count(*) entries from pgbench_history) h";
 
@@ -27,11 +27,7 @@ pub fn with_checksums() -> Options {
 
 fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
     let mut pgbench = cluster.program("pgbench");
-    let socket = cluster.home().to_str().unwrap();
-    pgbench
-        .args(["-h", socket, "-U", USER])
-        .args(words)
-        .arg("postgres");
+    pgbench.args(words).arg(cluster.url("postgres"));
     pgbench
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -40,16 +36,16 @@ fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
         .unwrap()
 }
 
-fn fill(cluster: &Cluster) {
+pub fn fill(cluster: &Cluster) {
     let done = pgbench(cluster, &["--initialize", "--scale=5", "--quiet"]).wait();
     assert!(done.unwrap().success());
 }
 
 /// Clients that work until they are stopped.
-struct Load(Child);
+pub struct Load(Child);
 
 impl Load {
-    fn start(cluster: &Cluster) -> Self {
+    pub fn start(cluster: &Cluster) -> Self {
         let load = Self(pgbench(
             cluster,
             &["--client=4", "--time=600", "--no-vacuum"],
@@ -91,7 +87,7 @@ fn captured(place: &Place, cluster: &Cluster) -> Value {
 }
 
 /// Restores the newest capture and starts a server on it.
-fn restored(place: &Place, more: &[&str]) -> Cluster {
+pub fn restored(place: &Place, more: &[&str]) -> Cluster {
     let mut cluster = Cluster::place(Options::default());
     let data = cluster.data();
     let mut words = vec![
@@ -108,7 +104,7 @@ fn restored(place: &Place, more: &[&str]) -> Cluster {
     cluster
 }
 
-fn amcheck(cluster: &Cluster) {
+pub fn amcheck(cluster: &Cluster) {
     let mut amcheck = cluster.program("pg_amcheck");
     amcheck.args([
         "--all",
@@ -369,7 +365,7 @@ fn a_capture_that_is_killed_leaves_no_trace_on_the_server_and_no_snapshot() {
     assert!(!cluster.data().join("backup_label").exists());
 }
 
-fn count_files(dir: &Path) -> usize {
+pub fn count_files(dir: &Path) -> usize {
     let Ok(entries) = fs::read_dir(dir) else {
         return 0;
     };

@@ -5,6 +5,7 @@ mod archive;
 mod capture;
 mod gather;
 mod parts;
+mod remote;
 mod restore;
 mod restore_plan;
 mod round_trip;

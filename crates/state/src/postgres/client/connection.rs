@@ -105,14 +105,18 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, sql: &str) -> Result<(), PgError> {
+    pub(super) fn send(&mut self, sql: &str) -> Result<(), PgError> {
         let mut body = sql.as_bytes().to_vec();
         body.push(0);
         self.wire.send(Some(b'Q'), &body)
     }
 
     /// The next message that is no news of the server.
-    fn receive(&mut self, cancel: &Cancel, silence: Option<Duration>) -> Result<Message, PgError> {
+    pub(super) fn receive(
+        &mut self,
+        cancel: &Cancel,
+        silence: Option<Duration>,
+    ) -> Result<Message, PgError> {
         loop {
             let message = self.wire.receive(cancel, silence)?;
             match message.tag {
@@ -137,7 +141,7 @@ impl Drop for Connection {
 }
 
 /// The columns of a row.
-fn row(body: &[u8]) -> Result<Row, PgError> {
+pub(super) fn row(body: &[u8]) -> Result<Row, PgError> {
     let torn = || PgError::Protocol("half a row".into());
     let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(torn)?;
     let mut row = Vec::new();
@@ -155,7 +159,7 @@ fn row(body: &[u8]) -> Result<Row, PgError> {
     Ok(row)
 }
 
-fn unexpected(tag: u8) -> PgError {
+pub(super) fn unexpected(tag: u8) -> PgError {
     PgError::Protocol(format!("message {:?} in an answer", char::from(tag)))
 }
 

@@ -3,6 +3,7 @@
 
 mod address;
 mod connection;
+mod copy_out;
 mod error;
 mod handshake;
 mod passfile;
@@ -12,5 +13,6 @@ mod wire;
 
 pub use address::{Address, AddressError, Host, Secret, TlsMode};
 pub use connection::{Connection, Row, Session};
+pub use copy_out::CopyEnd;
 pub use error::{PgError, ServerError};
 pub use passfile::{PassfileError, password_from};
