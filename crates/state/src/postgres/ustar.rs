@@ -219,7 +219,7 @@ mod tests {
                 size_bytes: (3 << 32) + 1
             }
         );
-        let size = [0x80, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let size = [0x80, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0];
         let found = UstarHeader::parse(&header(b"x", &size, b'0'));
         assert_eq!(found, Err(UstarError::Number("size")));
     }
