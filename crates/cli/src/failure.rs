@@ -7,6 +7,7 @@ use lifeboat_protect::ProtectError;
 use lifeboat_protect::postgres::{CaptureError, ClusterRestoreError, ExpiryError, FoldError};
 use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::FileKind;
+use lifeboat_state::postgres::client::PgError;
 
 use crate::advice;
 use crate::exit::Exit;
@@ -53,7 +54,8 @@ impl Failure {
     pub fn of_database(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(inner) = cause {
-            if inner.is::<lifeboat_flow::Cancelled>() {
+            let is_of_server = matches!(inner.downcast_ref(), Some(PgError::Cancelled(_)));
+            if is_of_server || inner.is::<lifeboat_flow::Cancelled>() {
                 return lifeboat_flow::Cancelled.into();
             }
             cause = inner.source();

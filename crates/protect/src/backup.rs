@@ -46,6 +46,9 @@ pub enum ProtectError {
         #[source]
         cause: TreeError,
     },
+    /// Two entries are to be at one place.
+    #[error("{0} came twice")]
+    Twice(String),
     /// The place to restore to failed as a whole, for example because it is full.
     #[error("the restore can't go on")]
     Target(#[from] lifeboat_flow::TargetError),

@@ -4,6 +4,8 @@
 mod backup;
 mod fleet;
 mod graft;
+mod grown_tree;
+mod intake;
 mod mount;
 mod node;
 mod point;

@@ -5,8 +5,9 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError, StreamError};
+use lifeboat_state::VolumeError;
 use lifeboat_state::postgres::client::PgError;
-use lifeboat_state::postgres::{FactsError, WalFileError};
+use lifeboat_state::postgres::{BaseBackupError, FactsError, WalFileError};
 
 /// What the server means by its codes (PostgreSQL manual, "PostgreSQL Error Codes").
 const ON_CODES: [(&str, &str); 7] = [
@@ -57,6 +58,26 @@ const ON_STREAM_CODES: [(&str, &str); 4] = [
     ),
 ];
 
+/// What it means by them on a session of the replication protocol.
+const ON_REPLICATION: [(&str, &str); 4] = [
+    (
+        "28000",
+        "pg_hba.conf of the server must have a line for the database `replication` that lets this role in from here",
+    ),
+    (
+        "28P01",
+        "the line of pg_hba.conf for the database `replication` may ask for another password than the others",
+    ),
+    (
+        "42501",
+        "give the role the attribute it needs: ALTER ROLE … REPLICATION",
+    ),
+    (
+        "53300",
+        "the server has no WAL sender left: raise max_wal_senders (wal_level must be replica or logical), or let others go",
+    ),
+];
+
 /// What to do about an error, going by its causes.
 pub fn on_database(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
@@ -67,6 +88,24 @@ pub fn on_database(error: &(dyn Error + 'static)) -> Option<&'static str> {
         next = error.source();
     }
     None
+}
+
+/// What to do when a server sends no base backup.
+fn on_remote(error: &BaseBackupError) -> Option<&'static str> {
+    match error {
+        BaseBackupError::TooOld(_) => Some(
+            "run it on the machine of the server, without --remote, as root or as the server's user",
+        ),
+        BaseBackupError::Session(cause) | BaseBackupError::Start(cause) => {
+            let code = &cause.server()?.code;
+            let known = ON_REPLICATION.iter().find(|(known, _)| known == code);
+            known.map(|(_, hint)| *hint)
+        }
+        BaseBackupError::Stream(_) | BaseBackupError::End(_) => {
+            Some("look at the log of the server, and run it again; nothing was acknowledged")
+        }
+        _ => None,
+    }
 }
 
 fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -103,14 +142,25 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             _ => None,
         };
     }
+    if let Some(error) = error.downcast_ref::<BaseBackupError>() {
+        return on_remote(error);
+    }
     if let Some(error) = error.downcast_ref::<CaptureError>() {
         return match error {
-            CaptureError::NoDataDirectory { .. } => {
-                Some("name it with --data, or grant the role pg_read_all_settings")
+            CaptureError::Volume(VolumeError::Unreadable { cause, .. })
+                if cause.kind() == ErrorKind::NotFound =>
+            {
+                Some(
+                    "if the server is on another machine, let it send its files: --remote; otherwise name its data directory with --data",
+                )
             }
-            CaptureError::OtherCluster { .. } | CaptureError::OtherServer { .. } => {
-                Some("name the server's own directory with --data: `show data_directory` tells it")
-            }
+            CaptureError::TwoServers(_) => Some("name one server, not what leads to several"),
+            CaptureError::NoDataDirectory { .. } => Some(
+                "name it with --data, or grant the role pg_read_all_settings; if the server is on another machine, let it send its files: --remote",
+            ),
+            CaptureError::OtherCluster { .. } | CaptureError::OtherServer { .. } => Some(
+                "name the server's own directory with --data: `show data_directory` tells it; if the server is on another machine, let it send its files: --remote",
+            ),
             CaptureError::Moved(_) => Some("run it again; nothing was acknowledged"),
             CaptureError::Unread { .. } => {
                 Some("run it as root or as the user of the server; nothing was acknowledged")

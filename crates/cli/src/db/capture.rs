@@ -32,10 +32,11 @@ const READERS_MIN: usize = 2;
 const CHUNK_MIN_KIB: usize = 8;
 const CHUNK_MAX_KIB: usize = 1024;
 
-/// Capture a PostgreSQL cluster while it runs, from its data directory
+/// Capture a PostgreSQL cluster while it runs
 ///
 /// The server is put into backup mode, its files are read and their checksums compared, and the log from beginning to end
-/// is taken along: the capture can be recovered by itself. Run it on the machine of the server, as its user or root.
+/// is taken along: the capture can be recovered by itself. Run it on the machine of the server, as its user or root; with
+/// --remote, anywhere from where a role with the attribute REPLICATION may connect.
 ///
 /// Example: lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
 #[derive(Args)]
@@ -43,6 +44,9 @@ pub struct Capture {
     /// The data directory, if it is not where the server says
     #[arg(long, value_name = "DIR", help_heading = "The server")]
     data: Option<PathBuf>,
+    /// Let the server send its files over the connection (PostgreSQL 15 or newer): for one whose files are not at hand
+    #[arg(long, conflicts_with = "data", help_heading = "The server")]
+    remote: bool,
     /// What the capture is called: an app, and the database's name in it
     #[arg(
         long,
@@ -114,6 +118,7 @@ impl Capture {
         let stage = |stage: CaptureStage| {
             ui.say(match stage {
                 CaptureStage::Checkpoint => "waiting for the server's checkpoint",
+                CaptureStage::Files if self.remote => "receiving the data directory",
                 CaptureStage::Files => "reading the data directory",
                 CaptureStage::Log => "taking the log along",
             });
@@ -154,8 +159,9 @@ impl Capture {
             cancel: &session.cancel,
         };
         let began = Instant::now();
-        let outcome = progress::during(ui, &counters, shown, || {
-            capture.run(draft.clone(), lifeboat_repo::now)
+        let outcome = progress::during(ui, &counters, shown, || match self.remote {
+            true => capture.run_remote(draft.clone(), lifeboat_repo::now),
+            false => capture.run(draft.clone(), lifeboat_repo::now),
         })?;
         self.report(ui, &outcome, began.elapsed());
         if let (Some(fleet), Some(_)) = (&fleet, outcome.snapshot) {
@@ -168,12 +174,15 @@ impl Capture {
             };
             let known = &snapshots.all;
             let point = stored.write_point(&session, &index, ingest, fleet, (known, draft))?;
-            if !ui.json {
-                ui.line(format_args!(
+            match ui.json {
+                true => ui.object(&json!({
+                    "message_type": "recovery_point", "snapshot_id": point.to_string(), "app": self.name.app, "fleet": fleet.fleet,
+                })),
+                false => ui.line(format_args!(
                     "recovery point {} of {}",
                     point.short(),
                     self.name.app
-                ));
+                )),
             }
         }
         Ok(match outcome.member.faults_count {

@@ -27,11 +27,7 @@ pub fn with_checksums() -> Options {
 
 fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
     let mut pgbench = cluster.program("pgbench");
-    let socket = cluster.home().to_str().unwrap();
-    pgbench
-        .args(["-h", socket, "-U", USER])
-        .args(words)
-        .arg("postgres");
+    pgbench.args(words).arg(cluster.url("postgres"));
     pgbench
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -101,7 +97,7 @@ fn captured(place: &Place, cluster: &Cluster) -> Value {
 }
 
 /// Restores the newest capture and starts a server on it.
-fn restored(place: &Place, more: &[&str]) -> Cluster {
+pub fn restored(place: &Place, more: &[&str]) -> Cluster {
     let mut cluster = Cluster::place(Options::default());
     let data = cluster.data();
     let mut words = vec![
@@ -118,7 +114,7 @@ fn restored(place: &Place, more: &[&str]) -> Cluster {
     cluster
 }
 
-fn amcheck(cluster: &Cluster) {
+pub fn amcheck(cluster: &Cluster) {
     let mut amcheck = cluster.program("pg_amcheck");
     amcheck.args([
         "--all",
@@ -393,7 +389,7 @@ fn a_capture_that_is_killed_leaves_no_trace_on_the_server_and_no_snapshot() {
     assert!(!cluster.data().join("backup_label").exists());
 }
 
-fn count_files(dir: &Path) -> usize {
+pub fn count_files(dir: &Path) -> usize {
     let Ok(entries) = fs::read_dir(dir) else {
         return 0;
     };

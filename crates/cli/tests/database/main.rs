@@ -6,6 +6,7 @@ mod common;
 mod fold;
 mod point;
 mod refused;
+mod remote;
 mod stream;
 mod verify;
 mod wal;

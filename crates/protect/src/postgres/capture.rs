@@ -11,10 +11,10 @@ use lifeboat_state::VolumeError;
 use lifeboat_state::postgres::client::{Address, Connection, PgError, Session};
 use lifeboat_state::postgres::verify::{Baseline, EXACT_UP_TO_BYTES, measure};
 use lifeboat_state::postgres::{
-    BASE_DIR, BackupMode, BackupModeError, CONTROL_FILE, CaptureKind, Closing, ClosingError,
-    ClusterState, ConfigRecord, ControlFileError, DataSource, ENGINE, Facts, FactsError,
-    LABEL_FILE, MEMBER_FILE, MEMBER_VERSION, Member, MemberError, PhysicalCapture, SPACES_FILE,
-    SpaceRecord, Tablespace, Timeline, chunk_bytes_for, read_control, tablespaces,
+    BASE_DIR, BackupMode, BackupModeError, BaseBackupError, CONTROL_FILE, CaptureKind, Closing,
+    ClosingError, ClusterState, ConfigRecord, ControlFileError, DataSource, ENGINE, Facts,
+    FactsError, LABEL_FILE, MEMBER_FILE, MEMBER_VERSION, Member, MemberError, PhysicalCapture,
+    SPACES_FILE, SpaceRecord, Tablespace, Timeline, chunk_bytes_for, read_control, tablespaces,
 };
 
 use super::gather::{Gather, Heard};
@@ -126,6 +126,27 @@ pub enum CaptureError {
     OtherServer {
         /// The directory.
         path: PathBuf,
+    },
+    /// The server can't be captured over the replication protocol.
+    #[error("capture the cluster")]
+    Remote(#[from] BaseBackupError),
+    /// The server can't be asked while it sends its files.
+    #[error("capture the cluster")]
+    Ask(#[source] PgError),
+    /// Its name leads to several.
+    #[error("two connections to {0} came to different servers")]
+    TwoServers(String),
+    /// What it sent is none of its files, or not all of them.
+    #[error("the server sent {0}")]
+    Sent(String),
+    /// A file that it sent can't be believed.
+    #[error("{path}, as the server sent it, can't be believed")]
+    SentFile {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Something changed that a capture can't follow.
     #[error("{0} during the capture")]
@@ -348,25 +369,7 @@ impl Capture<'_> {
         }
         let tree = self.join(base.tree, rest.tree)?;
         let summary = sum(base.summary, &rest.summary);
-        let snapshot = match self.options.ingest.dry_run {
-            true => None,
-            false => {
-                let snapshot = Snapshot {
-                    time: stopped.time,
-                    parent: self.before.map(|(id, _)| id),
-                    tree,
-                    summary: Some(summary.clone()),
-                    ..draft
-                };
-                Some(acknowledge(
-                    self.repository,
-                    self.index,
-                    self.lock,
-                    self.cancel,
-                    &snapshot,
-                )?)
-            }
-        };
+        let snapshot = self.acknowledged(draft, stopped.time, tree, &summary)?;
         Ok(CaptureOutcome {
             snapshot,
             tree,
@@ -376,9 +379,37 @@ impl Capture<'_> {
         })
     }
 
+    /// Writes the snapshot, unless it is a dry run.
+    pub(super) fn acknowledged(
+        &self,
+        draft: Snapshot,
+        time: Timestamp,
+        tree: Id,
+        summary: &SnapshotSummary,
+    ) -> Result<Option<Id>, CaptureError> {
+        if self.options.ingest.dry_run {
+            return Ok(None);
+        }
+        let snapshot = Snapshot {
+            time,
+            parent: self.before.map(|(id, _)| id),
+            tree,
+            summary: Some(summary.clone()),
+            ..draft
+        };
+        let (index, lock) = (self.index, self.lock);
+        Ok(Some(acknowledge(
+            self.repository,
+            index,
+            lock,
+            self.cancel,
+            &snapshot,
+        )?))
+    }
+
     /// The record of the capture before, and the tree of its files. One that can't be read, or is of another cluster, only
     /// costs time.
-    fn before(&self, system_id: u64) -> Result<Option<(Member, Id)>, CaptureError> {
+    pub(super) fn before(&self, system_id: u64) -> Result<Option<(Member, Id)>, CaptureError> {
         let Some((_, snapshot)) = self.before else {
             return Ok(None);
         };
@@ -455,7 +486,7 @@ impl Capture<'_> {
     }
 
     /// What is in the cluster, before the capture ends: then all of it is in the capture. Without it less can be verified.
-    fn baseline(&self) -> Result<Option<Baseline>, CaptureError> {
+    pub(super) fn baseline(&self) -> Result<Option<Baseline>, CaptureError> {
         match measure(self.address, EXACT_UP_TO_BYTES, self.cancel) {
             Ok(baseline) => Ok(Some(baseline)),
             Err(PgError::Cancelled(stop)) => Err(stop.into()),
@@ -535,7 +566,7 @@ impl Capture<'_> {
 }
 
 /// 150018 as 15.18.
-fn version_text(version: u32) -> String {
+pub(super) fn version_text(version: u32) -> String {
     format!("{}.{}", version / 10_000, version % 10_000)
 }
 

@@ -5,6 +5,8 @@ mod archive;
 mod capture;
 mod gather;
 mod parts;
+mod reception;
+mod remote;
 mod restore;
 mod restore_plan;
 mod round_trip;

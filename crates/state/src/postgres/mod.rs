@@ -2,10 +2,13 @@
 //! It must never take a file for whole or a page for right by its name alone.
 
 mod backup_mode;
+mod base_backup;
 mod bytes;
+mod checksum_report;
 mod chunk_size;
 pub mod client;
 mod closing;
+mod companion;
 mod control;
 mod data_source;
 mod facts;
@@ -22,17 +25,25 @@ mod relation;
 mod relation_content;
 mod replication;
 mod rules;
+mod sent_log;
 mod stream_start;
+mod ustar;
 pub mod verify;
 mod wal_header;
 mod wal_name;
 
 pub use backup_mode::{BackupMode, BackupModeError, Stopped};
+pub use base_backup::{
+    Arrival, BaseBackup, BaseBackupEnd, BaseBackupError, Identified, OLDEST_REMOTE_VERSION,
+    SentSpace, identify, keep_log,
+};
+pub use checksum_report::{ChecksumReport, PageFault};
 pub use chunk_size::chunk_bytes_for;
 pub use closing::{
     BASE_DIR, CONFIG_DIR, CONTROL_FILE, Closing, ClosingError, ControlFileError, LABEL_FILE,
     MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
 };
+pub use companion::{Companion, Moment};
 pub use control::{ClusterState, Control, ControlError, ServerLimits};
 pub use data_source::{DataSource, Tablespace, tablespaces};
 pub use facts::{Facts, FactsError, OLDEST_VERSION};
@@ -50,6 +61,8 @@ pub use piece::{NextPiece, PIECES_MAX, Piece, beginning, next_piece};
 pub use relation::{Fork, Relation, RelationFile};
 pub use replication::{Identity, LogStream, Replication, SlotFacts, Streamed};
 pub use rules::{Fate, fate, has_checksums};
+pub use sent_log::SentLog;
 pub use stream_start::{StreamFacts, StreamStart, stream_starts};
+pub use ustar::{BLOCK_BYTES, UstarError, UstarHeader, UstarKind};
 pub use wal_header::{WalHeader, WalHeaderError};
 pub use wal_name::{SegmentBytes, SegmentName, WalName, WalNameError};

@@ -165,7 +165,7 @@ impl Drop for Connection {
 }
 
 /// The columns of a row.
-fn row(body: &[u8]) -> Result<Row, PgError> {
+pub(super) fn row(body: &[u8]) -> Result<Row, PgError> {
     let torn = || PgError::Protocol("half a row".into());
     let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(torn)?;
     let mut row = Vec::new();

@@ -4,6 +4,7 @@
 mod address;
 mod connection;
 mod copy_both;
+mod copy_out;
 mod error;
 mod handshake;
 mod passfile;
@@ -14,5 +15,6 @@ mod wire;
 pub use address::{Address, AddressError, Host, Secret, TlsMode};
 pub use connection::{Connection, Row, Session};
 pub use copy_both::{Copied, CopyBoth};
+pub use copy_out::CopyEnd;
 pub use error::{PgError, ServerError};
 pub use passfile::{PassfileError, password_from};

@@ -5,6 +5,7 @@ mod amcheck;
 mod baseline;
 mod check;
 mod holder;
+mod lasting;
 mod measure;
 mod pages;
 mod preload;
