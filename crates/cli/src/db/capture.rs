@@ -13,6 +13,7 @@ use lifeboat_protect::postgres::{CaptureOutcome, CaptureStage};
 use lifeboat_repo::{Identity, PackListing};
 use serde_json::json;
 
+use super::dump::{DumpArgs, Prepared};
 use super::name::MemberName;
 use super::server::ServerArgs;
 use super::which::{filter, newest};
@@ -31,13 +32,15 @@ const READERS_MIN: usize = 2;
 const CHUNK_MIN_KIB: usize = 8;
 const CHUNK_MAX_KIB: usize = 1024;
 
-/// Capture a PostgreSQL cluster while it runs, from its data directory
+/// Capture a PostgreSQL cluster while it runs, from its data directory, or its databases as dumps
 ///
 /// The server is put into backup mode, its files are read and their checksums compared, and the log from beginning to end
 /// is taken along: the capture can be recovered by itself. Run it on the machine of the server, as its user or root.
-///
-/// Example: lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
+/// With --logical its databases are dumped by pg_dump, from any machine, each as of its own instant. Examples:
+///   lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
+///   lifeboat db capture --logical --postgres postgresql://postgres@db.example/postgres --name memos/dumps
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub struct Capture {
     /// The data directory, if it is not where the server says
     #[arg(long, value_name = "DIR", help_heading = "The server")]
@@ -69,6 +72,8 @@ pub struct Capture {
     // Last, or their headings would stand over what follows.
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    dumps: DumpArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -132,6 +137,21 @@ impl Capture {
             program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
             summary: None,
         };
+        if self.dumps.logical {
+            return self.dumps.run(
+                Prepared {
+                    session: &session,
+                    index: &index,
+                    address: &address,
+                    name: &self.name,
+                    before,
+                    options,
+                    counters: &counters,
+                    draft,
+                },
+                ui,
+            );
+        }
         let capture = lifeboat_protect::postgres::Capture {
             repository: &session.repository,
             index: &index,

@@ -4,6 +4,8 @@
 pub mod advice;
 mod capture;
 mod check;
+mod dump;
+mod into;
 mod name;
 mod restore;
 mod server;

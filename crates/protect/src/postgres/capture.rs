@@ -529,12 +529,12 @@ impl Capture<'_> {
 }
 
 /// 150018 as 15.18.
-fn version_text(version: u32) -> String {
+pub(super) fn version_text(version: u32) -> String {
     format!("{}.{}", version / 10_000, version % 10_000)
 }
 
 /// What two parts of a capture did.
-fn sum(mut all: SnapshotSummary, more: &SnapshotSummary) -> SnapshotSummary {
+pub(super) fn sum(mut all: SnapshotSummary, more: &SnapshotSummary) -> SnapshotSummary {
     all.backup_end = more.backup_end;
     all.files_new += more.files_new;
     all.dirs_new += more.dirs_new;

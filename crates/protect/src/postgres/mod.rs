@@ -4,6 +4,7 @@
 mod archive;
 mod capture;
 mod gather;
+mod logical;
 mod parts;
 mod restore;
 mod restore_plan;
@@ -12,7 +13,12 @@ mod verify;
 
 pub use archive::{Archive, ArchiveError, Fetched, Holdings};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
-pub use parts::{member_of, subtree};
+pub use logical::{
+    DumpCapture, DumpCaptureError, DumpCaptureOutcome, DumpPlan, DumpPlanError, DumpRequest,
+    DumpRestore, DumpRestoreError, DumpRestored, DumpStep, DumpVerification, globals_of,
+    plan_dumps,
+};
+pub use parts::{member_of, record_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
 pub use restore_plan::{
     ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,

@@ -3,15 +3,28 @@
 
 use lifeboat_format::{BlobKind, Id, Node, NodeKind};
 use lifeboat_repo::{BlobReader, RepoError};
+use lifeboat_state::postgres::dump::Record;
 use lifeboat_state::postgres::{MEMBER_FILE, MEMBER_MAX_BYTES, Member};
 
 use crate::ProtectError;
 
-/// The record of a capture.
+/// The record of a physical capture.
 ///
 /// # Errors
-/// When the tree is none of a capture, or the record can't be read.
+/// When the tree is none of such a capture, or the record can't be read.
 pub fn member_of(reader: &BlobReader<'_>, root: Id) -> Result<Member, ProtectError> {
+    Ok(Member::parse(&json_of(reader, root)?)?)
+}
+
+/// The record of a capture of either kind.
+///
+/// # Errors
+/// As [`member_of`].
+pub fn record_of(reader: &BlobReader<'_>, root: Id) -> Result<Record, ProtectError> {
+    Ok(Record::parse(&json_of(reader, root)?)?)
+}
+
+fn json_of(reader: &BlobReader<'_>, root: Id) -> Result<Vec<u8>, ProtectError> {
     let tree = reader.tree(root)?;
     let node = tree.find(MEMBER_FILE.as_bytes());
     let Some(node) =
@@ -21,10 +34,11 @@ pub fn member_of(reader: &BlobReader<'_>, root: Id) -> Result<Member, ProtectErr
             "it is no capture of a database: there is no {MEMBER_FILE} in it"
         )));
     };
-    Ok(Member::parse(&content(reader, node)?)?)
+    Ok(content(reader, node)?)
 }
 
-fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
+/// What is in a file that fits into memory.
+pub(super) fn content(reader: &BlobReader<'_>, node: &Node) -> Result<Vec<u8>, RepoError> {
     let (mut all, mut blob) = (Vec::new(), Vec::new());
     for id in node.content.iter().flatten() {
         reader.read(BlobKind::Data, *id, &mut blob)?;

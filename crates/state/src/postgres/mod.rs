@@ -8,6 +8,7 @@ pub mod client;
 mod closing;
 mod control;
 mod data_source;
+pub mod dump;
 mod facts;
 mod history;
 mod inventory;
