@@ -34,11 +34,12 @@ const CHUNK_MAX_KIB: usize = 1024;
 
 /// Capture a PostgreSQL cluster while it runs, from its data directory, or its databases as dumps
 ///
-/// The server is put into backup mode, its files are read and their checksums compared, and the log from beginning to end
-/// is taken along: the capture can be recovered by itself. Run it on the machine of the server, as its user or root.
-/// With --logical its databases are dumped by pg_dump, from any machine, each as of its own instant. Examples:
+/// The server is put into backup mode, its files are read and their checksums compared, and the log
+/// from beginning to end is taken along: the capture can be recovered by itself. Run it on the machine
+/// of the server, as its user or root. With --logical its databases are dumped by pg_dump, from any
+/// machine, each as of its own instant. Examples:
 ///   lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
-///   lifeboat db capture --logical --postgres postgresql://postgres@db.example/postgres --name memos/dumps
+///   lifeboat db capture --logical --postgres postgresql://me@db/postgres --name memos/dumps
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Capture {

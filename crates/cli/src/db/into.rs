@@ -72,7 +72,16 @@ pub struct Restoring<'a> {
 impl IntoArgs {
     /// Whether anything is said that concerns dumps alone.
     pub fn is_used(&self) -> bool {
-        self.into.is_some() || !self.database.is_empty()
+        self.into.is_some() || !self.database.is_empty() || self.is_for_server()
+    }
+
+    /// Whether anything is said that concerns a server alone.
+    fn is_for_server(&self) -> bool {
+        self.globals
+            || self.no_owner
+            || self.replace
+            || self.rename.is_some()
+            || self.programs.is_some()
     }
 
     pub fn run(&self, restoring: &Restoring<'_>, target: Option<&Path>, ui: &Ui) -> Outcome {
@@ -88,13 +97,13 @@ impl IntoArgs {
             ));
         }
         match (&self.into, target) {
-            (Some(url), _) => self.into_server(url, restoring, ui),
-            (None, Some(target)) => self.into_files(target, restoring, ui),
+            (Some(url), _) => self.to_server(url, restoring, ui),
+            (None, Some(target)) => self.to_files(target, restoring, ui),
             (None, None) => Err(Failure::new("nothing says where to restore to")),
         }
     }
 
-    fn into_server(&self, url: &str, restoring: &Restoring<'_>, ui: &Ui) -> Outcome {
+    fn to_server(&self, url: &str, restoring: &Restoring<'_>, ui: &Ui) -> Outcome {
         let Restoring {
             session, member, ..
         } = restoring;
@@ -175,10 +184,16 @@ impl IntoArgs {
         Ok(Exit::Done)
     }
 
-    fn into_files(&self, target: &Path, restoring: &Restoring<'_>, ui: &Ui) -> Outcome {
+    fn to_files(&self, target: &Path, restoring: &Restoring<'_>, ui: &Ui) -> Outcome {
         let Restoring {
             session, member, ..
         } = restoring;
+        if self.is_for_server() {
+            return Err(Failure::new(
+                "--as, --globals, --no-owner, --replace and --programs are for a restore into a server, and --target is a directory",
+            )
+            .hint("name the server with --into"));
+        }
         let dumps = &member.logical.databases;
         let known = |name: &&String| dumps.iter().any(|dump| dump.database.name == **name);
         if let Some(name) = self.database.iter().find(|name| !known(name)) {
@@ -264,8 +279,13 @@ impl IntoArgs {
                 quoted(&target.join(GLOBALS_FILE))
             ));
             for dump in &wanted {
+                // Every cluster has this one.
+                let create = match &*dump.database.name {
+                    "postgres" => "",
+                    _ => "--create ",
+                };
                 ui.line(format_args!(
-                    "{}: pg_restore --create --exit-on-error --dbname postgres {}",
+                    "{}: pg_restore {create}--exit-on-error --dbname postgres {}",
                     dump.database.name,
                     quoted(&target.join(DUMPS_DIR).join(&dump.file))
                 ));

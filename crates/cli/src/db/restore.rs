@@ -28,9 +28,10 @@ use crate::ui::Ui;
 
 /// Restore a captured PostgreSQL cluster into a new data directory, or dumped databases into a server
 ///
-/// The server is not started: when it is, it replays the log that is in the capture, and then it is where the capture ended.
-/// The archive of the original is switched off in what is restored. Of a logical capture the dumps become files, or new
-/// databases of a server that runs (--into). Examples:
+/// The server is not started: when it is, it replays the log that is in the capture, and then it is
+/// where the capture ended. The archive of the original is switched off in what is restored. Of a
+/// logical capture the dumps become files, or with --into new databases of a server that runs.
+/// Examples:
 ///   lifeboat db restore --name memos/db --target /var/lib/postgresql/15/restored
 ///   lifeboat db restore 4bba301e --target /srv/pg --tablespace /mnt/fast=/srv/pg-fast --dry-run
 ///   lifeboat db restore --name memos/dumps --into postgresql://postgres@/postgres --database memos

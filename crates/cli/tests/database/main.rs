@@ -3,6 +3,8 @@
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
+mod logical;
+mod logical_tools;
 mod refused;
 mod verify;
 mod wal;

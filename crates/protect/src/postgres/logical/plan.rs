@@ -113,9 +113,9 @@ pub enum DumpPlanError {
     /// A new name needs one database.
     #[error("a new name is for one database, and {0} would be restored")]
     OneName(usize),
-    /// A name is too long.
-    #[error("{0:?} is longer than 63 bytes, which a name of PostgreSQL has at most")]
-    LongName(String),
+    /// A name that no database can have.
+    #[error("{0:?} is no name for a database: that has 1 to 63 bytes")]
+    NoName(String),
     /// No database is left to be connected with.
     #[error("no database is left to be connected with while others are replaced")]
     NoHome,
@@ -166,7 +166,7 @@ pub fn plan_dumps(
     for dump in chosen {
         let name = request.rename.unwrap_or(&dump.database.name).to_owned();
         if name.len() > NAME_MAX_BYTES || name.is_empty() {
-            return Err(DumpPlanError::LongName(name));
+            return Err(DumpPlanError::NoName(name));
         }
         let aside = match there(&name) {
             None => None,

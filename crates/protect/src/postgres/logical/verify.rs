@@ -118,10 +118,11 @@ impl DumpVerification<'_> {
         let restored = self.restore(&server, &clients)?;
         made(report, "restore", began, Found::Nothing);
         if restored.views_left_out > 0 {
-            let why = format!(
-                "{} materialised views were not filled: their queries could lead to other servers",
-                restored.views_left_out
-            );
+            let views = match restored.views_left_out {
+                1 => "1 materialised view was".to_owned(),
+                count => format!("{count} materialised views were"),
+            };
+            let why = format!("{views} not filled: a query could lead to other servers");
             made(report, "views", Instant::now(), Found::Unknown(why));
         }
         let began = Instant::now();

@@ -18,6 +18,10 @@ impl Words {
     pub(super) fn listener(&self) -> Complaints {
         let Self(lines) = self.clone();
         Arc::new(move |line: &str| {
+            let line = line.trim();
+            if line.is_empty() {
+                return;
+            }
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
             if lines.len() == LINES_MAX {
                 lines.pop_front();
@@ -29,7 +33,7 @@ impl Words {
     /// All of it in one line, with `before` in front if there is any.
     pub(super) fn after(&self, before: &str) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         match lines.is_empty() {
             true => String::new(),
             false => format!("{before}{}", lines.join("; ")),
