@@ -107,7 +107,11 @@ impl IntoArgs {
         let Restoring {
             session, member, ..
         } = restoring;
-        let address = address_of("--into", url)?;
+        let address = address_of(
+            "--into",
+            url,
+            "put the password into PGPASSWORD or ~/.pgpass",
+        )?;
         let cancel = &session.cancel;
         let target = facts(&address, cancel)?;
         let untold = || Failure::new("the record of the capture does not tell its versions");

@@ -29,7 +29,9 @@ impl ServerArgs {
     /// Where it is and as whom to ask.
     pub fn address(&self) -> Result<Address, Failure> {
         if let Some(url) = &self.postgres {
-            return address_of("--postgres", url);
+            let hint =
+                "put the URL into LIFEBOAT_POSTGRES, or the password into PGPASSWORD or ~/.pgpass";
+            return address_of("--postgres", url, hint);
         }
         let from_variable = std::env::var(URL_VARIABLE)
             .ok()
@@ -42,14 +44,14 @@ impl ServerArgs {
     }
 }
 
-/// Where a server is that an option names, and as whom to ask it.
-pub fn address_of(option: &str, url: &str) -> Result<Address, Failure> {
+/// Where a server is that an option names, and as whom to ask it; `hint` says where a password belongs.
+pub fn address_of(option: &str, url: &str, hint: &str) -> Result<Address, Failure> {
     let address = Address::parse(url, "");
     if address.is_ok_and(|address| address.password.is_some()) {
         return Err(Failure::new(format!(
             "{option} has a password in it, and every user of this machine can read the command line"
         ))
-        .hint("put the URL into LIFEBOAT_POSTGRES, or the password into PGPASSWORD or ~/.pgpass"));
+        .hint(hint));
     }
     parsed(option, url.to_owned())
 }

@@ -275,6 +275,54 @@ fn what_a_dump_lacks_is_not_recoverable() {
 }
 
 #[test]
+fn what_is_gone_from_the_repository_leaves_no_half_a_database() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    fill(&cluster);
+    captured(&place, &cluster, &[]);
+    let mut packs = Vec::new();
+    for folder in fs::read_dir(place.repository().join("data")).unwrap() {
+        let folder = fs::read_dir(folder.unwrap().path()).unwrap();
+        packs.extend(folder.map(|pack| pack.unwrap().path()));
+    }
+    // Of all packs the largest, which holds data.
+    let largest = packs
+        .into_iter()
+        .max_by_key(|pack| fs::metadata(pack).unwrap().len());
+    let largest = largest.unwrap();
+    // Its beginning is good, so that a restore begins.
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 5000].fill(0);
+    fs::set_permissions(&largest, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&largest, bytes).unwrap();
+    let url = cluster.url("postgres");
+    let words = [
+        "restore",
+        "--name",
+        "app/dumps",
+        "--into",
+        &url,
+        "--database",
+        "app",
+        "--as",
+        "x",
+    ];
+    let said = place.ours().run_in("db", words).ends(1).stderr;
+    assert!(said.contains("what there was of it is removed"), "{said}");
+    assert_eq!(
+        cluster.sql(
+            "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate"
+        ),
+        "app postgres"
+    );
+    let proof = verified(&place, &[], 20);
+    assert!(
+        proof["verdict"]["not_recoverable"]["words"].is_string(),
+        "{proof}"
+    );
+}
+
+#[test]
 fn what_is_in_the_way_here_says_nothing_of_a_dump() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
     fill(&cluster);
