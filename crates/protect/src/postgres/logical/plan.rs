@@ -384,7 +384,7 @@ mod tests {
             &target(&[("postgres", 0)]),
         )
         .unwrap();
-        let temporary = "lifeboat_restoring_20261121T024004Z_1";
+        let temporary = "lifeboat_restoring_20261121T030004Z_1";
         assert_eq!(
             shown(&plan),
             [
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(plan.home, "template1");
         assert!(
             shown(&plan)[3].starts_with(
-                "rename postgres, which is there, to postgres_before_20261121T024004Z, and "
+                "rename postgres, which is there, to postgres_before_20261121T030004Z, and "
             ),
             "{:?}",
             shown(&plan)
