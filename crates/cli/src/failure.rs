@@ -4,7 +4,9 @@
 use std::fmt;
 
 use lifeboat_protect::ProtectError;
-use lifeboat_protect::postgres::{CaptureError, ClusterRestoreError, ExpiryError, FoldError};
+use lifeboat_protect::postgres::{
+    CaptureError, ClusterRestoreError, DumpCaptureError, DumpRestoreError, ExpiryError, FoldError,
+};
 use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::FileKind;
 use lifeboat_state::postgres::client::PgError;
@@ -250,6 +252,25 @@ impl From<ClusterRestoreError> for Failure {
     fn from(error: ClusterRestoreError) -> Self {
         match error {
             ClusterRestoreError::Protect(error) => error.into(),
+            other => Self::of_database(&other),
+        }
+    }
+}
+
+impl From<DumpCaptureError> for Failure {
+    fn from(error: DumpCaptureError) -> Self {
+        match error {
+            DumpCaptureError::Protect(error) => error.into(),
+            DumpCaptureError::Repo(error) => error.into(),
+            other => Self::of_database(&other),
+        }
+    }
+}
+
+impl From<DumpRestoreError> for Failure {
+    fn from(error: DumpRestoreError) -> Self {
+        match error {
+            DumpRestoreError::Protect(error) => error.into(),
             other => Self::of_database(&other),
         }
     }

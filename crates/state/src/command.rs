@@ -18,7 +18,7 @@ use crate::stream::{StreamNameError, StreamPlace, read_twice, refuse_nothing};
 /// A longer line of a command's complaints is given in pieces.
 const COMPLAINT_LIMIT_BYTES: u64 = 4 << 10;
 /// How long the last complaints are waited for; what the command left running may hold its standard error open.
-const LAST_COMPLAINTS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LAST_COMPLAINTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes what the command writes to its standard error, line by line; called from a thread of its own.
 pub type Complaints = Arc<dyn Fn(&str) + Send + Sync>;
@@ -65,35 +65,19 @@ impl CommandSource {
         })
     }
 
-    fn start(&self) -> io::Result<(Child, ChildStdout, Option<Receiver<()>>)> {
-        let (program, arguments) = self
+    fn start(&self, program: String) -> io::Result<CommandContent> {
+        let (word, arguments) = self
             .command
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let captured = self.complaints.is_some();
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(if captured {
-                Stdio::piped()
-            } else {
-                Stdio::inherit()
-            })
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let listener = match (child.stderr.take(), self.complaints.clone()) {
-            (Some(stderr), Some(complaints)) => {
-                let (done, ended) = channel();
-                std::thread::spawn(move || {
-                    pass_on(stderr, &complaints);
-                    drop(done);
-                });
-                Some(ended)
-            }
-            _ => None,
-        };
-        Ok((child, stdout, listener))
+        let mut command = Command::new(word);
+        command.args(arguments);
+        CommandContent::start(
+            command,
+            program,
+            self.place.file_entry(),
+            self.complaints.clone(),
+        )
     }
 }
 
@@ -112,25 +96,53 @@ impl Source for CommandSource {
             .first()
             .map(|word| word.to_string_lossy().into_owned());
         let program = program.unwrap_or_default();
-        let (child, stdout, listener) = self.start().map_err(|cause| SourceError::Fatal {
+        let content = self.start(program.clone());
+        let content = content.map_err(|cause| SourceError::Fatal {
             reason: format!("the command {program:?} can't be started: {cause}"),
         })?;
-        Ok(Box::new(CommandContent {
-            child,
-            stdout: Some(Pipe(stdout)),
-            listener,
-            entry: self.place.file_entry(),
-            program,
-        }))
+        Ok(Box::new(content))
     }
 }
 
-struct CommandContent {
+/// What a command that runs writes to its standard output.
+pub(crate) struct CommandContent {
     child: Child,
     stdout: Option<Pipe<ChildStdout>>,
     listener: Option<Receiver<()>>,
     entry: Entry,
     program: String,
+}
+
+impl CommandContent {
+    /// Starts a command that is called `program` in messages; `entry` is the file that its output becomes. Without
+    /// `complaints` the command shares our standard error.
+    pub(crate) fn start(
+        mut command: Command,
+        program: String,
+        entry: Entry,
+        complaints: Option<Complaints>,
+    ) -> io::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(match complaints {
+                Some(_) => Stdio::piped(),
+                None => Stdio::inherit(),
+            })
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let stderr = child.stderr.take();
+        let listener = stderr
+            .zip(complaints)
+            .map(|(stderr, complaints)| listen(stderr, complaints));
+        Ok(Self {
+            child,
+            stdout: Some(Pipe(stdout)),
+            listener,
+            entry,
+            program,
+        })
+    }
 }
 
 impl Read for CommandContent {
@@ -175,12 +187,23 @@ impl Drop for CommandContent {
     }
 }
 
-fn how_it_ended(status: ExitStatus) -> String {
+/// In words, behind the name of a program.
+pub(crate) fn how_it_ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("failed with exit status {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "ended in an unknown way".to_owned(),
     }
+}
+
+/// Passes on what a command complains about, on a thread of its own; the receiver hears nothing but the end of it.
+pub(crate) fn listen(stderr: ChildStderr, complaints: Complaints) -> Receiver<()> {
+    let (done, ended) = channel();
+    std::thread::spawn(move || {
+        pass_on(stderr, &complaints);
+        drop(done);
+    });
+    ended
 }
 
 fn pass_on(stderr: ChildStderr, complaints: &Complaints) {

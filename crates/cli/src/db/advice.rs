@@ -4,9 +4,12 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError, StreamError};
+use lifeboat_protect::postgres::{
+    CaptureError, ClusterPlanError, DumpPlanError, DumpRestoreError, RoundTripError, StreamError,
+};
 use lifeboat_state::VolumeError;
 use lifeboat_state::postgres::client::PgError;
+use lifeboat_state::postgres::dump::FillError;
 use lifeboat_state::postgres::{BaseBackupError, FactsError, WalFileError};
 
 /// What the server means by its codes (PostgreSQL manual, "PostgreSQL Error Codes").
@@ -78,6 +81,22 @@ const ON_REPLICATION: [(&str, &str); 4] = [
     ),
 ];
 
+/// What to do about roles that a server lacks.
+const NO_ROLE: &str =
+    "--globals makes the roles of the capture that the server lacks, --no-owner does without them";
+/// What `pg_restore` says, in its words and those of the server, and what to do about it.
+const ON_WORDS: [(&str, &str); 3] = [
+    ("role \"", NO_ROLE),
+    (
+        "extension control file",
+        "install the extension on the machine of the server",
+    ),
+    (
+        "permission denied",
+        "restore as a superuser, or as the owner of everything in it with --no-owner",
+    ),
+];
+
 /// What to do about an error, going by its causes.
 pub fn on_database(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
@@ -103,6 +122,35 @@ fn on_remote(error: &BaseBackupError) -> Option<&'static str> {
         }
         BaseBackupError::Stream(_) | BaseBackupError::End(_) => {
             Some("look at the log of the server, and run it again; nothing was acknowledged")
+        }
+        _ => None,
+    }
+}
+
+fn on_restore(error: &DumpRestoreError) -> Option<&'static str> {
+    let code = |error: &PgError| error.server().map(|server| server.code.clone());
+    match error {
+        DumpRestoreError::Fill { cause, .. } => match &**cause {
+            FillError::Refused { words, .. } => {
+                let known = ON_WORDS.iter().find(|(part, _)| words.contains(part));
+                known.map(|(_, hint)| *hint)
+            }
+            _ => None,
+        },
+        DumpRestoreError::Complete { cause, .. } => match code(cause).as_deref() {
+            Some("42704") => Some(NO_ROLE),
+            Some("42501") => Some("restore as a superuser, or with --no-owner"),
+            _ => None,
+        },
+        DumpRestoreError::Create { cause, .. } => match code(cause).as_deref() {
+            Some("42501") => Some("the role needs the attribute CREATEDB"),
+            Some("22023" | "42809") => {
+                Some("the server's machine must have the locale of the database")
+            }
+            _ => None,
+        },
+        DumpRestoreError::Name { .. } => {
+            Some("rename it when nobody uses the other one: ALTER DATABASE … RENAME TO …")
         }
         _ => None,
     }
@@ -167,6 +215,20 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             }
             _ => None,
         };
+    }
+    if let Some(error) = error.downcast_ref::<DumpPlanError>() {
+        return match error {
+            DumpPlanError::Exists(_) => Some(
+                "--as NAME restores it beside that one; --replace takes the name, and keeps that one under another",
+            ),
+            DumpPlanError::InUse { .. } => Some("stop what uses it, and run it again"),
+            DumpPlanError::OneName(_) => Some("name the one with --database"),
+            DumpPlanError::NoHome => Some("name another database in the URL of --into"),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<DumpRestoreError>() {
+        return on_restore(error);
     }
     if let Some(error) = error.downcast_ref::<RoundTripError>() {
         return match error {

@@ -13,8 +13,9 @@ use lifeboat_protect::{BackupOptions, tags_of};
 use lifeboat_repo::{Identity, PackListing};
 use serde_json::json;
 
+use super::dump::{DumpArgs, Prepared};
 use super::name::MemberName;
-use super::point::{self, Stored};
+use super::point::{self, Stored, Tie};
 use super::server::ServerArgs;
 use super::which::{filter, newest};
 use crate::args::Global;
@@ -32,14 +33,18 @@ const READERS_MIN: usize = 2;
 const CHUNK_MIN_KIB: usize = 8;
 const CHUNK_MAX_KIB: usize = 1024;
 
-/// Capture a PostgreSQL cluster while it runs
+/// Capture a PostgreSQL cluster while it runs, or its databases as dumps
 ///
-/// The server is put into backup mode, its files are read and their checksums compared, and the log from beginning to end
-/// is taken along: the capture can be recovered by itself. Run it on the machine of the server, as its user or root; with
-/// --remote, anywhere from where a role with the attribute REPLICATION may connect.
-///
-/// Example: lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
+/// The server is put into backup mode, its files are read and their checksums compared, and the log
+/// from beginning to end is taken along: the capture can be recovered by itself. Run it on the machine
+/// of the server, as its user or root; with --remote, from anywhere, as a role with the attribute
+/// REPLICATION. With --logical its databases are dumped by pg_dump, from any machine, each as of its
+/// own instant. Examples:
+///   lifeboat db capture --postgres postgresql://postgres@/postgres --name memos/db
+///   lifeboat db capture --remote --postgres postgresql://copier@db/postgres --name memos/db
+///   lifeboat db capture --logical --postgres postgresql://me@db/postgres --name memos/dumps
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub struct Capture {
     /// The data directory, if it is not where the server says
     #[arg(long, value_name = "DIR", help_heading = "The server")]
@@ -74,6 +79,8 @@ pub struct Capture {
     // Last, or their headings would stand over what follows.
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    dumps: DumpArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -141,6 +148,28 @@ impl Capture {
             program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
             summary: None,
         };
+        let tie = Tie {
+            name: &self.name,
+            session: &session,
+            index: &index,
+            ingest,
+            fleet: fleet.as_ref(),
+            known: &snapshots.all,
+            draft: draft.clone(),
+        };
+        if self.dumps.logical {
+            return self.dumps.run(
+                Prepared {
+                    tie,
+                    address: &address,
+                    before,
+                    options,
+                    counters: &counters,
+                    draft,
+                },
+                ui,
+            );
+        }
         let capture = lifeboat_protect::postgres::Capture {
             repository: &session.repository,
             index: &index,
@@ -160,31 +189,17 @@ impl Capture {
         };
         let began = Instant::now();
         let outcome = progress::during(ui, &counters, shown, || match self.remote {
-            true => capture.run_remote(draft.clone(), lifeboat_repo::now),
-            false => capture.run(draft.clone(), lifeboat_repo::now),
+            true => capture.run_remote(draft, lifeboat_repo::now),
+            false => capture.run(draft, lifeboat_repo::now),
         })?;
         self.report(ui, &outcome, began.elapsed());
-        if let (Some(fleet), Some(_)) = (&fleet, outcome.snapshot) {
-            let stored = Stored {
-                name: &self.name,
-                engine: &outcome.member.engine,
-                instant: outcome.member.instant,
-                faults: outcome.member.faults_count,
-                tree: outcome.tree,
-            };
-            let known = &snapshots.all;
-            let point = stored.write_point(&session, &index, ingest, fleet, (known, draft))?;
-            match ui.json {
-                true => ui.object(&json!({
-                    "message_type": "recovery_point", "snapshot_id": point.to_string(), "app": self.name.app, "fleet": fleet.fleet,
-                })),
-                false => ui.line(format_args!(
-                    "recovery point {} of {}",
-                    point.short(),
-                    self.name.app
-                )),
-            }
-        }
+        let stored = Stored {
+            engine: &outcome.member.engine,
+            instant: outcome.member.instant,
+            faults: outcome.member.faults_count,
+            tree: outcome.tree,
+        };
+        tie.write(ui, &stored)?;
         Ok(match outcome.member.faults_count {
             0 => Exit::Done,
             _ => Exit::Incomplete,

@@ -4,7 +4,9 @@
 pub mod advice;
 mod capture;
 mod check;
+mod dump;
 mod forget;
+mod into;
 mod name;
 mod point;
 mod restore;

@@ -8,12 +8,14 @@ use lifeboat_format::{Id, Snapshot, Timestamp};
 use lifeboat_plan::{MemberState, PointMember};
 use lifeboat_protect::{Fleet, PointWriter, path_of};
 use lifeboat_repo::{Index, IngestOptions};
+use serde_json::json;
 
 use super::name::MemberName;
 use super::which::newest;
 use crate::failure::Failure;
 use crate::repo::select::Filter;
 use crate::repo::session::Session;
+use crate::ui::Ui;
 
 /// The fleet of this name, which is the host of its snapshots. One that changes nothing does not found it.
 pub fn fleet(session: &Session, name: &str, is_dry: bool) -> Result<Option<Fleet>, Failure> {
@@ -28,10 +30,26 @@ pub fn fleet(session: &Session, name: &str, is_dry: bool) -> Result<Option<Fleet
     found.map_err(|error| Failure::from_error(&error))
 }
 
+/// What the point needs beside the capture.
+pub struct Tie<'a> {
+    /// What the capture is called.
+    pub name: &'a MemberName,
+    /// The repository.
+    pub session: &'a Session,
+    /// Its index.
+    pub index: &'a RwLock<Index>,
+    /// How to store.
+    pub ingest: IngestOptions,
+    /// The fleet; a dry run may not know it.
+    pub fleet: Option<&'a Fleet>,
+    /// The snapshots from before.
+    pub known: &'a [(Id, Snapshot)],
+    /// The snapshot of the capture, but for what is in it.
+    pub draft: Snapshot,
+}
+
 /// A capture that is stored.
 pub struct Stored<'a> {
-    /// What it is called.
-    pub name: &'a MemberName,
     /// What reads and starts it.
     pub engine: &'a str,
     /// The instant that comes back.
@@ -42,54 +60,57 @@ pub struct Stored<'a> {
     pub tree: Id,
 }
 
-impl Stored<'_> {
-    /// Writes the point in which this member is captured and the others of the app are carried. `known` are the snapshots
-    /// from before, `draft` is that of the capture.
-    pub fn write_point(
-        &self,
-        session: &Session,
-        index: &RwLock<Index>,
-        ingest: IngestOptions,
-        fleet: &Fleet,
-        (known, draft): (&[(Id, Snapshot)], Snapshot),
-    ) -> Result<Id, Failure> {
+impl Tie<'_> {
+    /// Writes the point in which this member is captured and the others of the app are carried, and says so. A dry run has
+    /// none.
+    pub fn write(self, ui: &Ui, stored: &Stored<'_>) -> Result<(), Failure> {
+        let Some(fleet) = self.fleet.filter(|_| !self.ingest.dry_run) else {
+            return Ok(());
+        };
+        let (session, app) = (self.session, &self.name.app);
         let filter = Filter::new(
-            vec![draft.hostname.clone()],
+            vec![self.draft.hostname.clone()],
             Vec::new(),
-            vec![path_of(&self.name.app)],
+            vec![path_of(app)],
         );
         let now = lifeboat_repo::now();
-        let before = newest(known, &filter, now);
+        let before = newest(self.known, &filter, now);
         let captured = PointMember {
             state: MemberState::Captured,
-            engine: self.engine.to_owned(),
-            instant: Some(self.instant),
-            tree: Some(self.tree),
+            engine: stored.engine.to_owned(),
+            instant: Some(stored.instant),
+            tree: Some(stored.tree),
             repository: Some(session.repository.config().id.to_string()),
-            faults: self.faults,
+            faults: stored.faults,
             error: None,
         };
         let writer = PointWriter {
             repository: &session.repository,
-            index,
+            index: self.index,
             lock: session.lock.as_ref(),
             fleet,
-            app: &self.name.app,
-            ingest,
+            app,
+            ingest: self.ingest,
             cancel: &session.cancel,
         };
         let done = BTreeMap::from([(self.name.member.clone(), captured)]);
         let draft = Snapshot {
             parent: before.map(|(id, _)| id),
-            ..draft
+            ..self.draft
         };
-        let (id, _) = writer
+        let (point, _) = writer
             .write(before.map(|(_, snapshot)| snapshot), done, draft, now)
             .map_err(|error| {
                 Failure::from_error(&error).hint(
                     "the capture itself is stored and can be restored; the next one writes the point anew",
                 )
             })?;
-        Ok(id)
+        match ui.json {
+            true => ui.object(&json!({
+                "message_type": "recovery_point", "snapshot_id": point.to_string(), "app": app, "fleet": fleet.fleet,
+            })),
+            false => ui.line(format_args!("recovery point {} of {app}", point.short())),
+        }
+        Ok(())
     }
 }

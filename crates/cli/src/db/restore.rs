@@ -8,12 +8,14 @@ use std::time::Instant;
 use clap::Args;
 use lifeboat_flow::Counters;
 use lifeboat_protect::postgres::{
-    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found, Holdings, member_of, plan,
+    Archive, ClusterPlan, ClusterRestore, ClusterTarget, Found, Holdings, plan, record_of,
 };
 use lifeboat_repo::{BlobReader, PackListing};
+use lifeboat_state::postgres::dump::Record;
 use lifeboat_state::postgres::{Member, SegmentBytes, Timeline, way};
 use serde_json::json;
 
+use super::into::{IntoArgs, Restoring};
 use super::until::UntilArgs;
 use super::which::WhichArgs;
 use crate::args::Global;
@@ -24,20 +26,23 @@ use crate::progress::{self, Shown, workers};
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
 
-/// Restore a captured PostgreSQL cluster into a new data directory
+/// Restore a captured PostgreSQL cluster into a new data directory, or dumped databases into a server
 ///
-/// The server is not started: when it is, it replays the log that is in the capture, and then it is where the capture ended.
-/// The archive of the original is switched off in what is restored. Examples:
+/// The server is not started: when it is, it replays the log that is in the capture, and then it is
+/// where the capture ended. The archive of the original is switched off in what is restored. Of a
+/// logical capture the dumps become files, or with --into new databases of a server that runs.
+/// Examples:
 ///   lifeboat db restore --name memos/db --target /var/lib/postgresql/15/restored
 ///   lifeboat db restore 4bba301e --target /srv/pg --tablespace /mnt/fast=/srv/pg-fast --dry-run
+///   lifeboat db restore --name memos/dumps --into postgresql://postgres@/postgres --database memos
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Restore {
     #[command(flatten)]
     which: WhichArgs,
-    /// The data directory that is made; it must be empty or not there
-    #[arg(short, long, value_name = "DIR")]
-    target: PathBuf,
+    /// The directory that is made, for the data or the dumps; it must be empty or not there
+    #[arg(short, long, value_name = "DIR", required_unless_present = "into")]
+    target: Option<PathBuf>,
     /// Another place for a tablespace; several by repeating it
     #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
     tablespace: Vec<(PathBuf, PathBuf)>,
@@ -50,6 +55,8 @@ pub struct Restore {
     // Last, or its heading would stand over what follows.
     #[command(flatten)]
     until: UntilArgs,
+    #[command(flatten)]
+    into: IntoArgs,
 }
 
 fn mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
@@ -66,9 +73,34 @@ impl Restore {
         let found = self.which.find(&session, ui, self.until.time()?)?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
-        let member = member_of(&reader, found.snapshot.tree)?;
+        let record = record_of(&reader, found.snapshot.tree)?;
         session.ensure()?;
-        let plan = plan(&member, &self.target(&member, global)?, look)
+        let member = match record {
+            Record::Physical(member) => member,
+            Record::Logical(member) => {
+                self.only_for_physical()?;
+                let restoring = Restoring {
+                    session: &session,
+                    index: &index,
+                    id: found.id,
+                    tree: found.snapshot.tree,
+                    member: &member,
+                    memory_bytes: global.memory_bytes()?,
+                    dry_run: self.dry_run,
+                };
+                return self.into.run(&restoring, self.target.as_deref(), ui);
+            }
+        };
+        let target = match &self.target {
+            Some(target) if !self.into.is_used() => target,
+            _ => {
+                return Err(Failure::new(
+                    "this is a physical capture: it has the files of a whole cluster, and no dumps of databases",
+                )
+                .hint("restore it into a data directory with --target DIR alone"));
+            }
+        };
+        let plan = plan(&member, &self.place(&member, target, global)?, look)
             .map_err(|error| Failure::of_database(&error))?;
         if self.until.needs_archive() {
             self.check_log(&session, ui, &member)?;
@@ -98,7 +130,7 @@ impl Restore {
         let elapsed = began.elapsed();
         if ui.json {
             ui.object(&json!({
-                "message_type": "summary", "target": self.target.to_string_lossy(), "snapshot_id": found.id.to_string(), "instant": member.instant,
+                "message_type": "summary", "target": target.to_string_lossy(), "snapshot_id": found.id.to_string(), "instant": member.instant,
                 "total_files": done.entries, "total_bytes": done.bytes, "seconds_elapsed": elapsed.as_secs_f64(),
             }));
             return Ok(Exit::Done);
@@ -112,7 +144,7 @@ impl Restore {
         ));
         ui.line(format_args!(
             "{} is ready: start PostgreSQL {} on it, and it recovers to {}",
-            self.target.display(),
+            target.display(),
             member.engine_version,
             match self.until.needs_archive() {
                 true => "where you said".to_owned(),
@@ -122,7 +154,24 @@ impl Restore {
         Ok(Exit::Done)
     }
 
-    fn target(&self, member: &Member, global: &Global) -> Result<ClusterTarget, Failure> {
+    /// What says something of a data directory says nothing of dumps.
+    fn only_for_physical(&self) -> Result<(), Failure> {
+        let is_for_files = !self.tablespace.is_empty() || self.tablespaces_below.is_some();
+        if !is_for_files && !self.until.needs_archive() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "this is a logical capture: it has dumps, each as of its own instant, and neither a log nor tablespaces",
+        )
+        .hint("leave out how far to recover and where tablespaces go, or name a physical capture"))
+    }
+
+    fn place(
+        &self,
+        member: &Member,
+        target: &Path,
+        global: &Global,
+    ) -> Result<ClusterTarget, Failure> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| {
                 Failure::from_error(&error).while_doing(format_args!("find {}", path.display()))
@@ -133,7 +182,7 @@ impl Restore {
             spaces.insert(old.clone(), absolute(new)?);
         }
         Ok(ClusterTarget {
-            data: absolute(&self.target)?,
+            data: absolute(target)?,
             spaces,
             spaces_below: self
                 .tablespaces_below
@@ -228,7 +277,7 @@ impl Restore {
 }
 
 /// What is at a path: a directory that can't be looked into counts as full.
-fn look(path: &Path) -> Found {
+pub fn look(path: &Path) -> Found {
     match std::fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
             None => Found::Nothing,

@@ -33,34 +33,49 @@ impl ServerArgs {
 
     /// Where it is and as whom to ask.
     pub fn address(&self) -> Result<Address, Failure> {
+        if let Some(url) = &self.postgres {
+            let hint =
+                "put the URL into LIFEBOAT_POSTGRES, or the password into PGPASSWORD or ~/.pgpass";
+            return address_of("--postgres", url, hint);
+        }
         let from_variable = std::env::var(URL_VARIABLE)
             .ok()
             .filter(|url| !url.is_empty());
-        let url = self.postgres.clone().or(from_variable).ok_or_else(|| {
+        let url = from_variable.ok_or_else(|| {
             Failure::new("nothing says which server to ask")
                 .hint("give --postgres postgresql://USER@HOST/DATABASE, or set LIFEBOAT_POSTGRES")
         })?;
-        let url = with_variables(url, |name| std::env::var(name).unwrap_or_default());
-        let who = Identity::of_this_process().username;
-        let mut address = Address::parse(&url, &who)
-            .map_err(|error| Failure::from_error(&error).while_doing("--postgres"))?;
-        if self.postgres.is_some() && address.password.is_some() {
-            return Err(Failure::new(
-                "--postgres has a password in it, and every user of this machine can read the command line",
-            )
-            .hint("put the URL into LIFEBOAT_POSTGRES, or the password into PGPASSWORD or ~/.pgpass"));
-        }
-        if address.password.is_none() {
-            address.password = match std::env::var(PASSWORD_VARIABLE) {
-                Ok(password) => Some(Secret(password)),
-                Err(_) => match passfile() {
-                    None => None,
-                    Some(file) => password_of(&file, &address)?,
-                },
-            };
-        }
-        Ok(address)
+        parsed(URL_VARIABLE, url)
     }
+}
+
+/// Where a server is that an option names, and as whom to ask it; `hint` says where a password belongs.
+pub fn address_of(option: &str, url: &str, hint: &str) -> Result<Address, Failure> {
+    let address = Address::parse(url, "");
+    if address.is_ok_and(|address| address.password.is_some()) {
+        return Err(Failure::new(format!(
+            "{option} has a password in it, and every user of this machine can read the command line"
+        ))
+        .hint(hint));
+    }
+    parsed(option, url.to_owned())
+}
+
+fn parsed(from: &str, url: String) -> Result<Address, Failure> {
+    let url = with_variables(url, |name| std::env::var(name).unwrap_or_default());
+    let who = Identity::of_this_process().username;
+    let mut address = Address::parse(&url, &who)
+        .map_err(|error| Failure::from_error(&error).while_doing(from))?;
+    if address.password.is_none() {
+        address.password = match std::env::var(PASSWORD_VARIABLE) {
+            Ok(password) => Some(Secret(password)),
+            Err(_) => match passfile() {
+                None => None,
+                Some(file) => password_of(&file, &address)?,
+            },
+        };
+    }
+    Ok(address)
 }
 
 /// The URL with what libpq's variables say of encryption, where it says nothing itself.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lifeboat_flow::Counters;
+use lifeboat_flow::{Counters, Timestamp};
 use lifeboat_plan::parse_go_duration;
-use lifeboat_protect::postgres::{ClusterRestore, Verification, member_of};
+use lifeboat_protect::postgres::{ClusterRestore, DumpVerification, Verification, record_of};
 use lifeboat_repo::{BlobReader, PackListing};
-use lifeboat_state::postgres::Member;
+use lifeboat_state::postgres::dump::Record;
 use lifeboat_state::postgres::verify::{Found, Progress, Proof, Report, Verdict};
 use serde_json::json;
 
@@ -23,11 +23,11 @@ use crate::progress::{self, Shown, workers};
 use crate::repo::session::{Locking, Session};
 use crate::ui::Ui;
 
-/// Prove that a captured PostgreSQL cluster comes back
+/// Prove that a captured PostgreSQL cluster, or its dumps, come back
 ///
 /// The capture is restored into a scratch directory, recovered by a server of its version that nobody else can reach, and
-/// checked: tables and indexes (pg_amcheck), page checksums, and what was in it when it was captured. The live server is not
-/// touched, and the scratch is removed. Exit status 20 says that it does not come back, 22 that it could not be determined.
+/// checked: tables and indexes (pg_amcheck), page checksums, and what was in it when it was captured. Dumps are restored into
+/// an empty cluster there, and what is in it must be what was dumped. The live server is not touched, and the scratch is removed. Exit status 20 says that it does not come back, 22 that it could not be determined.
 ///
 /// Example: lifeboat db verify --name memos/db --scratch /srv/scratch
 #[derive(Args)]
@@ -51,52 +51,75 @@ pub struct Verify {
 impl Verify {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let stuck_after = self.stuck_after()?;
+        let memory_bytes = global.memory_bytes()?;
         let session = Session::open_early(global, ui, Locking::Read)?;
         ui.enter("verify");
         let found = self.which.find(&session, ui, None)?;
         let (index, _) = session.index(ui, PackListing::Skip)?;
         let reader = BlobReader::new(&session.repository, &index);
-        let member = member_of(&reader, found.snapshot.tree)?;
+        let record = record_of(&reader, found.snapshot.tree)?;
+        let instant = match &record {
+            Record::Physical(member) => member.instant,
+            Record::Logical(member) => member.instant,
+        };
         session.ensure()?;
         let scratch = self.scratch()?;
         ui.say(format_args!(
             "restoring {} as of {} into {}",
             self.which.name,
-            format::time(member.instant),
+            format::time(instant),
             scratch.path().display()
         ));
         let counters = Counters::default();
         let recovery = Progress::default();
-        let verification = Verification {
-            restore: ClusterRestore {
-                repository: &session.repository,
-                index: &index,
-                tree: found.snapshot.tree,
-                workers: workers(),
-                memory_bytes: global.memory_bytes()?,
-                counters: &counters,
-                events: ui,
-                cancel: &session.cancel,
-            },
-            member: &member,
-            scratch: scratch.path(),
-            programs: self.programs.clone(),
-            other_dirs: path_dirs(),
-            vouched: &self.preload,
-            stuck_after,
-            progress: &recovery,
-        };
         let began = Instant::now();
         let shown = Shown {
             noun: "files",
             stored: false,
             totals_known: true,
         };
-        let proof = progress::during(ui, &counters, shown, || verification.run());
+        let other_dirs = path_dirs();
+        let prove = || match &record {
+            Record::Physical(member) => Verification {
+                restore: ClusterRestore {
+                    repository: &session.repository,
+                    index: &index,
+                    tree: found.snapshot.tree,
+                    workers: workers(),
+                    memory_bytes,
+                    counters: &counters,
+                    events: ui,
+                    cancel: &session.cancel,
+                },
+                member,
+                scratch: scratch.path(),
+                programs: self.programs.clone(),
+                other_dirs: other_dirs.clone(),
+                vouched: &self.preload,
+                stuck_after,
+                progress: &recovery,
+            }
+            .run(),
+            Record::Logical(member) => DumpVerification {
+                repository: &session.repository,
+                index: &index,
+                tree: found.snapshot.tree,
+                member,
+                scratch: scratch.path(),
+                programs: self.programs.as_deref(),
+                other_dirs: &other_dirs,
+                vouched: &self.preload,
+                memory_bytes,
+                counters: &counters,
+                cancel: &session.cancel,
+            }
+            .run(),
+        };
+        let proof = progress::during(ui, &counters, shown, prove);
         // Whatever came of it: a cluster is not left lying about.
         let removed = scratch.close();
         let proof = proof?;
-        self.report(ui, &member, &proof, began.elapsed());
+        self.report(ui, instant, &proof, began.elapsed());
         removed.map_err(|error| {
             Failure::from_error(&error).while_doing("remove the scratch directory")
         })?;
@@ -137,10 +160,10 @@ impl Verify {
         })
     }
 
-    fn report(&self, ui: &Ui, member: &Member, proof: &Proof, elapsed: Duration) {
+    fn report(&self, ui: &Ui, instant: Timestamp, proof: &Proof, elapsed: Duration) {
         if ui.json {
             ui.object(&json!({
-                "message_type": "summary", "name": self.which.name.to_string(), "instant": member.instant,
+                "message_type": "summary", "name": self.which.name.to_string(), "instant": instant,
                 "verdict": proof.verdict, "report": proof.report, "seconds_elapsed": elapsed.as_secs_f64(),
             }));
             return;
@@ -150,7 +173,7 @@ impl Verify {
             Verdict::Recoverable => ui.line(format_args!(
                 "recoverable: {} as of {}, in {}",
                 self.which.name,
-                format::time(member.instant),
+                format::time(instant),
                 format::duration(elapsed)
             )),
             Verdict::NotRecoverable { words } => ui.line(format_args!("NOT recoverable: {words}")),
@@ -205,7 +228,7 @@ fn say_report(ui: &Ui, report: &Report) {
 }
 
 /// Where the shell looks for programs.
-fn path_dirs() -> Vec<PathBuf> {
+pub fn path_dirs() -> Vec<PathBuf> {
     std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
         .unwrap_or_default()

@@ -4,6 +4,8 @@ mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod fold;
+mod logical;
+mod logical_tools;
 mod point;
 mod refused;
 mod remote;

@@ -41,7 +41,7 @@ impl Scene {
     }
 }
 
-fn open(dir: &Path) {
+pub fn open(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
 }

@@ -571,7 +571,7 @@ pub(super) fn version_text(version: u32) -> String {
 }
 
 /// What two parts of a capture did.
-fn sum(mut all: SnapshotSummary, more: &SnapshotSummary) -> SnapshotSummary {
+pub(super) fn sum(mut all: SnapshotSummary, more: &SnapshotSummary) -> SnapshotSummary {
     all.backup_end = more.backup_end;
     all.files_new += more.files_new;
     all.dirs_new += more.dirs_new;

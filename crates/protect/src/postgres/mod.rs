@@ -4,6 +4,7 @@
 mod archive;
 mod capture;
 mod gather;
+mod logical;
 mod parts;
 mod reception;
 mod remote;
@@ -17,7 +18,12 @@ pub use archive::expiry::{Captured, Expired, ExpiryError, add_logs, captured, ex
 pub use archive::fold::{Fold, FoldError, Folded};
 pub use archive::{Archive, ArchiveError, Fetched, Holdings};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
-pub use parts::{member_of, subtree};
+pub use logical::{
+    DumpCapture, DumpCaptureError, DumpCaptureOutcome, DumpPlan, DumpPlanError, DumpRequest,
+    DumpRestore, DumpRestoreError, DumpRestored, DumpStep, DumpVerification, globals_of,
+    plan_dumps,
+};
+pub use parts::{member_of, record_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
 pub use restore_plan::{
     ClusterPlan, ClusterPlanError, ClusterTarget, Found, Link, Step, Written, plan,

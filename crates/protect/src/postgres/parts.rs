@@ -3,22 +3,34 @@
 
 use lifeboat_format::Id;
 use lifeboat_repo::{BlobReader, RepoError};
+use lifeboat_state::postgres::dump::Record;
 use lifeboat_state::postgres::{MEMBER_FILE, MEMBER_MAX_BYTES, Member};
 
 use crate::ProtectError;
 use crate::record::small_file;
 
-/// The record of a capture.
+/// The record of a physical capture.
 ///
 /// # Errors
-/// When the tree is none of a capture, or the record can't be read.
+/// When the tree is none of such a capture, or the record can't be read.
 pub fn member_of(reader: &BlobReader<'_>, root: Id) -> Result<Member, ProtectError> {
-    let json = small_file(reader, root, MEMBER_FILE, MEMBER_MAX_BYTES)?.ok_or_else(|| {
+    Ok(Member::parse(&json_of(reader, root)?)?)
+}
+
+/// The record of a capture of either kind.
+///
+/// # Errors
+/// As [`member_of`].
+pub fn record_of(reader: &BlobReader<'_>, root: Id) -> Result<Record, ProtectError> {
+    Ok(Record::parse(&json_of(reader, root)?)?)
+}
+
+fn json_of(reader: &BlobReader<'_>, root: Id) -> Result<Vec<u8>, ProtectError> {
+    small_file(reader, root, MEMBER_FILE, MEMBER_MAX_BYTES)?.ok_or_else(|| {
         ProtectError::NotInSnapshot(format!(
             "it is no capture of a database: there is no {MEMBER_FILE} in it"
         ))
-    })?;
-    Ok(Member::parse(&json)?)
+    })
 }
 
 /// The tree of a directory in a capture, `None` if there is none.

@@ -17,11 +17,11 @@ use super::restore_plan::{ClusterTarget, Found, plan};
 use crate::backup::ProtectError;
 
 /// The superuser that nearly every cluster has, where the capture does not say.
-const SUPERUSER: &str = "postgres";
+pub(super) const SUPERUSER: &str = "postgres";
 /// The setting that names libraries.
 const PRELOAD: &str = "shared_preload_libraries";
 /// What a restored cluster needs beside its files: log that a recovery writes, and some air. In bytes.
-const ROOM_BYTES: u64 = 256 * 1024 * 1024;
+pub(super) const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A verification that runs once.
 pub struct Verification<'a> {
@@ -136,7 +136,7 @@ impl Verification<'_> {
     }
 }
 
-fn not_recoverable(words: String) -> Proof {
+pub(super) fn not_recoverable(words: String) -> Proof {
     Proof {
         verdict: Verdict::NotRecoverable { words },
         report: Report::default(),
@@ -144,7 +144,7 @@ fn not_recoverable(words: String) -> Proof {
 }
 
 /// Whether what is stored is damaged or gone, rather than out of reach.
-fn is_damage(error: &RepoError) -> bool {
+pub(super) fn is_damage(error: &RepoError) -> bool {
     match error {
         RepoError::BlobDamaged { cause, .. } => match &**cause {
             RepoError::Backend(cause) => cause.is_missing(),
@@ -155,7 +155,7 @@ fn is_damage(error: &RepoError) -> bool {
     }
 }
 
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+pub(super) fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     let found = rustix::fs::statvfs(dir)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

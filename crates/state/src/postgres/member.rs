@@ -132,6 +132,9 @@ pub enum MemberError {
     /// It is of another engine.
     #[error("member.json is of {0}, not of {ENGINE}")]
     Engine(String),
+    /// It is of a capture that has no files of a server.
+    #[error("this is a logical capture: it has dumps, and neither a data directory nor a log")]
+    Logical,
 }
 
 impl PhysicalCapture {
@@ -144,24 +147,36 @@ impl PhysicalCapture {
     }
 }
 
+/// What every version has.
+#[derive(Deserialize)]
+pub(super) struct Beginning {
+    version: u32,
+    engine: String,
+    pub(super) kind: CaptureKind,
+}
+
+impl Beginning {
+    /// Reads it, if the rest is known.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, MemberError> {
+        let beginning: Self = serde_json::from_slice(json).map_err(MemberError::Form)?;
+        if beginning.version != MEMBER_VERSION {
+            return Err(MemberError::Version(beginning.version));
+        }
+        if beginning.engine != ENGINE {
+            return Err(MemberError::Engine(beginning.engine));
+        }
+        Ok(beginning)
+    }
+}
+
 impl Member {
     /// Reads the record.
     ///
     /// # Errors
     /// When it is none, or none that is known.
     pub fn parse(json: &[u8]) -> Result<Self, MemberError> {
-        /// What every version has.
-        #[derive(Deserialize)]
-        struct Beginning {
-            version: u32,
-            engine: String,
-        }
-        let beginning: Beginning = serde_json::from_slice(json).map_err(MemberError::Form)?;
-        if beginning.version != MEMBER_VERSION {
-            return Err(MemberError::Version(beginning.version));
-        }
-        if beginning.engine != ENGINE {
-            return Err(MemberError::Engine(beginning.engine));
+        if Beginning::parse(json)?.kind == CaptureKind::Logical {
+            return Err(MemberError::Logical);
         }
         serde_json::from_slice(json).map_err(MemberError::Form)
     }

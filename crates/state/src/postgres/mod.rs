@@ -11,6 +11,7 @@ mod closing;
 mod companion;
 mod control;
 mod data_source;
+pub mod dump;
 mod facts;
 mod history;
 mod inventory;

@@ -91,6 +91,16 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// How near a baseline is to what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closeness {
+    /// It was taken a little before: some rows may be gone.
+    Near,
+    /// It was taken of the very snapshot that was dumped: rows that were counted are the same. A restored dump has no
+    /// dead rows, so that sizes say nothing.
+    Same,
+}
+
 impl Baseline {
     /// The names of all extensions.
     #[must_use]
@@ -104,7 +114,7 @@ impl Baseline {
 
     /// What of this is missing, or became less than a capture explains, in a cluster that was restored from it.
     #[must_use]
-    pub fn compare(&self, restored: &Self) -> Found {
+    pub fn compare(&self, restored: &Self, closeness: Closeness) -> Found {
         let mut findings = Findings::default();
         let there: BTreeMap<&str, &DatabaseBaseline> = restored
             .databases
@@ -120,7 +130,7 @@ impl Baseline {
         for was in &self.databases {
             let name = &was.name;
             match (there.get(&**name), skipped.get(&**name)) {
-                (Some(is), _) => was.compare(is, &mut findings),
+                (Some(is), _) => was.compare(is, closeness, &mut findings),
                 (None, Some(why)) if says_nothing(why) => {
                     unknown.get_or_insert_with(|| format!("the database {name}: {why}"));
                 }
@@ -143,10 +153,11 @@ fn says_nothing(why: &str) -> bool {
 }
 
 impl DatabaseBaseline {
-    fn compare(&self, is: &Self, findings: &mut Findings) {
+    fn compare(&self, is: &Self, closeness: Closeness, findings: &mut Findings) {
         let name = &self.name;
         let (was_bytes, is_bytes) = (self.size_bytes, is.size_bytes);
-        if was_bytes >= SIZE_MIN_BYTES && is_bytes < was_bytes / 100 * SIZE_MIN_PERCENT {
+        let says_sizes = closeness == Closeness::Near && was_bytes >= SIZE_MIN_BYTES;
+        if says_sizes && is_bytes < was_bytes / 100 * SIZE_MIN_PERCENT {
             findings
                 .add(|| format!("the database {name} has {is_bytes} bytes, and had {was_bytes}"));
         }
@@ -184,7 +195,7 @@ impl DatabaseBaseline {
             } = table;
             match tables.get(&(&**schema, &**table_name)) {
                 Some(is) => {
-                    if let Some(finding) = table.shrunk(is) {
+                    if let Some(finding) = table.shrunk(is, closeness) {
                         findings
                             .add(|| format!("the table {schema}.{table_name} of {name} {finding}"));
                     }
@@ -200,8 +211,11 @@ impl DatabaseBaseline {
 
 impl TableBaseline {
     /// What is less than it was, beyond what a capture explains.
-    fn shrunk(&self, is: &Self) -> Option<String> {
+    fn shrunk(&self, is: &Self, closeness: Closeness) -> Option<String> {
         let (was, is) = match (self.rows, is.rows) {
+            (Rows::Exact(was), Rows::Exact(is)) if closeness == Closeness::Same => {
+                return (was != is).then(|| format!("has {is} rows, and had {was}"));
+            }
             (Rows::Exact(was), Rows::Exact(is)) | (Rows::Estimate(was), Rows::Estimate(is)) => {
                 (was, is)
             }
@@ -245,7 +259,7 @@ mod tests {
     }
 
     fn findings(was: &Baseline, is: &Baseline) -> Vec<String> {
-        match was.compare(is) {
+        match was.compare(is, Closeness::Near) {
             Found::Nothing => Vec::new(),
             Found::Wrong { findings, .. } => findings,
             Found::Unknown(why) => panic!("{why}"),
@@ -259,7 +273,7 @@ mod tests {
             table("b", Rows::Unknown),
             table("c", Rows::Estimate(7)),
         ]);
-        assert_eq!(was.compare(&was), Found::Nothing);
+        assert_eq!(was.compare(&was, Closeness::Near), Found::Nothing);
         let is = of(vec![
             table("a", Rows::Exact(90)),
             table("b", Rows::Exact(0)),
@@ -313,11 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn of_the_same_snapshot_each_row_counts_and_no_size() {
+        let was = of(vec![table("a", Rows::Exact(100))]);
+        let mut is = of(vec![table("a", Rows::Exact(99))]);
+        is.databases[0].size_bytes = 1;
+        let Found::Wrong { findings, .. } = was.compare(&is, Closeness::Same) else {
+            panic!("nothing found");
+        };
+        assert_eq!(
+            findings,
+            ["the table public.a of app has 99 rows, and had 100"]
+        );
+    }
+
+    #[test]
     fn a_table_is_not_missed_where_not_all_are_listed() {
         let was = of(vec![table("a", Rows::Exact(1))]);
         let mut is = of(vec![table("b", Rows::Exact(1))]);
         is.databases[0].tables = 2;
-        assert_eq!(was.compare(&is), Found::Nothing);
+        assert_eq!(was.compare(&is, Closeness::Near), Found::Nothing);
     }
 
     #[test]

@@ -29,10 +29,9 @@ const GAVE_UP: [&str; 2] = ["57014", "55P03"];
 /// Which databases there are.
 const DATABASES: &str =
     "select datname, datallowconn from pg_database where datname <> 'template0' order by 1";
-/// The size of this one, how many tables it has, and what of it outlives a crash.
-const OF_DATABASE: &str = "select pg_database_size(current_database()), (select count(*) from pg_class c \
-    join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm') and c.relpersistence = 'p' \
-    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast'))";
+/// The tables of one, of which only what outlives a crash counts.
+const TABLES: &str = "c.relkind in ('r', 'm') and c.relpersistence = 'p' \
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')";
 const EXTENSIONS: &str = "select extname, extversion from pg_extension order by 1";
 /// The initial superuser has this number in every cluster.
 const SUPERUSER: &str = "select rolname from pg_roles where oid = 10";
@@ -114,13 +113,78 @@ fn of_database(
     cancel: &Cancel,
 ) -> Result<DatabaseBaseline, PgError> {
     let mut connection = open(address, name, cancel)?;
-    let sizes = connection.query(OF_DATABASE, Some(ANSWER_TIMEOUT), cancel)?;
+    of_connection(
+        &mut connection,
+        name,
+        exact_up_to_bytes,
+        Asked::Alone,
+        cancel,
+    )
+}
+
+/// How a session stands in which a database is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::postgres) enum Asked {
+    /// Each question for itself, about all tables.
+    Alone,
+    /// Within a transaction, which outlives what is refused; about the tables that a dump holds.
+    WithinDump,
+}
+
+impl Asked {
+    /// Asks. What is refused is undone in a transaction.
+    fn ask(
+        self,
+        connection: &mut Connection,
+        sql: &str,
+        cancel: &Cancel,
+    ) -> Result<Vec<Row>, PgError> {
+        let mut query = |sql: &str| connection.query(sql, Some(ANSWER_TIMEOUT), cancel);
+        if self == Self::Alone {
+            return query(sql);
+        }
+        query("savepoint asked")?;
+        match query(sql) {
+            Err(error @ PgError::Refused { .. }) => {
+                query("rollback to savepoint asked")?;
+                Err(error)
+            }
+            answered => {
+                query("release savepoint asked")?;
+                answered
+            }
+        }
+    }
+
+    /// What is asked about: a dump leaves out what extensions bring along.
+    fn tables(self) -> String {
+        let without = match self {
+            Self::Alone => "",
+            Self::WithinDump => {
+                " and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass \
+                 and d.objid = c.oid and d.deptype = 'e')"
+            }
+        };
+        format!("{TABLES}{without}")
+    }
+}
+
+/// What a session sees of its database.
+pub(in crate::postgres) fn of_connection(
+    connection: &mut Connection,
+    name: &str,
+    exact_up_to_bytes: u64,
+    asked: Asked,
+    cancel: &Cancel,
+) -> Result<DatabaseBaseline, PgError> {
+    let tables = asked.tables();
+    let sizes = asked.ask(connection, &of_database_sql(&tables), cancel)?;
     let mut sizes = sizes
         .into_iter()
         .flatten()
         .map(|text| number(text.as_deref()));
-    let (size_bytes, tables) = (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0));
-    let extensions = connection.query(EXTENSIONS, Some(ANSWER_TIMEOUT), cancel)?;
+    let (size_bytes, count_of_tables) = (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0));
+    let extensions = asked.ask(connection, EXTENSIONS, cancel)?;
     let extensions =
         extensions
             .into_iter()
@@ -130,14 +194,11 @@ fn of_database(
             });
     let extensions = extensions.collect();
     // The true sizes need a lock on each table, if the lightest.
-    let listed = match connection.query(
-        &listing("pg_table_size(c.oid)"),
-        Some(ANSWER_TIMEOUT),
-        cancel,
-    ) {
+    let true_sizes = listing("pg_table_size(c.oid)", &tables);
+    let listed = match asked.ask(connection, &true_sizes, cancel) {
         Err(error) if gave_up(&error) => {
-            let sql = listing("c.relpages::bigint * current_setting('block_size')::bigint");
-            connection.query(&sql, Some(ANSWER_TIMEOUT), cancel)?
+            let size = "c.relpages::bigint * current_setting('block_size')::bigint";
+            asked.ask(connection, &listing(size, &tables), cancel)?
         }
         listed => listed?,
     };
@@ -150,7 +211,7 @@ fn of_database(
         };
         let size_bytes = number(size.as_deref());
         let counted = if size_bytes <= exact_up_to_bytes {
-            count(&mut connection, &full_name, cancel)?
+            count(connection, &full_name, asked, cancel)?
         } else {
             None
         };
@@ -164,23 +225,29 @@ fn of_database(
     Ok(DatabaseBaseline {
         name: name.to_owned(),
         size_bytes,
-        tables,
+        tables: count_of_tables,
         largest,
         extensions,
     })
 }
 
+/// The size of this database, and how many tables it has.
+fn of_database_sql(tables: &str) -> String {
+    format!(
+        "select pg_database_size(current_database()), (select count(*) from pg_class c \
+         join pg_namespace n on n.oid = c.relnamespace where {tables})"
+    )
+}
+
 /// The largest tables by this measure: schema, name, size, estimated rows, and the name with its schema for SQL. Servers
 /// before 14 say 0 where nobody has counted.
-fn listing(size: &str) -> String {
+fn listing(size: &str, tables: &str) -> String {
     format!(
         "select n.nspname, c.relname, {size} as size, \
          case when c.reltuples = 0 and c.relpages = 0 then -1 else c.reltuples::bigint end, \
          format('%I.%I', n.nspname, c.relname) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where c.relkind in ('r', 'm') and c.relpersistence = 'p' \
-         and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') \
-         order by size desc, 1, 2 limit {TABLES_MAX}"
+         where {tables} order by size desc, 1, 2 limit {TABLES_MAX}"
     )
 }
 
@@ -188,11 +255,12 @@ fn listing(size: &str) -> String {
 fn count(
     connection: &mut Connection,
     full_name: &str,
+    asked: Asked,
     cancel: &Cancel,
 ) -> Result<Option<Rows>, PgError> {
     // Of this table alone: those that inherit from it are listed themselves.
     let sql = format!("select count(*) from only {full_name}");
-    match connection.query(&sql, Some(ANSWER_TIMEOUT), cancel) {
+    match asked.ask(connection, &sql, cancel) {
         Ok(rows) => Ok(first(rows).parse().ok().map(Rows::Exact)),
         Err(PgError::Refused { .. }) => Ok(None),
         Err(other) => Err(other),

@@ -46,7 +46,7 @@ fn plain(name: &str) -> &str {
 
 /// The names in a list: with commas between them, in double quotes where they have a comma or quotes themselves
 /// (PostgreSQL manual, `shared_preload_libraries`).
-fn names(setting: &str) -> Vec<String> {
+pub(in crate::postgres) fn names(setting: &str) -> Vec<String> {
     let (mut names, mut name, mut is_quoted) = (Vec::new(), String::new(), false);
     let mut characters = setting.chars().peekable();
     while let Some(character) = characters.next() {

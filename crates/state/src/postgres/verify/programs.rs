@@ -49,7 +49,7 @@ pub enum ProgramsError {
     },
 }
 
-fn listed(dirs: &[PathBuf]) -> String {
+pub(in crate::postgres) fn listed(dirs: &[PathBuf]) -> String {
     let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     dirs.join(", ")
 }
@@ -178,7 +178,7 @@ fn is_library(dir: &Path, name: &str) -> bool {
 }
 
 /// Where packages put the programs: Debian and the official images, those of PostgreSQL for Red Hat, and Homebrew.
-fn known_dirs(major: u32) -> Vec<PathBuf> {
+pub(in crate::postgres) fn known_dirs(major: u32) -> Vec<PathBuf> {
     let dirs = [
         format!("/usr/lib/postgresql/{major}/bin"),
         format!("/usr/pgsql-{major}/bin"),
@@ -191,7 +191,7 @@ fn known_dirs(major: u32) -> Vec<PathBuf> {
 }
 
 /// What `postgres --version` says behind its name: `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
-fn version_of(program: &Path) -> io::Result<String> {
+pub(in crate::postgres) fn version_of(program: &Path) -> io::Result<String> {
     let text = output_of(program, "--version")?;
     let (_, version) = text.split_once("(PostgreSQL) ").unwrap_or_default();
     let version = version.split_whitespace().next();
@@ -214,7 +214,8 @@ fn output_of(program: &Path, argument: impl AsRef<OsStr>) -> io::Result<String> 
 }
 
 /// The number before the first dot, or before the letters of a version that is being tried: `18beta1`.
-fn major_of(version: &str) -> Option<u32> {
+#[must_use]
+pub fn major_of(version: &str) -> Option<u32> {
     let digits = version
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(version.len());

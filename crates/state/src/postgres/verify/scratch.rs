@@ -217,6 +217,12 @@ impl ScratchServer {
         Connection::open(&address, Session::Queries, cancel)
     }
 
+    /// How it is reached, and as its superuser; the database is one that is there, once it was waited for.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// As whom it runs, if not as we do.
     pub(super) fn user(&self) -> Option<(u32, u32)> {
         self.user

@@ -116,7 +116,8 @@ impl ServerLog {
 }
 
 /// Whether these words are about this machine or the archive, and not about what was captured.
-pub(super) fn is_not_of_the_capture(words: &str) -> bool {
+#[must_use]
+pub fn is_not_of_the_capture(words: &str) -> bool {
     NOT_OF_THE_CAPTURE.iter().any(|part| words.contains(part))
 }
 

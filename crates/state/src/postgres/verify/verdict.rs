@@ -71,7 +71,8 @@ impl Report {
     }
 
     /// The verdict on a cluster that was recovered, by its checks.
-    pub(super) fn verdict(&self) -> Verdict {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
         let mut words = Vec::new();
         for check in &self.checks {
             if let Found::Wrong { findings, more } = &check.found {

@@ -12,7 +12,7 @@ use super::super::control::ControlError;
 use super::super::lsn::Lsn;
 use super::super::recovery::{Action, Recovery, RecoveryTarget, RecoveryTimeline};
 use super::amcheck;
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Closeness};
 use super::check::{Check, Found};
 use super::measure::measure;
 use super::pages::{self, PagesError};
@@ -269,7 +269,7 @@ fn compare(
             let found = request
                 .baseline
                 .as_ref()
-                .map(|baseline| baseline.compare(&restored));
+                .map(|baseline| baseline.compare(&restored, Closeness::Near));
             (
                 found,
                 restored
