@@ -56,8 +56,8 @@ pub use recovery_point::{
     RecoveryPoint,
 };
 pub use recovery_window::{
-    ClusterCapture, Fork, LogPlan, Reach, StayReason, WindowFacts, WindowPlan, WindowStep,
-    keep_window,
+    ClusterCapture, Fork, LogPlan, NamingPoint, Reach, StayReason, WindowFacts, WindowPlan,
+    WindowStep, keep_window,
 };
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};

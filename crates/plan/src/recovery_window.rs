@@ -15,6 +15,8 @@ use crate::window::Window;
 pub struct ClusterCapture {
     /// Its snapshot.
     pub id: Id,
+    /// Its tree, by which recovery points name it.
+    pub tree: Id,
     /// When it was complete: it can be recovered to this instant and to later ones.
     pub completed: Timestamp,
     /// The system identifier of the cluster.
@@ -33,6 +35,15 @@ pub struct ClusterCapture {
     pub fleet: Option<String>,
 }
 
+/// A recovery point of the app that the member belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamingPoint {
+    /// Its snapshot.
+    pub id: Id,
+    /// The trees of the captures that it names.
+    pub trees: BTreeSet<Id>,
+}
+
 /// Where a timeline was left for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fork {
@@ -49,6 +60,8 @@ pub struct WindowFacts {
     pub captures: Vec<ClusterCapture>,
     /// All other captures in the repository: what they need stays.
     pub others: Vec<ClusterCapture>,
+    /// The recovery points of the app.
+    pub points: Vec<NamingPoint>,
     /// The paths of archived files of each cluster; only their last part counts.
     pub logs: BTreeMap<u64, Vec<String>>,
     /// The names of folded files of each cluster.
@@ -138,6 +151,8 @@ pub struct WindowPlan {
     pub keep: Vec<(ClusterCapture, StayReason)>,
     /// The captures that go.
     pub remove: Vec<ClusterCapture>,
+    /// The recovery points that go, because a capture that they name does.
+    pub points: Vec<Id>,
     /// Captures of the member that belong to another fleet, or to none, and are left alone.
     pub left_alone: usize,
     /// The log of each cluster that the captures are of.
@@ -164,9 +179,15 @@ impl WindowPlan {
                 paths.chain(log.folds.iter().map(|id| WindowStep::Snapshot(*id)))
             })
         };
+        // A point never names what is gone.
+        let points = self.points.iter().map(|id| WindowStep::Snapshot(*id));
         let captures = self.remove.iter().rev();
         let captures = captures.map(|capture| WindowStep::Snapshot(capture.id));
-        log(true).chain(captures).chain(log(false)).collect()
+        log(true)
+            .chain(points)
+            .chain(captures)
+            .chain(log(false))
+            .collect()
     }
 }
 
@@ -224,8 +245,12 @@ pub fn keep_window(facts: WindowFacts, window: Window, now: Timestamp) -> Window
             let staying = staying().filter(|capture| capture.system == system);
             log_plan(system, paths, folds, staying)
         });
+    let gone: BTreeSet<Id> = remove.iter().map(|capture| capture.tree).collect();
+    let points = facts.points.iter();
+    let points = points.filter(|point| !point.trees.is_disjoint(&gone));
     WindowPlan {
         begins,
+        points: points.map(|point| point.id).collect(),
         logs: logs.collect(),
         left_alone: foreign.len(),
         keep,
@@ -383,8 +408,17 @@ mod tests {
             "00000001/000000010000000000000029",
             "00000001/00000002.history",
         ];
+        let point = |number: u8, trees: &[u8]| NamingPoint {
+            id: Id([number; 32]),
+            trees: trees.iter().map(|tree| Id([*tree; 32])).collect(),
+        };
         let facts = WindowFacts {
             logs: log(&names),
+            points: vec![
+                point(200, &[101]),
+                point(201, &[77, 104]),
+                point(202, &[103, 77]),
+            ],
             ..WindowFacts::default()
         };
         let plan = decide(captures, facts);
@@ -400,6 +434,8 @@ mod tests {
             (&expected[..], vec![3, 1])
         );
         let steps = [
+            WindowStep::Snapshot(Id([200; 32])),
+            WindowStep::Snapshot(Id([202; 32])),
             WindowStep::Snapshot(Id([1; 32])),
             WindowStep::Snapshot(Id([3; 32])),
             WindowStep::Log(7, names[0]),
@@ -527,6 +563,7 @@ pub(crate) mod samples {
     pub(crate) fn capture(number: u8, seconds: i64) -> ClusterCapture {
         ClusterCapture {
             id: Id([number; Id::BYTES]),
+            tree: Id([number + 100; Id::BYTES]),
             completed: Timestamp::utc(seconds, 0),
             system: 7,
             timeline: 1,

@@ -111,6 +111,7 @@ impl Life {
         let number = u8::try_from(self.all_captures.len()).unwrap();
         let capture = ClusterCapture {
             id: Id([number; Id::BYTES]),
+            tree: Id::default(),
             completed: Timestamp::utc(self.now - 1, 0),
             system: state.system,
             timeline: state.timeline,

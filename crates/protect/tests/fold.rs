@@ -152,6 +152,7 @@ fn what_no_capture_needs_is_left_out_and_what_is_lost_is_no_end() {
     assert_whole(&repository);
     let needs = lifeboat_plan::ClusterCapture {
         id: Id::default(),
+        tree: Id::default(),
         completed: now(),
         system: SYSTEM,
         timeline: 1,

@@ -7,7 +7,8 @@ use clap::Args;
 use lifeboat_plan::{
     ClusterCapture, LogPlan, StayReason, Window, WindowFacts, WindowPlan, keep_window,
 };
-use lifeboat_protect::postgres::{Captured, add_logs, captured, expire};
+use lifeboat_protect::path_of;
+use lifeboat_protect::postgres::{Captured, add_logs, captured, expire, naming_points};
 use lifeboat_repo::{BlobReader, PackListing};
 use serde_json::{Value, json};
 
@@ -143,12 +144,15 @@ impl Forget {
                 return Err(Failure::new(message).hint("say with --fleet whose captures may go"));
             }
         };
+        let hosts = own.iter().map(|found| found.hostname.clone()).collect();
+        let of_app = path_of(&self.name.app);
         let captures =
             |found: Vec<Captured>| found.into_iter().map(|found| found.capture).collect();
         let mut facts = WindowFacts {
             captures: captures(own),
             others: captures(others),
             fleet,
+            points: naming_points(&reader, &snapshots.all, &of_app, &hosts),
             ..WindowFacts::default()
         };
         add_logs(&reader, &snapshots.all, &mut facts)?;
@@ -193,6 +197,12 @@ impl Forget {
                 ui.say(format_args!("  {}", line(capture)));
             }
         }
+        if !plan.points.is_empty() {
+            ui.say(format_args!(
+                "{would} {} of them",
+                count(plan.points.len(), "recovery point")
+            ));
+        }
         for log in &plan.logs {
             ui.say(format_args!(
                 "log of the cluster {}: {}",
@@ -232,6 +242,7 @@ impl Forget {
         json!({
             "message_type": "plan", "dry_run": self.dry_run, "name": self.name.to_string(), "window": self.window, "begins": plan.begins,
             "keep": keep.collect::<Value>(), "remove": plan.remove.iter().map(object).collect::<Value>(), "left_alone": plan.left_alone,
+            "points": plan.points.iter().map(ToString::to_string).collect::<Value>(),
             "logs": logs.collect::<Value>(), "frozen": plan.frozen.as_ref().map(object), "reach": reach,
         })
     }

@@ -18,7 +18,7 @@ use lifeboat_testkit::wait::until;
 use serde_json::Value;
 
 use crate::capture::with_checksums;
-use crate::common::{Program, objects};
+use crate::common::{Program, array, objects};
 use crate::wal::{Scene, give_all_away, stamps};
 
 /// A window that is longer than the test takes.
@@ -157,6 +157,14 @@ fn what_is_in_the_window_comes_back_and_what_is_not_goes() {
         said.text()
     );
     assert!(!scene.archived(&last).exists());
+    assert!(
+        said.text().contains("remove 1 recovery point of them"),
+        "{}",
+        said.text()
+    );
+    let points = ["snapshots", "--json", "--path", "/apps/app"];
+    let points = array(&scene.run("repo", &points).ok());
+    assert_eq!(points.len(), 1, "{points:?}");
     scene.run("wal", &["status"]).ok();
     let back = scene.recovered(&["--to-end"]);
     assert_eq!(back.sql("select count(*) from stamps"), "4");

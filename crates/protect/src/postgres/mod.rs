@@ -14,7 +14,9 @@ mod round_trip;
 mod stream;
 mod verify;
 
-pub use archive::expiry::{Captured, Expired, ExpiryError, add_logs, captured, expire};
+pub use archive::expiry::{
+    Captured, Expired, ExpiryError, add_logs, captured, expire, naming_points,
+};
 pub use archive::fold::{Fold, FoldError, Folded};
 pub use archive::{Archive, ArchiveError, Fetched, Holdings};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};

@@ -1,19 +1,21 @@
 //! Carries out what retention by a recovery window has decided: captures of a database and files of its log go.
 //! It must never remove what the plan does not name, nor go on when its lock is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_flow::{Cancel, Cancelled};
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_plan::{ClusterCapture, Fork, WindowFacts, WindowPlan, WindowStep};
+use lifeboat_plan::{ClusterCapture, Fork, NamingPoint, WindowFacts, WindowPlan, WindowStep};
 use lifeboat_repo::backend::LogNameError;
 use lifeboat_repo::{BlobReader, LockGuard, LogError, RepoError, Repository};
-use lifeboat_state::postgres::{CaptureKind, Lsn, Member, MemberError, SegmentBytes};
+use lifeboat_state::postgres::dump::Record;
+use lifeboat_state::postgres::{Lsn, Member, MemberError, SegmentBytes};
 
 use super::folds::Folds;
 use super::{Archive, ArchiveError, FOLDER};
 use crate::ProtectError;
-use crate::postgres::parts::member_of;
+use crate::point::point_of;
+use crate::postgres::parts::record_of;
 
 /// What a tag begins with that names the fleet of a capture.
 const FLEET_TAG: &str = "fleet=";
@@ -100,8 +102,8 @@ pub fn captured(
         if !is_ours && !snapshot.paths.iter().any(is_of_app) {
             continue;
         }
-        let member = match member_of(reader, snapshot.tree) {
-            Ok(member) if member.kind == CaptureKind::Physical => member,
+        let member = match record_of(reader, snapshot.tree) {
+            Ok(Record::Physical(member)) => member,
             // A dump, another engine, or no database at all.
             Ok(_)
             | Err(ProtectError::NotInSnapshot(_) | ProtectError::Member(MemberError::Engine(_))) => {
@@ -132,6 +134,7 @@ fn facts_of(id: Id, snapshot: &Snapshot, member: &Member) -> Option<ClusterCaptu
     let fleet = fleet.filter_map(|tag| tag.strip_prefix(FLEET_TAG)).next();
     Some(ClusterCapture {
         id,
+        tree: snapshot.tree,
         // A standby's instant is that of its last restartpoint: what comes back is newer.
         completed: ended.map_or(member.instant, |ended| ended.max(member.instant)),
         system: postgres.system_id.parse().ok()?,
@@ -142,6 +145,27 @@ fn facts_of(id: Id, snapshot: &Snapshot, member: &Member) -> Option<ClusterCaptu
         is_damaged: member.faults_count > 0,
         fleet: fleet.map(str::to_owned),
     })
+}
+
+/// The recovery points with this path, of these hosts. One that can't be read names nothing, and stays.
+#[must_use]
+pub fn naming_points(
+    reader: &BlobReader<'_>,
+    snapshots: &[(Id, Snapshot)],
+    path: &str,
+    hosts: &BTreeSet<String>,
+) -> Vec<NamingPoint> {
+    let of_app = snapshots.iter().filter(|(_, snapshot)| {
+        snapshot.paths.iter().any(|known| known == path) && hosts.contains(&snapshot.hostname)
+    });
+    let points = of_app.filter_map(|(id, snapshot)| {
+        let members = point_of(reader, snapshot.tree).ok()?.members;
+        Some(NamingPoint {
+            id: *id,
+            trees: members.values().filter_map(|member| member.tree).collect(),
+        })
+    });
+    points.collect()
 }
 
 /// What is archived of the clusters of the member's captures, in the log and in folds among these snapshots, added to what
