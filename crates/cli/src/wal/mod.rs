@@ -4,10 +4,13 @@
 mod cluster;
 mod fetch;
 mod push;
+mod queue;
+mod resident;
 mod status;
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -33,9 +36,11 @@ pub struct Wal {
 /// The commands on the archive. What each does is told where its arguments are.
 #[derive(Subcommand)]
 pub enum WalCommand {
-    Push(push::Push),
+    Push(Box<push::Push>),
     Fetch(fetch::Fetch),
     Status(status::Status),
+    #[command(hide = true)]
+    Resident(resident::Serve),
 }
 
 /// Runs a command.
@@ -46,7 +51,18 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
         WalCommand::Push(command) => command.run(&global, ui),
         WalCommand::Fetch(command) => command.run(&global, ui),
         WalCommand::Status(command) => command.run(&global, ui),
+        WalCommand::Resident(command) => command.run(),
     }
+}
+
+/// How long a push tries again by itself: the server does so too, keeps the file, and can't stop while a push goes on.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// These options, for who had better fail than wait.
+fn impatient(global: &Global) -> Global {
+    let mut global = global.clone();
+    global.remote.patience = Some(PATIENCE);
+    global
 }
 
 /// Areas of the program in which no server asks for anything.

@@ -253,7 +253,7 @@ impl<'a> Archive<'a> {
     }
 
     /// A file, if it is there, and what its name says.
-    fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
+    pub(super) fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
         let content = match self.repository.log().read(&self.log_name(name)?) {
             Ok(content) => content,
             Err(error) if error.is_missing() => return Ok(None),

@@ -3,15 +3,21 @@
 
 mod archive;
 mod capture;
+mod early;
 mod gather;
+mod log_file;
+mod look_ahead;
 mod parts;
 mod restore;
 mod restore_plan;
 mod round_trip;
 mod verify;
+mod waiting;
 
 pub use archive::{Archive, ArchiveError, Fetched, Holdings};
 pub use capture::{Capture, CaptureError, CaptureOutcome, CaptureStage};
+pub use log_file::{LogFile, LogFileError, ReadLogFile, own_file};
+pub use look_ahead::LookAhead;
 pub use parts::{member_of, subtree};
 pub use restore::{ClusterRestore, ClusterRestoreError, ClusterRestored};
 pub use restore_plan::{
@@ -19,3 +25,4 @@ pub use restore_plan::{
 };
 pub use round_trip::{RoundTrip, RoundTripError, round_trip};
 pub use verify::Verification;
+pub use waiting::{QueueLimit, WhenFull, waiting, waiting_bytes};
