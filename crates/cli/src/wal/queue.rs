@@ -17,8 +17,7 @@ pub struct QueueArgs {
     /// How much of the log may wait on the server's disk, as 20G
     #[arg(long, value_name = "SIZE")]
     queue_limit: Option<String>,
-    /// With more than that, when the repository can't be written: the server keeps it, or it is given up, and the archive
-    /// has a hole
+    /// With more than that, when it can't be stored: the server keeps it, or it is given up, and the archive has a hole
     #[arg(
         long,
         value_name = "WHAT",
@@ -30,9 +29,9 @@ pub struct QueueArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum QueueFull {
-    /// End with an error: the server tries again, and its disk may fill
+    // It ends with an error: the server tries again, and its disk may fill.
     Block,
-    /// End as if the file were archived: what comes later can't be recovered to before a new capture
+    // It ends as if the file were archived.
     Drop,
 }
 

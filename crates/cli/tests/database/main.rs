@@ -4,5 +4,6 @@ mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod refused;
+mod resident;
 mod verify;
 mod wal;

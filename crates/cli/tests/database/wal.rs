@@ -14,13 +14,18 @@ use crate::capture::with_checksums;
 use crate::common::{Place, Program, objects};
 
 /// A cluster that archives into a repository of its own user.
-struct Scene {
-    cluster: Cluster,
-    home: PathBuf,
+pub struct Scene {
+    pub cluster: Cluster,
+    pub home: PathBuf,
 }
 
 impl Scene {
     fn new() -> Self {
+        Self::archiving(|home| format!("{} %p", Self::words(home, "push")))
+    }
+
+    /// With this `archive_command`.
+    pub fn archiving(command: impl FnOnce(&Path) -> String) -> Self {
         let place = Place::new();
         let mut cluster = Cluster::make(with_checksums());
         let home = cluster.home().to_path_buf();
@@ -34,9 +39,8 @@ impl Scene {
         give_away(&home.join("password.txt"));
         copy_dir(&place.repository(), &home);
         give_all_away(&home.join("repository"));
-        let push = format!("{} %p", Self::words(&home, "push"));
         cluster.set("archive_mode", "on");
-        cluster.set("archive_command", &push);
+        cluster.set("archive_command", &command(&home));
         cluster.start_again();
         Self { cluster, home }
     }
@@ -45,7 +49,7 @@ impl Scene {
     fn words(home: &Path, command: &str) -> String {
         let home = home.display();
         format!(
-            "{home}/lifeboat wal {command} --repo {home}/repository --password-file {home}/password.txt"
+            "{home}/lifeboat wal {command} --no-resident --repo {home}/repository --password-file {home}/password.txt"
         )
     }
 
@@ -53,11 +57,11 @@ impl Scene {
         Program::ours(&self.home.join("repository"))
     }
 
-    fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
+    pub fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
         self.ours().run_in(area, words)
     }
 
-    fn capture(&self) {
+    pub fn capture(&self) {
         let url = self.cluster.url("postgres");
         self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
             .ok();
@@ -65,7 +69,7 @@ impl Scene {
     }
 
     /// Ends the segment and waits until it is archived; gives its name.
-    fn switch(&self) -> String {
+    pub fn switch(&self) -> String {
         let name = self.cluster.sql("select pg_walfile_name(pg_switch_wal())");
         let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
         until("the segment is archived", || {
@@ -110,7 +114,7 @@ impl Scene {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .args([from, to])
@@ -304,7 +308,14 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
     fs::copy(scene.cluster.data().join(control), bare.join(control)).unwrap();
     let data = bare.to_str().unwrap();
     let fetch = |name: &str, more: &[&str], code: i32| {
-        let mut words = vec!["fetch", name, out.to_str().unwrap(), "--data", data];
+        let mut words = vec![
+            "fetch",
+            "--no-resident",
+            name,
+            out.to_str().unwrap(),
+            "--data",
+            data,
+        ];
         words.extend(more);
         scene.run("wal", &words).ends(code).stderr
     };
@@ -391,7 +402,16 @@ fn nothing_is_archived_twice_or_for_another_cluster() {
     fs::copy(scene.cluster.data().join("pg_wal").join(&name), &copy).unwrap();
     let push = |path: &Path, data: &str, code: i32| {
         scene
-            .run("wal", &["push", path.to_str().unwrap(), "--data", data])
+            .run(
+                "wal",
+                &[
+                    "push",
+                    "--no-resident",
+                    path.to_str().unwrap(),
+                    "--data",
+                    data,
+                ],
+            )
             .ends(code)
             .stderr
     };

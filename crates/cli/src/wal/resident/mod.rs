@@ -38,12 +38,7 @@ pub struct ResidentArgs {
     #[arg(long)]
     no_resident: bool,
     /// When that one ends, once nobody asks any more
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "5m",
-        conflicts_with = "no_resident"
-    )]
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
     resident_idle: String,
 }
 
