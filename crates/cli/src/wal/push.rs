@@ -27,8 +27,8 @@ use crate::ui::Ui;
 /// with RESTIC_REPOSITORY and RESTIC_PASSWORD_FILE in its environment, or -r and --password-file in the command. The server
 /// keeps a file until this ends with status 0, and tries again. A file that is archived already is compared: the same is
 /// fine, another is an error, and nothing is ever overwritten.
-/// The first push leaves a process behind that has the repository open, and stores the files that wait before the server asks
-/// for them.
+/// The first push leaves a process behind that has the repository open for the next, and stores what
+/// waits before the server asks for it.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Push {

@@ -94,7 +94,10 @@ impl<K: Clone + Ord + Send + 'static, V: Send + 'static> Early<K, V> {
                 state.planned.push_back(key);
             }
         }
-        while state.workers < self.at_once.min(state.planned.len()) {
+        let is_running = |known: &&Known<V>| matches!(known, Known::Running);
+        let running = state.known.values().filter(is_running).count();
+        let wanted = self.at_once.min(running + state.planned.len());
+        while state.workers < wanted {
             let early = Arc::clone(self);
             let worker = std::thread::Builder::new().name("ahead".into());
             if worker.spawn(move || early.work_off()).is_err() {

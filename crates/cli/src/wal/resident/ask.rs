@@ -126,9 +126,14 @@ fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     stream.set_write_timeout(Some(SILENCE_MAX))?;
     request.write(&mut stream)?;
     loop {
-        match Answer::read(&mut stream)? {
-            Answer::Working => {}
-            answer => return Ok(answer),
+        match Answer::read(&mut stream) {
+            Ok(Answer::Working) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let seconds = SILENCE_MAX.as_secs();
+                let why = format!("no sign of life for {seconds} s");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            done => return done,
         }
     }
 }
