@@ -207,6 +207,9 @@ pub struct Remote {
     /// Remove caches of repositories that were not used for 30 days
     #[arg(long, global = true)]
     pub cleanup_cache: bool,
+    /// How long what fails is tried again, if not as long as usual; commands choose it.
+    #[arg(skip)]
+    pub patience: Option<std::time::Duration>,
 }
 
 /// `lifeboat generate`.

@@ -13,6 +13,7 @@ mod repo;
 mod signals;
 mod ui;
 mod wal;
+mod words;
 
 use std::sync::Arc;
 

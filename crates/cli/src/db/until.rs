@@ -1,7 +1,7 @@
 //! How far a recovery goes, and from where the server gets the log on its way there.
 //! It must never put a password into what the server is told: it names the file that has it.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
 
 use clap::Args;
 use lifeboat_format::Timestamp;
@@ -12,6 +12,7 @@ use lifeboat_state::postgres::{Lsn, Member, Timeline};
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::words;
 
 /// The options that say how far.
 #[derive(Args)]
@@ -153,74 +154,41 @@ fn fetch_command(global: &Global) -> Result<String, Failure> {
     let hint = "the server runs it when it recovers, on its own; with --restore-command you say how, as 'lifeboat wal fetch %f %p'";
     let program = std::env::current_exe()
         .map_err(|error| Failure::from_error(&error).while_doing("find this program"))?;
-    let mut words = vec![quoted(&program)?, "wal fetch %f %p".to_owned()];
-    match (&global.repo, &global.repository_file) {
-        (Some(location), _) => {
-            if let Ok(
-                Location::Rest {
-                    password: Some(_), ..
-                }
-                | Location::Rclone(_),
-            ) = location.parse()
-            {
-                return Err(Failure::new(
-                    "the location may have a password in it, and what the server is told is read by others",
-                )
-                .hint(format!("put it into a file and name that with --repository-file; {hint}")));
+    if let Some(location) = &global.repo
+        && let Ok(
+            Location::Rest {
+                password: Some(_), ..
             }
-            let place = Path::new(location);
-            // The server runs elsewhere.
-            let place = match place.exists() {
-                true => std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf()),
-                false => place.to_path_buf(),
-            };
-            words.push(format!("--repo {}", quoted(&place)?));
+            | Location::Rclone(_),
+        ) = location.parse()
+    {
+        return Err(Failure::new(
+            "the location may have a password in it, and what the server is told is read by others",
+        )
+        .hint(format!(
+            "put it into a file and name that with --repository-file; {hint}"
+        )));
+    }
+    if global.password_file.is_none() && global.password_command.is_none() {
+        return Err(Failure::new(
+            "the server would not find the password of the repository: it is in no file and comes from no command",
+        )
+        .hint(format!("give --password-file; {hint}")));
+    }
+    let mut command = format!("{} wal fetch %f %p", quoted(program.as_os_str())?);
+    for word in words::access(global)? {
+        command.push(' ');
+        command.push_str(word.option);
+        if let Some(value) = &word.value {
+            command.push(' ');
+            command.push_str(&quoted(value)?);
         }
-        (None, Some(file)) => {
-            words.push(format!("--repository-file {}", quoted(&absolute(file)?)?))
-        }
-        (None, None) => {}
     }
-    match (&global.password_file, &global.password_command) {
-        (Some(file), _) => words.push(format!("--password-file {}", quoted(&absolute(file)?)?)),
-        (None, Some(command)) => words.push(format!(
-            "--password-command {}",
-            quoted(Path::new(command))?
-        )),
-        (None, None) => {
-            return Err(Failure::new(
-                "the server would not find the password of the repository: it is in no file and comes from no command",
-            )
-            .hint(format!("give --password-file; {hint}")));
-        }
-    }
-    let remote = &global.remote;
-    for option in &remote.options {
-        words.push(format!("--option {}", quoted(Path::new(option))?));
-    }
-    if let Some(key) = &global.key_hint {
-        words.push(format!("--key-hint {}", quoted(Path::new(key))?));
-    }
-    if let Some(file) = &remote.tls_client_cert {
-        words.push(format!("--tls-client-cert {}", quoted(&absolute(file)?)?));
-    }
-    if remote.insecure_tls {
-        words.push("--insecure-tls".to_owned());
-    }
-    for file in &remote.cacert {
-        words.push(format!("--cacert {}", quoted(&absolute(file)?)?));
-    }
-    Ok(words.join(" "))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| {
-        Failure::from_error(&error).while_doing(format_args!("find {}", path.display()))
-    })
+    Ok(command)
 }
 
 /// A word for the shell in a setting in which the server replaces what follows a percent sign.
-fn quoted(word: &Path) -> Result<String, Failure> {
+fn quoted(word: &OsStr) -> Result<String, Failure> {
     let text = word.to_str().ok_or_else(|| {
         Failure::new(format!(
             "{} is no UTF-8, which settings of the server are",

@@ -44,9 +44,13 @@ pub fn connect(location: &Location, global: &Global, ui: &Ui) -> Result<Arc<dyn 
     let remote = &global.remote;
     let options = options(remote)?;
     let backend = backend::open(location, &options).map_err(|error| Failure::from_error(&error))?;
+    let mut policy = RetryPolicy::default();
+    if let Some(patience) = remote.patience {
+        policy.total = patience;
+    }
     let mut backend: Arc<dyn Backend> = Arc::new(RetryingBackend::new(
         backend,
-        RetryPolicy::default(),
+        policy,
         ui.notes(),
         ui.wish.clone(),
     ));

@@ -1,10 +1,10 @@
 //! Which cluster a file of the log belongs to: that of the data directory in which the server runs its commands.
 //! It must never guess: a segment in another cluster's archive would be its ruin.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lifeboat_flow::Cancel;
-use lifeboat_state::postgres::{Control, WalName, read_control};
+use lifeboat_state::postgres::{Control, read_control};
 
 use crate::failure::Failure;
 
@@ -16,9 +16,4 @@ pub fn control(data: &Path, cancel: &Cancel) -> Result<Control, Failure> {
         )
     })?;
     Ok(control)
-}
-
-/// Where the server keeps its own files of the log.
-pub fn own_file(data: &Path, name: WalName) -> PathBuf {
-    data.join("pg_wal").join(name.to_string())
 }

@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lifeboat_protect::postgres::{Archive, ArchiveError, Fetched};
+use lifeboat_protect::postgres::{Archive, ArchiveError, Fetched, own_file};
 use lifeboat_state::postgres::{BackupLabel, Control, WalHeader, WalName};
 
-use super::cluster::{control, own_file};
+use super::cluster::control;
+use super::resident::{Answer, Asked, Request, ResidentArgs};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -33,11 +34,33 @@ pub struct Fetch {
     /// The data directory, if this is not run in it
     #[arg(long, value_name = "DIR", default_value = ".")]
     data: PathBuf,
+    #[command(flatten)]
+    resident: ResidentArgs,
 }
 
 impl Fetch {
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let control = control(&self.data, &ui.wish)?;
+        let resident = self.resident.find(global, ui)?;
+        let request = Request::Fetch {
+            system_id: control.system_id,
+            name: self.name,
+            own: control.timeline,
+            size: control.segment_bytes,
+        };
+        let mut is_alone = false;
+        if let Some(resident) = &resident {
+            match resident.ask(&request, ui) {
+                Asked::Answered(Answer::Content(content)) => return self.content(&content),
+                Asked::Answered(Answer::Beyond) => return Ok(self.end(ui)),
+                Asked::Answered(Answer::Lost) if self.is_at_hand(&control) => {
+                    return Ok(Exit::EndOfLog);
+                }
+                // What failed there is tried with more patience, and told in its own words.
+                Asked::Answered(_) | Asked::Nothing => {}
+                Asked::Nobody => is_alone = true,
+            }
+        }
         let session = Session::open_early(global, ui, Locking::None)?;
         ui.enter("fetch");
         let archive = Archive::new(&session.repository, control.system_id).heeding(&session.cancel);
@@ -46,30 +69,37 @@ impl Fetch {
             // The capture brought it along; the server takes its own where the archive has none.
             return Ok(Exit::EndOfLog);
         }
-        let fetched = fetched.map_err(|error| Failure::of_database(&error))?;
-        match fetched {
+        match fetched.map_err(|error| Failure::of_database(&error))? {
             Fetched::Beginning { content, log_bytes } if self.has_own(&content, log_bytes) => {
                 Ok(Exit::EndOfLog)
             }
-            Fetched::Content(content) | Fetched::Beginning { content, .. } => {
-                put(&self.path, &content).map_err(|error| {
-                    Failure::from_error(&error)
-                        .while_doing(format_args!("write {}", self.path.display()))
-                })?;
-                Ok(Exit::Done)
+            Fetched::Beginning { content, .. } => self.content(&content),
+            Fetched::Content(content) => {
+                let done = self.content(&content)?;
+                if let Some(resident) = resident.filter(|_| is_alone) {
+                    resident.leave(ui);
+                }
+                Ok(done)
             }
-            Fetched::Beyond => {
-                ui.say(format_args!(
-                    "{} is not archived, and nothing after it is",
-                    self.name
-                ));
-                Ok(Exit::EndOfLog)
-            }
+            Fetched::Beyond => Ok(self.end(ui)),
         }
     }
-}
 
-impl Fetch {
+    fn content(&self, content: &[u8]) -> Outcome {
+        put(&self.path, content).map_err(|error| {
+            Failure::from_error(&error).while_doing(format_args!("write {}", self.path.display()))
+        })?;
+        Ok(Exit::Done)
+    }
+
+    fn end(&self, ui: &Ui) -> Exit {
+        ui.say(format_args!(
+            "{} is not archived, and nothing after it is",
+            self.name
+        ));
+        Exit::EndOfLog
+    }
+
     /// Whether the server has all of this beginning of the file itself, and perhaps more, as when a capture brought it along:
     /// it takes its own where the archive has none.
     fn has_own(&self, content: &[u8], log_bytes: usize) -> bool {

@@ -5,11 +5,14 @@ mod cluster;
 mod fetch;
 mod fold;
 mod push;
+mod queue;
+mod resident;
 mod status;
 mod stream;
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -35,11 +38,13 @@ pub struct Wal {
 /// The commands on the archive. What each does is told where its arguments are.
 #[derive(Subcommand)]
 pub enum WalCommand {
-    Push(push::Push),
+    Push(Box<push::Push>),
     Fetch(fetch::Fetch),
     Fold(Box<fold::Fold>),
     Status(status::Status),
     Stream(Box<stream::Stream>),
+    #[command(hide = true)]
+    Resident(resident::Serve),
 }
 
 /// Runs a command.
@@ -52,7 +57,18 @@ pub fn run(wal: Wal, ui: &Arc<Ui>) -> Outcome {
         WalCommand::Fold(command) => command.run(&global, ui),
         WalCommand::Status(command) => command.run(&global, ui),
         WalCommand::Stream(command) => command.run(&global, ui),
+        WalCommand::Resident(command) => command.run(),
     }
+}
+
+/// How long a push tries again by itself: the server does so too, keeps the file, and can't stop while a push goes on.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// These options, for who had better fail than wait.
+fn impatient(global: &Global) -> Global {
+    let mut global = global.clone();
+    global.remote.patience = Some(PATIENCE);
+    global
 }
 
 /// Areas of the program in which no server asks for anything.

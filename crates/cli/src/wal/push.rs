@@ -1,16 +1,18 @@
 //! `lifeboat wal push`: a file of the log goes into the archive, as the server's `archive_command`.
-//! It must never end with status 0 before the file is durable there.
+//! It must never end with status 0 before the file is durable there, unless the user wants it given up and it says so.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lifeboat_protect::postgres::Archive;
-use lifeboat_repo::{Appended, LOG_CONTENT_MAX_BYTES};
-use lifeboat_state::postgres::WalName;
+use lifeboat_protect::postgres::{LogFile, LogFileError};
+use lifeboat_repo::Appended;
+use lifeboat_state::postgres::{SegmentBytes, WalName};
 use serde_json::json;
 
-use super::cluster::{control, own_file};
+use super::cluster::control;
+use super::impatient;
+use super::queue::QueueArgs;
+use super::resident::{Answer, Asked, Request, ResidentArgs, Told};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -25,6 +27,8 @@ use crate::ui::Ui;
 /// with RESTIC_REPOSITORY and RESTIC_PASSWORD_FILE in its environment, or -r and --password-file in the command. The server
 /// keeps a file until this ends with status 0, and tries again. A file that is archived already is compared: the same is
 /// fine, another is an error, and nothing is ever overwritten.
+/// The first push leaves a process behind that has the repository open for the next, and stores what
+/// waits before the server asks for it.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Push {
@@ -34,58 +38,121 @@ pub struct Push {
     /// The data directory, if this is not run in it
     #[arg(long, value_name = "DIR", default_value = ".")]
     data: PathBuf,
+    #[command(flatten)]
+    queue: QueueArgs,
+    #[command(flatten)]
+    resident: ResidentArgs,
+}
+
+/// Why a file is not stored.
+struct Unstored {
+    failure: Failure,
+    is_of_store: bool,
+}
+
+impl From<LogFileError> for Unstored {
+    fn from(error: LogFileError) -> Self {
+        Self {
+            failure: Failure::of_database(&error),
+            is_of_store: error.is_of_store() && !error.is_wish(),
+        }
+    }
+}
+
+impl From<Told> for Unstored {
+    fn from(told: Told) -> Self {
+        let failure = Failure::new(told.message);
+        Self {
+            failure: match told.hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
+            is_of_store: told.is_of_store,
+        }
+    }
 }
 
 impl Push {
-    /// The history of a timeline goes before its segments, also where the server archives it no more because archiving was
-    /// off when the timeline began: without it a recovery would not find the timeline.
-    fn push_history(&self, archive: &Archive<'_>, name: WalName) -> Result<(), Failure> {
-        let WalName::Segment(segment) = name else {
-            return Ok(());
-        };
-        let history = WalName::History(segment.timeline);
-        let path = own_file(&self.data, history);
-        if segment.timeline.0 == 1 || !path.exists() {
-            return Ok(());
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let limit = self.queue.limit()?;
+        let (file, size) = self.file(ui)?;
+        match self.store(&file, global, ui) {
+            Ok(appended) => {
+                let is_new = appended == Appended::New;
+                if ui.json {
+                    ui.object(&json!({
+                        "message_type": "summary", "name": file.name.to_string(), "system_id": file.system_id.to_string(), "new": is_new,
+                    }));
+                } else if !is_new {
+                    ui.say(format_args!("{} was archived already", file.name));
+                }
+                Ok(Exit::Done)
+            }
+            Err(unstored) => {
+                let Unstored {
+                    failure,
+                    is_of_store,
+                } = unstored;
+                match limit {
+                    None => Err(failure),
+                    Some(limit) => limit.end(&file, size, failure, is_of_store, ui),
+                }
+            }
         }
-        let content = std::fs::read(&path).map_err(|error| {
-            Failure::from_error(&error).while_doing(format_args!("read {}", path.display()))
-        })?;
-        archive
-            .push(history, &content)
-            .map_err(|error| Failure::of_database(&error))?;
-        Ok(())
     }
 
-    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+    /// What is to be archived, and how long segments are.
+    fn file(&self, ui: &Ui) -> Result<(LogFile, SegmentBytes), Failure> {
         let name = self.path.file_name().unwrap_or_default();
         let name: WalName = name
             .to_string_lossy()
             .parse()
             .map_err(|error| Failure::from_error(&error))?;
-        let system_id = control(&self.data, &ui.wish)?.system_id;
-        let doing = format!("read {}", self.path.display());
-        let mut content = Vec::new();
-        let read = std::fs::File::open(&self.path).and_then(|file| {
-            file.take(LOG_CONTENT_MAX_BYTES + 1)
-                .read_to_end(&mut content)
-        });
-        read.map_err(|error| Failure::from_error(&error).while_doing(doing))?;
-        let session = Session::open_early(global, ui, Locking::None)?;
-        ui.enter("push");
-        let archive = Archive::new(&session.repository, system_id).heeding(&session.cancel);
-        self.push_history(&archive, name)?;
-        let pushed = archive
-            .push(name, &content)
-            .map_err(|error| Failure::of_database(&error))?;
-        let is_new = pushed == Appended::New;
-        if ui.json {
-            ui.object(&json!({
-                "message_type": "summary", "name": name.to_string(), "system_id": system_id.to_string(), "new": is_new,
-            }));
-        } else if !is_new {
-            ui.say(format_args!("{} was archived already", name));
+        let control = control(&self.data, &ui.wish)?;
+        // The process that does it runs elsewhere.
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|error| {
+                Failure::from_error(&error).while_doing(format_args!("find {}", path.display()))
+            })
+        };
+        let file = LogFile {
+            system_id: control.system_id,
+            data: absolute(&self.data)?,
+            path: absolute(&self.path)?,
+            name,
+        };
+        Ok((file, control.segment_bytes))
+    }
+
+    fn store(&self, file: &LogFile, global: &Global, ui: &Ui) -> Result<Appended, Unstored> {
+        let own = |failure| Unstored {
+            failure,
+            is_of_store: false,
+        };
+        let resident = self.resident.find(global, ui).map_err(own)?;
+        let mut is_alone = false;
+        if let Some(resident) = &resident {
+            match resident.ask(&Request::Push(file.clone()), ui) {
+                Asked::Answered(Answer::Pushed(appended)) => return Ok(appended),
+                Asked::Answered(Answer::Failed(told)) => return Err(told.into()),
+                Asked::Answered(_) | Asked::Nothing => {}
+                Asked::Nobody => is_alone = true,
+            }
         }
-        Ok(Exit::Done)
+        let read = file.read()?;
+        let global = impatient(global);
+        let session = Session::open_early(&global, ui, Locking::None).map_err(|failure| {
+            let is_of_store = failure.exit != Exit::Interrupted;
+            Unstored {
+                failure,
+                is_of_store,
+            }
+        })?;
+        ui.enter("push");
+        let appended = read.push(&session.repository)?;
+        if let Some(resident) = resident.filter(|_| is_alone) {
+            resident.leave(ui);
+        }
+        Ok(appended)
     }
 }

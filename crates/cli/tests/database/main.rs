@@ -9,6 +9,7 @@ mod logical_tools;
 mod point;
 mod refused;
 mod remote;
+mod resident;
 mod stream;
 mod verify;
 mod wal;

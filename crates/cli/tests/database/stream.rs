@@ -197,7 +197,7 @@ fn standby_of(primary: &Cluster, options: Options) -> Cluster {
 
 #[test]
 fn what_was_committed_comes_back_though_no_segment_was_whole() {
-    let mut scene = Scene::of(false);
+    let mut scene = Scene::silent();
     fill(&scene.cluster);
     scene.cluster.sql("create table t (x int)");
     scene.capture();
@@ -224,7 +224,7 @@ fn what_was_committed_comes_back_though_no_segment_was_whole() {
 
 #[test]
 fn a_stream_that_is_killed_has_kept_what_it_reported() {
-    let scene = Scene::of(false);
+    let scene = Scene::silent();
     let bare = bare(&scene);
     fill(&scene.cluster);
     let _load = Load::start(&scene.cluster);
@@ -274,7 +274,7 @@ fn a_stream_that_is_killed_has_kept_what_it_reported() {
 
 #[test]
 fn a_promoted_standby_goes_on_with_its_timeline() {
-    let scene = Scene::of(false);
+    let scene = Scene::silent();
     scene.cluster.sql("create table t (x int)");
     scene.capture();
     let push = format!("{} %p", Scene::words(&scene.home, "push"));
@@ -322,7 +322,7 @@ fn a_promoted_standby_goes_on_with_its_timeline() {
 
 #[test]
 fn a_stream_and_the_server_archive_into_one_place() {
-    let scene = Scene::of(true);
+    let scene = Scene::new();
     let mut stream = Stream::begun(&scene, &scene.cluster, &[]);
     scene.cluster.sql("create table t (x int)");
     let mut last = String::new();
@@ -376,7 +376,7 @@ fn a_stream_and_the_server_archive_into_one_place() {
 
 #[test]
 fn the_wish_to_stop_stores_what_has_come_and_pieces_stay_few() {
-    let scene = Scene::of(false);
+    let scene = Scene::silent();
     let stream = Stream::begun(&scene, &scene.cluster, &["--interval", "0s"]);
     scene.cluster.sql("create table t (x int)");
     let mut most = 0;
@@ -424,7 +424,7 @@ fn the_wish_to_stop_stores_what_has_come_and_pieces_stay_few() {
 
 #[test]
 fn a_segment_that_was_begun_is_given_as_far_as_it_goes_and_no_hole_is_an_end() {
-    let scene = Scene::of(false);
+    let scene = Scene::silent();
     let bare = bare(&scene);
     let stream = Stream::begun(&scene, &scene.cluster, &[]);
     scene.cluster.sql("create table t (x int)");
@@ -476,7 +476,7 @@ fn a_segment_that_was_begun_is_given_as_far_as_it_goes_and_no_hole_is_an_end() {
 
 #[test]
 fn what_is_in_the_way_of_a_stream_is_told_with_what_to_do() {
-    let scene = Scene::of(false);
+    let scene = Scene::silent();
     let cluster = &scene.cluster;
     let url = cluster.url("postgres");
     let fails = |words: &[&str]| {

@@ -21,11 +21,20 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        Self::of(true)
+        Self::archiving(|home| format!("{} %p", Self::words(home, "push")))
     }
 
-    /// With a server that archives by itself, or one that does not.
-    pub fn of(archives: bool) -> Self {
+    /// With this `archive_command`.
+    pub fn archiving(command: impl FnOnce(&Path) -> String) -> Self {
+        Self::of(Some(command))
+    }
+
+    /// With a server that does not archive by itself.
+    pub fn silent() -> Self {
+        Self::of(None::<fn(&Path) -> String>)
+    }
+
+    fn of(command: Option<impl FnOnce(&Path) -> String>) -> Self {
         let place = Place::new();
         let mut cluster = Cluster::make(with_checksums());
         let home = cluster.home().to_path_buf();
@@ -39,10 +48,9 @@ impl Scene {
         give_away(&home.join("password.txt"));
         copy_dir(&place.repository(), &home);
         give_all_away(&home.join("repository"));
-        if archives {
-            let push = format!("{} %p", Self::words(&home, "push"));
+        if let Some(command) = command {
             cluster.set("archive_mode", "on");
-            cluster.set("archive_command", &push);
+            cluster.set("archive_command", &command(&home));
         }
         cluster.start_again();
         Self { cluster, home }
@@ -52,7 +60,7 @@ impl Scene {
     pub fn words(home: &Path, command: &str) -> String {
         let home = home.display();
         format!(
-            "{home}/lifeboat wal {command} --repo {home}/repository --password-file {home}/password.txt"
+            "{home}/lifeboat wal {command} --no-resident --repo {home}/repository --password-file {home}/password.txt"
         )
     }
 
@@ -117,7 +125,7 @@ impl Scene {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .args([from, to])
@@ -311,7 +319,14 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
     fs::copy(scene.cluster.data().join(control), bare.join(control)).unwrap();
     let data = bare.to_str().unwrap();
     let fetch = |name: &str, more: &[&str], code: i32| {
-        let mut words = vec!["fetch", name, out.to_str().unwrap(), "--data", data];
+        let mut words = vec![
+            "fetch",
+            "--no-resident",
+            name,
+            out.to_str().unwrap(),
+            "--data",
+            data,
+        ];
         words.extend(more);
         scene.run("wal", &words).ends(code).stderr
     };
@@ -398,7 +413,16 @@ fn nothing_is_archived_twice_or_for_another_cluster() {
     fs::copy(scene.cluster.data().join("pg_wal").join(&name), &copy).unwrap();
     let push = |path: &Path, data: &str, code: i32| {
         scene
-            .run("wal", &["push", path.to_str().unwrap(), "--data", data])
+            .run(
+                "wal",
+                &[
+                    "push",
+                    "--no-resident",
+                    path.to_str().unwrap(),
+                    "--data",
+                    data,
+                ],
+            )
             .ends(code)
             .stderr
     };

@@ -359,7 +359,7 @@ impl<'a> Archive<'a> {
     }
 
     /// A file, if it is there, and what its name says.
-    fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
+    pub(super) fn read(&self, name: WalName) -> Result<Option<Vec<u8>>, ArchiveError> {
         if let Some(content) = self.read_log(name)? {
             return Ok(Some(content));
         }
