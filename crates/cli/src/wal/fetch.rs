@@ -139,6 +139,15 @@ impl Fetch {
 
 /// Writes a file whole or not at all.
 fn put(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    // As root a rename would take the place of a device too.
+    let found = path.symlink_metadata();
+    if found.is_ok_and(|found| !found.is_file()) {
+        let message = "something is there that is no regular file";
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            message,
+        ));
+    }
     let dir = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())

@@ -50,6 +50,7 @@ fn fetch(scene: &Scene, name: &str, code: i32) -> (PathBuf, String) {
     let _ = fs::remove_file(&out);
     let words = [
         "fetch",
+        "--no-resident",
         name,
         out.to_str().unwrap(),
         "--data",
@@ -63,6 +64,7 @@ fn push(scene: &Scene, path: &Path, code: i32) -> String {
     let data = bare(scene);
     let words = [
         "push",
+        "--no-resident",
         path.to_str().unwrap(),
         "--data",
         data.to_str().unwrap(),
@@ -189,13 +191,14 @@ fn a_server_recovers_through_a_fold_that_restic_kept() {
         file.read_exact_at(&mut byte, middle).unwrap();
         file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
     }
-    let mut failed = 0;
+    let (mut failed, to) = (0, scene.home.join("fetched"));
     for segment in &segments[..4] {
         let data = bare(&scene);
         let words = [
             "fetch",
+            "--no-resident",
             segment,
-            "/dev/null",
+            to.to_str().unwrap(),
             "--data",
             data.to_str().unwrap(),
         ];

@@ -162,6 +162,7 @@ fn fetch(scene: &Scene, name: &str, data: &Path, code: i32) -> Option<Vec<u8>> {
     let _ = fs::remove_file(&out);
     let words = [
         "fetch",
+        "--no-resident",
         name,
         out.to_str().unwrap(),
         "--data",

@@ -339,6 +339,11 @@ fn a_server_is_told_of_the_end_only_where_it_is() {
     fetch("000000020000000000000001", &[], 1);
     fetch("no-segment", &[], 200);
     fetch(&first, &["--nonsense"], 200);
+    // What is no regular file is left as it is, as a device would be.
+    fs::create_dir(&out).unwrap();
+    let said = fetch(&first, &[], 200);
+    assert!(said.contains("no regular file"), "{said}");
+    fs::remove_dir(&out).unwrap();
     fetch(&first, &["--repo", "/nowhere"], 200);
     let wrong = scene.home.join("wrong");
     fs::write(&wrong, "falsch").unwrap();
