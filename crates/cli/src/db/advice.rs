@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use lifeboat_protect::postgres::{CaptureError, ClusterPlanError, RoundTripError};
+use lifeboat_protect::postgres::{ArchiveError, CaptureError, ClusterPlanError, RoundTripError};
 use lifeboat_state::postgres::client::PgError;
 use lifeboat_state::postgres::{FactsError, WalFileError};
 
@@ -94,6 +94,11 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             ),
             _ => None,
         };
+    }
+    if let Some(ArchiveError::Empty { .. }) = error.downcast_ref::<ArchiveError>() {
+        return Some(
+            "check that this is the repository that the server archives into, and that all of it is mounted; a cluster that archives nothing is recovered without restore_command",
+        );
     }
     if let Some(WalFileError::Gone { .. }) = error.downcast_ref::<WalFileError>() {
         return Some(

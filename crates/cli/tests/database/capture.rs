@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Place, summary};
 
 /// What pgbench keeps the same: each transaction adds one number to three tables, and notes it in a fourth.
-const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
+pub const SUMS: &str = "select (select sum(abalance) from pgbench_accounts) = all_deltas, \
      (select sum(tbalance) from pgbench_tellers) = all_deltas, (select sum(bbalance) from pgbench_branches) = all_deltas, entries > 0 \
      from (select coalesce(sum(delta), 0) all_deltas, count(*) entries from pgbench_history) h";
 
@@ -25,7 +25,7 @@ pub fn with_checksums() -> Options {
     .set("shared_buffers", "16MB")
 }
 
-fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
+pub fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
     let mut pgbench = cluster.program("pgbench");
     let socket = cluster.home().to_str().unwrap();
     pgbench
@@ -40,16 +40,16 @@ fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
         .unwrap()
 }
 
-fn fill(cluster: &Cluster) {
+pub fn fill(cluster: &Cluster) {
     let done = pgbench(cluster, &["--initialize", "--scale=5", "--quiet"]).wait();
     assert!(done.unwrap().success());
 }
 
 /// Clients that work until they are stopped.
-struct Load(Child);
+pub struct Load(Child);
 
 impl Load {
-    fn start(cluster: &Cluster) -> Self {
+    pub fn start(cluster: &Cluster) -> Self {
         let load = Self(pgbench(
             cluster,
             &["--client=4", "--time=600", "--no-vacuum"],
@@ -118,7 +118,7 @@ fn restored(place: &Place, more: &[&str]) -> Cluster {
     cluster
 }
 
-fn amcheck(cluster: &Cluster) {
+pub fn amcheck(cluster: &Cluster) {
     let mut amcheck = cluster.program("pg_amcheck");
     amcheck.args([
         "--all",
@@ -214,7 +214,7 @@ fn a_cluster_under_load_comes_back_consistent_and_so_does_the_next_capture() {
     amcheck(&by_hand);
 }
 
-fn listed(place: &Place) -> String {
+pub fn listed(place: &Place) -> String {
     place.ours().run(["snapshots", "--json"]).ok().text()
 }
 

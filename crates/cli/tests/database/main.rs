@@ -3,7 +3,10 @@
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
+mod outages;
 mod point;
 mod refused;
+mod scene;
+mod timelines;
 mod verify;
 mod wal;
