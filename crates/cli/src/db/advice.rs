@@ -9,14 +9,14 @@ use lifeboat_state::postgres::client::PgError;
 use lifeboat_state::postgres::{FactsError, WalFileError};
 
 /// What the server means by its codes (PostgreSQL manual, "PostgreSQL Error Codes").
-const ON_CODES: [(&str, &str); 7] = [
+const ON_CODES: [(&str, &str); 9] = [
     (
         "28P01",
         "check the password: it comes from LIFEBOAT_POSTGRES, PGPASSWORD, PGPASSFILE or ~/.pgpass",
     ),
     (
         "28000",
-        "pg_hba.conf of the server must let this role in from here",
+        "pg_hba.conf of the server must let this role in from here, and the role must have LOGIN",
     ),
     (
         "3D000",
@@ -33,6 +33,14 @@ const ON_CODES: [(&str, &str); 7] = [
     (
         "55000",
         "the server writes too little into its log: set wal_level to replica and start it again",
+    ),
+    (
+        "57P01",
+        "the session was ended from outside: by somebody, by a stop of the server, or by the server itself, when more log was written than max_slot_wal_keep_size lets it keep. Its log says which; run it again",
+    ),
+    (
+        "57P02",
+        "the server crashed or was stopped at once: its log says why; run it again when it is back",
     ),
     ("57P03", "the server is starting or stopping: try again"),
 ];
@@ -59,6 +67,9 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             PgError::Connect { cause, .. } if cause.kind() == ErrorKind::ConnectionRefused => {
                 Some("check that the server runs and listens there")
             }
+            PgError::Lost { .. } => Some(
+                "the server, or the way to it, went away: its log says why; run it again when it is back",
+            ),
             PgError::Refused { cause, .. } => {
                 let known = ON_CODES.iter().find(|(code, _)| *code == cause.code);
                 known.map(|(_, hint)| *hint)

@@ -40,8 +40,14 @@ pub fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
         .unwrap()
 }
 
-pub fn fill(cluster: &Cluster) {
-    let done = pgbench(cluster, &["--initialize", "--scale=5", "--quiet"]).wait();
+fn fill(cluster: &Cluster) {
+    fill_by(cluster, 5);
+}
+
+/// Makes the tables of pgbench, with so many times 100,000 accounts.
+pub fn fill_by(cluster: &Cluster, scale: u32) {
+    let scale = format!("--scale={scale}");
+    let done = pgbench(cluster, &["--initialize", &scale, "--quiet"]).wait();
     assert!(done.unwrap().success());
 }
 
@@ -101,7 +107,7 @@ fn captured(place: &Place, cluster: &Cluster) -> Value {
 }
 
 /// Restores the newest capture and starts a server on it.
-fn restored(place: &Place, more: &[&str]) -> Cluster {
+pub fn restored(place: &Place, more: &[&str]) -> Cluster {
     let mut cluster = Cluster::place(Options::default());
     let data = cluster.data();
     let mut words = vec![

@@ -20,6 +20,8 @@ pub struct Scene {
     pub cluster: Cluster,
     pub home: PathBuf,
     pub repository: String,
+    /// What its captures are called.
+    pub name: &'static str,
 }
 
 impl Scene {
@@ -62,6 +64,7 @@ impl Scene {
             cluster,
             home,
             repository,
+            name: "app/db",
         }
     }
 
@@ -85,10 +88,11 @@ impl Scene {
     /// Captures the cluster from another of its servers.
     pub fn capture_of(&self, server: &Cluster) {
         let url = server.url("postgres");
-        self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
+        self.run("db", &["capture", "--postgres", &url, "--name", self.name])
             .ok();
-        if self.home.join("repository").exists() {
-            give_all_away(&self.home.join("repository"));
+        let repository = Path::new(&self.repository);
+        if repository.exists() {
+            give_all_away(repository);
         }
     }
 
@@ -110,7 +114,7 @@ impl Scene {
         let mut words = vec![
             "restore",
             "--name",
-            "app/db",
+            self.name,
             "--target",
             data.to_str().unwrap(),
         ];
@@ -127,8 +131,8 @@ impl Scene {
         back
     }
 
-    /// A standby that streams, whose server runs; it archives as soon as it is promoted.
-    pub fn standby(&self) -> Cluster {
+    /// A standby that streams, whose server runs; it archives as soon as it is promoted. `more` is for `pg_basebackup`.
+    pub fn standby(&self, more: &[&str]) -> Cluster {
         let push = self.words("push") + " %p";
         let mut standby = Cluster::place(
             Options::default()
@@ -138,6 +142,7 @@ impl Scene {
         );
         let mut copy = self.cluster.program("pg_basebackup");
         copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        copy.args(more);
         copy.arg("-d").arg(self.cluster.url("postgres"));
         let copied = copy.arg("-D").arg(standby.data()).output().unwrap();
         let said = String::from_utf8_lossy(&copied.stderr);

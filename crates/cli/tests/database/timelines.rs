@@ -16,7 +16,7 @@ fn insert(cluster: &Cluster, name: &str) {
 }
 
 /// Waits until a standby has all that its primary wrote.
-fn follows(standby: &Cluster, primary: &Cluster) {
+pub fn follows(standby: &Cluster, primary: &Cluster) {
     let position = primary.sql("select pg_current_wal_lsn()");
     let there = format!("select pg_last_wal_replay_lsn() >= '{position}'");
     until("the standby follows", || standby.sql(&there) == "t");
@@ -33,7 +33,7 @@ fn each_timeline_comes_back_to_its_end() {
     scene.cluster.sql("create table rows (name text)");
     scene.capture();
     insert(&scene.cluster, "a1");
-    let standby = scene.standby();
+    let standby = scene.standby(&[]);
     insert(&scene.cluster, "a2");
     switch(&scene.cluster);
     // It is on both, and in no segment that the first primary archived.
@@ -57,7 +57,7 @@ fn each_timeline_comes_back_to_its_end() {
         cluster: standby,
         ..scene
     };
-    let third = second.standby();
+    let third = second.standby(&[]);
     insert(&second.cluster, "b2");
     follows(&third, &second.cluster);
     promote(&third);
