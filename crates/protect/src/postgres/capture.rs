@@ -329,6 +329,7 @@ impl Capture<'_> {
                     })
                     .collect(),
                 config_files,
+                superuser: facts.superuser.clone(),
                 settings: facts.settings.clone(),
             },
             baseline,
