@@ -220,7 +220,7 @@ fn a_cluster_under_load_comes_back_consistent_and_so_does_the_next_capture() {
     amcheck(&by_hand);
 }
 
-pub fn listed(place: &Place) -> String {
+fn listed(place: &Place) -> String {
     place.ours().run(["snapshots", "--json"]).ok().text()
 }
 
