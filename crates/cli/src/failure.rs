@@ -7,8 +7,8 @@ use lifeboat_protect::ProtectError;
 use lifeboat_protect::postgres::{
     CaptureError, ClusterRestoreError, DumpCaptureError, DumpRestoreError, ExpiryError, FoldError,
 };
-use lifeboat_repo::RepoError;
 use lifeboat_repo::backend::FileKind;
+use lifeboat_repo::{LogError, RepoError};
 use lifeboat_state::postgres::client::PgError;
 
 use crate::advice;
@@ -59,6 +59,14 @@ impl Failure {
             let is_of_server = matches!(inner.downcast_ref(), Some(PgError::Cancelled(_)));
             if is_of_server || inner.is::<lifeboat_flow::Cancelled>() {
                 return lifeboat_flow::Cancelled.into();
+            }
+            if let Some(LogError::Backend(place)) = inner.downcast_ref::<LogError>() {
+                let (exit, hint) = advice::on_backend(place);
+                return Self {
+                    message: lifeboat_repo::chain(error),
+                    hint: hint.map(str::to_owned),
+                    exit,
+                };
             }
             cause = inner.source();
         }
@@ -251,6 +259,12 @@ impl From<FoldError> for Failure {
 impl From<ClusterRestoreError> for Failure {
     fn from(error: ClusterRestoreError) -> Self {
         match error {
+            // Here the target must be empty again, so that nothing of the first try is kept.
+            ClusterRestoreError::Protect(ProtectError::Target(cause)) if cause.is_full() => {
+                Self::from_error(&ProtectError::Target(cause)).hint(
+                    "the target's disk is full; make room, empty the target and run the same command again",
+                )
+            }
             ClusterRestoreError::Protect(error) => error.into(),
             other => Self::of_database(&other),
         }

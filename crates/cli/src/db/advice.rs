@@ -5,7 +5,8 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use lifeboat_protect::postgres::{
-    CaptureError, ClusterPlanError, DumpPlanError, DumpRestoreError, RoundTripError, StreamError,
+    ArchiveError, CaptureError, ClusterPlanError, DumpPlanError, DumpRestoreError, RoundTripError,
+    StreamError,
 };
 use lifeboat_state::VolumeError;
 use lifeboat_state::postgres::client::PgError;
@@ -13,14 +14,14 @@ use lifeboat_state::postgres::dump::FillError;
 use lifeboat_state::postgres::{BaseBackupError, FactsError, WalFileError};
 
 /// What the server means by its codes (PostgreSQL manual, "PostgreSQL Error Codes").
-const ON_CODES: [(&str, &str); 7] = [
+const ON_CODES: [(&str, &str); 9] = [
     (
         "28P01",
         "check the password: it comes from LIFEBOAT_POSTGRES, PGPASSWORD, PGPASSFILE or ~/.pgpass",
     ),
     (
         "28000",
-        "pg_hba.conf of the server must let this role in from here",
+        "pg_hba.conf of the server must let this role in from here, and the role must have LOGIN",
     ),
     (
         "3D000",
@@ -37,6 +38,14 @@ const ON_CODES: [(&str, &str); 7] = [
     (
         "55000",
         "the server writes too little into its log: set wal_level to replica and start it again",
+    ),
+    (
+        "57P01",
+        "the session was ended from outside: by somebody, by a stop of the server, or by the server itself, when more log was written than max_slot_wal_keep_size lets it keep. Its log says which; run it again",
+    ),
+    (
+        "57P02",
+        "the server crashed or was stopped at once: its log says why; run it again when it is back",
     ),
     ("57P03", "the server is starting or stopping: try again"),
 ];
@@ -166,6 +175,9 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             PgError::Connect { cause, .. } if cause.kind() == ErrorKind::ConnectionRefused => {
                 Some("check that the server runs and listens there")
             }
+            PgError::Lost { .. } => Some(
+                "the server, or the way to it, went away: its log says why; run it again when it is back",
+            ),
             PgError::Refused { cause, .. } => {
                 let known = ON_CODES.iter().find(|(code, _)| *code == cause.code);
                 known.map(|(_, hint)| *hint)
@@ -243,6 +255,11 @@ fn on_one(error: &(dyn Error + 'static)) -> Option<&'static str> {
             ),
             _ => None,
         };
+    }
+    if let Some(ArchiveError::Empty { .. }) = error.downcast_ref::<ArchiveError>() {
+        return Some(
+            "check that this is the repository that the server archives into, and that all of it is mounted; a cluster that archives nothing is recovered without restore_command",
+        );
     }
     if let Some(WalFileError::Gone { .. }) = error.downcast_ref::<WalFileError>() {
         return Some(

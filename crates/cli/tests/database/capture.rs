@@ -25,7 +25,7 @@ pub fn with_checksums() -> Options {
     .set("shared_buffers", "16MB")
 }
 
-fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
+pub fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
     let mut pgbench = cluster.program("pgbench");
     pgbench.args(words).arg(cluster.url("postgres"));
     pgbench
@@ -37,7 +37,13 @@ fn pgbench(cluster: &Cluster, words: &[&str]) -> Child {
 }
 
 pub fn fill(cluster: &Cluster) {
-    let done = pgbench(cluster, &["--initialize", "--scale=5", "--quiet"]).wait();
+    fill_by(cluster, 5);
+}
+
+/// Makes the tables of pgbench, with so many times 100,000 accounts.
+pub fn fill_by(cluster: &Cluster, scale: u32) {
+    let scale = format!("--scale={scale}");
+    let done = pgbench(cluster, &["--initialize", &scale, "--quiet"]).wait();
     assert!(done.unwrap().success());
 }
 

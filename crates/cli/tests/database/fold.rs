@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::common::{Program, objects};
-use crate::wal::{Scene, give_all_away, stamps};
+use crate::scene::{Scene, give_all_away};
+use crate::wal::stamps;
 
 /// How many segments lie in the log, without the first, which is from before the capture and is left to `db forget`.
 fn in_log(scene: &Scene) -> usize {

@@ -23,7 +23,7 @@ use lifeboat_testkit::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::wal::{Scene, copy_dir};
+use crate::scene::{Scene, copy_dir};
 
 /// Segments that every yard has.
 const SEGMENTS: usize = 10;
@@ -247,7 +247,8 @@ impl Yard {
 
 #[test]
 fn a_server_archives_through_one_process_that_ends_by_itself() {
-    let scene = Scene::archiving(|home| {
+    let scene = Scene::archiving(|scene| {
+        let home = &scene.home;
         fs::create_dir(home.join("run")).unwrap();
         give_away(&home.join("run"));
         let home = home.display();

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::capture::{Load, SUMS, fill};
 use crate::common::objects;
-use crate::wal::Scene;
+use crate::scene::Scene;
 
 /// How often a stream is killed.
 const KILLS: u64 = 6;
@@ -31,7 +31,7 @@ impl Stream {
     fn start(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
         let out = tempfile::NamedTempFile::new().unwrap();
         let (file, out) = out.keep().unwrap();
-        let words = Scene::words(&scene.home, "stream");
+        let words = scene.words("stream");
         let mut words = words.split(' ');
         let mut command = cluster.program(words.next().unwrap());
         command
@@ -278,7 +278,7 @@ fn a_promoted_standby_goes_on_with_its_timeline() {
     let scene = Scene::silent();
     scene.cluster.sql("create table t (x int)");
     scene.capture();
-    let push = format!("{} %p", Scene::words(&scene.home, "push"));
+    let push = format!("{} %p", scene.words("push"));
     let options = Options::default()
         .set("archive_mode", "on")
         .set("archive_command", &push)

@@ -1,147 +1,15 @@
 //! The archive of the log: what the server pushes comes back to a moment, and nothing that is lost passes for the end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use lifeboat_testkit::postgres::{Cluster, Options, give_away};
-use lifeboat_testkit::program::copy_program;
-use lifeboat_testkit::restic::{PASSWORD, Said};
+use lifeboat_testkit::postgres::{Cluster, Options};
 use lifeboat_testkit::wait::until;
 use serde_json::Value;
 
-use crate::capture::with_checksums;
-use crate::common::{Place, Program, objects};
-
-/// A cluster that archives into a repository of its own user.
-pub struct Scene {
-    pub cluster: Cluster,
-    pub home: PathBuf,
-}
-
-impl Scene {
-    pub fn new() -> Self {
-        Self::archiving(|home| format!("{} %p", Self::words(home, "push")))
-    }
-
-    /// With this `archive_command`.
-    pub fn archiving(command: impl FnOnce(&Path) -> String) -> Self {
-        Self::of(Some(command))
-    }
-
-    /// With a server that does not archive by itself.
-    pub fn silent() -> Self {
-        Self::of(None::<fn(&Path) -> String>)
-    }
-
-    fn of(command: Option<impl FnOnce(&Path) -> String>) -> Self {
-        let place = Place::new();
-        let mut cluster = Cluster::make(with_checksums());
-        let home = cluster.home().to_path_buf();
-        // What the server's user can use: a program, a repository and a password.
-        copy_program(
-            Path::new(env!("CARGO_BIN_EXE_lifeboat")),
-            &home.join("lifeboat"),
-        );
-        give_away(&home.join("lifeboat"));
-        fs::write(home.join("password.txt"), PASSWORD).unwrap();
-        give_away(&home.join("password.txt"));
-        copy_dir(&place.repository(), &home);
-        give_all_away(&home.join("repository"));
-        if let Some(command) = command {
-            cluster.set("archive_mode", "on");
-            cluster.set("archive_command", &command(&home));
-        }
-        cluster.start_again();
-        Self { cluster, home }
-    }
-
-    /// How the server calls the program.
-    pub fn words(home: &Path, command: &str) -> String {
-        let home = home.display();
-        format!(
-            "{home}/lifeboat wal {command} --no-resident --repo {home}/repository --password-file {home}/password.txt"
-        )
-    }
-
-    pub fn ours(&self) -> Program {
-        Program::ours(&self.home.join("repository"))
-    }
-
-    pub fn run(&self, area: &str, words: &[&str]) -> crate::common::Run {
-        self.ours().run_in(area, words)
-    }
-
-    pub fn capture(&self) {
-        let url = self.cluster.url("postgres");
-        self.run("db", &["capture", "--postgres", &url, "--name", "app/db"])
-            .ok();
-        give_all_away(&self.home.join("repository"));
-    }
-
-    /// Ends the segment and waits until it is archived; gives its name.
-    pub fn switch(&self) -> String {
-        let name = self.cluster.sql("select pg_walfile_name(pg_switch_wal())");
-        let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
-        until("the segment is archived", || {
-            self.cluster.sql(&is_archived) == "t"
-        });
-        name
-    }
-
-    /// Restores, and gives the place; its server does not run yet.
-    pub fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
-        let back = Cluster::place(Options::default());
-        let data = back.data();
-        let fetch = format!("{} %f %p", Self::words(&self.home, "fetch"));
-        let mut words = vec![
-            "restore",
-            "--name",
-            "app/db",
-            "--target",
-            data.to_str().unwrap(),
-        ];
-        words.extend(more);
-        words.extend(["--restore-command", &fetch]);
-        let said = self.run("db", &words).ends(code);
-        (back, said)
-    }
-
-    pub fn recovered(&self, more: &[&str]) -> Cluster {
-        let (mut back, _) = self.restored(more, 0);
-        back.start_again();
-        back.recovered();
-        back
-    }
-
-    pub fn archived(&self, segment: &str) -> PathBuf {
-        let system = self
-            .cluster
-            .sql("select system_identifier from pg_control_system()");
-        let timeline = &segment[..8];
-        self.home.join(format!(
-            "repository/lifeboat/wal/{system}/{timeline}/{segment}"
-        ))
-    }
-}
-
-pub fn copy_dir(from: &Path, to: &Path) {
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .args([from, to])
-        .status();
-    assert!(copied.unwrap().success());
-}
-
-pub fn give_all_away(dir: &Path) {
-    if rustix::process::geteuid().is_root() {
-        let given = std::process::Command::new("chown")
-            .args(["-R", "65534:65534"])
-            .arg(dir)
-            .status();
-        assert!(given.unwrap().success());
-    }
-}
+use crate::common::{Program, objects};
+use crate::scene::Scene;
 
 /// Writes a stamp now and then, until a moment of the server is `seconds` away.
 pub fn stamps(cluster: &Cluster, count: usize) {
@@ -181,7 +49,7 @@ fn a_cluster_comes_back_to_any_moment() {
     // It goes on from there, and archives into the same place.
     let mut back = back;
     back.stop();
-    let push = format!("{} %p", Scene::words(&scene.home, "push"));
+    let push = format!("{} %p", scene.words("push"));
     back.set("archive_mode", "on");
     back.set("archive_command", &push);
     back.start_again();

@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use crate::capture::with_checksums;
 use crate::common::{Program, array, objects};
-use crate::wal::{Scene, give_all_away, stamps};
+use crate::scene::{Scene, give_all_away};
+use crate::wal::stamps;
 
 /// A window that is longer than the test takes.
 const DAYS: i64 = 1000;
@@ -27,7 +28,7 @@ const DAYS: i64 = 1000;
 /// A cluster in the place of the scene's, which archives into the same repository.
 fn successor(scene: &Scene) -> Cluster {
     let mut cluster = Cluster::make(with_checksums());
-    let push = format!("{} %p", Scene::words(&scene.home, "push"));
+    let push = format!("{} %p", scene.words("push"));
     cluster.set("archive_mode", "on");
     cluster.set("archive_command", &push);
     cluster.start_again();

@@ -97,6 +97,12 @@ pub enum ArchiveError {
         /// What is there.
         by: WalName,
     },
+    /// There is nothing at all, so that nothing proves an end.
+    #[error("nothing of the log of the cluster {system_id} is archived in this repository")]
+    Empty {
+        /// The cluster.
+        system_id: u64,
+    },
     /// It is no history of its timeline.
     #[error("{name} can't be the history of a timeline")]
     History {
@@ -289,7 +295,8 @@ impl<'a> Archive<'a> {
     /// Gets a file out, for a server on a timeline whose segments have this size.
     ///
     /// # Errors
-    /// When it was lost, is damaged, or nobody knows whether it is there: a recovery must not end then.
+    /// When it was lost, is damaged, or nobody knows whether it is there, as in an archive that has nothing: a recovery must
+    /// not end then.
     pub fn fetch(
         &self,
         name: WalName,
@@ -313,6 +320,12 @@ impl<'a> Archive<'a> {
             // Only who has seen all names knows that nothing comes after it.
             let log = self.log_names()?;
             let names = self.with_folded(log.clone(), folds.as_ref())?;
+            if names.is_empty() {
+                // Another repository than the cluster's, or an archive that is not mounted, looks the same.
+                return Err(ArchiveError::Empty {
+                    system_id: self.system_id,
+                });
+            }
             let histories = match name {
                 WalName::Segment(segment) => self.histories_after(&names, segment.timeline)?,
                 _ => BTreeMap::new(),

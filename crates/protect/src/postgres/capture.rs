@@ -350,6 +350,7 @@ impl Capture<'_> {
                     })
                     .collect(),
                 config_files,
+                superuser: facts.superuser.clone(),
                 settings: facts.settings.clone(),
             },
             baseline,

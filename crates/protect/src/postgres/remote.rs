@@ -172,6 +172,7 @@ impl Capture<'_> {
             faults_count: heard.faults_count,
             postgres: PhysicalCapture {
                 system_id: facts.system_id.to_string(),
+                superuser: facts.superuser.clone(),
                 timeline: label.timeline.0,
                 start_lsn: label.start.to_string(),
                 stop_lsn: stop.to_string(),

@@ -114,8 +114,13 @@ impl ClusterRestore<'_> {
                             descend: !is_out,
                         }
                     };
+                    let above = missing_above(to);
                     done.add(self.files(tree, to, &leaves, &heard)?, &heard)?;
                     own(to, owner)?;
+                    // The server must get through what was made on the way there.
+                    for dir in above {
+                        own(&dir, owner)?;
+                    }
                 }
                 Step::Link(link) => make_link(link, owner)?,
                 Step::Write(written) => write(written, owner)?,
@@ -228,6 +233,16 @@ fn things(count: u64) -> String {
         1 => "1 part".to_owned(),
         count => format!("{count} parts"),
     }
+}
+
+/// The directories that a path needs and that are not there.
+fn missing_above(path: &Path) -> Vec<PathBuf> {
+    let above = path.ancestors().skip(1);
+    let missing = above.take_while(|dir| fs::symlink_metadata(dir).is_err());
+    missing
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map(Path::to_path_buf)
+        .collect()
 }
 
 /// Gives what we made to who owned the data directory, if we may; otherwise it is ours, as all that was restored.

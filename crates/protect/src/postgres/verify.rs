@@ -103,7 +103,11 @@ impl Verification<'_> {
             }
         };
         let baseline = self.member.baseline.clone();
-        let superuser = baseline.as_ref().map(|baseline| baseline.superuser.clone());
+        let of_baseline = baseline.as_ref().map(|baseline| &baseline.superuser);
+        let superuser = [Some(&postgres.superuser), of_baseline]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty());
         let libraries = postgres.settings.get(PRELOAD).map_or("", String::as_str);
         let request = Request {
             programs: self.programs.clone(),
@@ -112,9 +116,7 @@ impl Verification<'_> {
                 data,
                 run: self.scratch.join("run"),
                 within: self.scratch.to_path_buf(),
-                superuser: superuser
-                    .filter(|name| !name.is_empty())
-                    .unwrap_or_else(|| SUPERUSER.to_owned()),
+                superuser: superuser.map_or(SUPERUSER, String::as_str).to_owned(),
                 user: None,
                 preload: Preload::choose(libraries, self.vouched),
                 environment: Vec::new(),

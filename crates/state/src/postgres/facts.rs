@@ -13,6 +13,8 @@ use super::client::{Connection, PgError};
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The oldest server that is known: 13.
 pub const OLDEST_VERSION: u32 = 130_000;
+/// The initial superuser has this number in every cluster (PostgreSQL source, `pg_authid.dat`).
+pub(crate) const SUPERUSER: &str = "select rolname from pg_catalog.pg_roles where oid = 10";
 /// Settings that a recovery needs to know, or that a capture depends on.
 const SETTINGS: [&str; 21] = [
     "archive_mode",
@@ -47,6 +49,8 @@ pub struct Facts {
     pub system_id: u64,
     /// Whether it replays the log of another server.
     pub is_standby: bool,
+    /// The superuser that `initdb` made, whatever it is called.
+    pub superuser: String,
     /// Settings that this role may see.
     pub settings: BTreeMap<String, String>,
     /// Files that its settings were read from, and those that say who may connect.
@@ -98,6 +102,8 @@ impl Facts {
             Some([Some(id), Some(standby)]) => (id.parse().ok(), standby == "t"),
             _ => (None, false),
         };
+        let rows = connection.query(SUPERUSER, Some(ANSWER_TIMEOUT), cancel)?;
+        let superuser = rows.into_iter().flatten().flatten().next();
         // Only who may see all settings sees from which files they come.
         let sql =
             "select distinct sourcefile from pg_catalog.pg_settings where sourcefile is not null";
@@ -112,6 +118,7 @@ impl Facts {
             version,
             system_id: system_id.ok_or(FactsError::Untold("system identifier"))?,
             is_standby,
+            superuser: superuser.unwrap_or_default(),
             settings,
             config_files,
         })

@@ -95,6 +95,9 @@ pub struct PhysicalCapture {
     /// Files of configuration from outside the data directory: where they were, and where they are in the capture.
     #[serde(default)]
     pub config_files: Vec<ConfigRecord>,
+    /// The superuser that `initdb` made; empty in records from before it was noted.
+    #[serde(default)]
+    pub superuser: String,
     /// Settings that a recovery needs.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,

@@ -7,12 +7,17 @@ use std::time::Duration;
 use lifeboat_flow::Cancel;
 
 use super::address::Address;
-use super::error::PgError;
+use super::error::{PgError, ServerError};
 use super::handshake;
 use super::wire::{Message, Wire, server_error};
 
 /// Rows of one answer at most: what is asked here is about the server, not about its data.
 const ROWS_MAX: usize = 1_000_000;
+
+/// How long words are waited for that a server sent before it went away.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// The codes with which a server ends a session by itself (PostgreSQL manual, "PostgreSQL Error Codes", class 57).
+const ENDING: &str = "57P0";
 
 /// Notices that are kept until somebody wants them.
 const NOTICES_MAX: usize = 100;
@@ -35,6 +40,8 @@ pub struct Connection {
     settings: BTreeMap<String, String>,
     /// The latest notices of the server, which say why something takes its time.
     notices: Vec<String>,
+    /// Why the server ends the session, where it says so before it does.
+    farewell: Option<ServerError>,
 }
 
 impl Connection {
@@ -48,6 +55,7 @@ impl Connection {
             wire,
             settings,
             notices: Vec::new(),
+            farewell: None,
         })
     }
 
@@ -82,8 +90,10 @@ impl Connection {
         silence: Option<Duration>,
         cancel: &Cancel,
     ) -> Result<Vec<Row>, PgError> {
-        self.send(sql)?;
-        let first = self.receive(cancel, silence)?;
+        if let Err(lost) = self.send(sql) {
+            return Err(self.last_words(lost, cancel));
+        }
+        let first = self.hear(&mut None, silence, cancel)?;
         self.answer(first, sql, silence, cancel)
     }
 
@@ -108,7 +118,7 @@ impl Connection {
                 b'Z' => break,
                 other => return Err(unexpected(other)),
             }
-            next = self.receive(cancel, silence)?;
+            next = self.hear(&mut failed, silence, cancel)?;
         }
         match failed {
             None => Ok(rows),
@@ -135,6 +145,40 @@ impl Connection {
         self.wire.poll_every(poll)
     }
 
+    /// The next message of an answer; what it had to say before it was lost is `failed`.
+    fn hear(
+        &mut self,
+        failed: &mut Option<ServerError>,
+        silence: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Message, PgError> {
+        match self.receive(cancel, silence) {
+            Err(lost @ PgError::Lost { .. }) => {
+                self.farewell = failed.take().or(self.farewell.take());
+                Err(self.last_words(lost, cancel))
+            }
+            received => received,
+        }
+    }
+
+    /// Why the connection was lost, in the words of the server if it left some: they can still be read when it is gone.
+    fn last_words(&mut self, lost: PgError, cancel: &Cancel) -> PgError {
+        while self.farewell.is_none() {
+            match self.receive(cancel, Some(LAST_WORDS_TIMEOUT)) {
+                Ok(Message { tag: b'E', body }) => self.farewell = Some(server_error(&body)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        match self.farewell.take() {
+            None => lost,
+            Some(cause) => PgError::Refused {
+                doing: "hear from the server".to_owned(),
+                cause,
+            },
+        }
+    }
+
     /// The next message that is no news of the server.
     pub(super) fn receive(
         &mut self,
@@ -146,7 +190,9 @@ impl Connection {
             match message.tag {
                 b'N' => {
                     let notice = server_error(&message.body);
-                    if self.notices.len() < NOTICES_MAX {
+                    if notice.code.starts_with(ENDING) {
+                        self.farewell = Some(notice);
+                    } else if self.notices.len() < NOTICES_MAX {
                         self.notices.push(notice.message);
                     }
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lifeboat_flow::Cancel;
 
 use super::super::client::{Address, Connection, PgError, Row, Session};
+use super::super::facts::SUPERUSER;
 use super::baseline::{
     Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TableBaseline,
 };
@@ -33,8 +34,6 @@ const DATABASES: &str =
 const TABLES: &str = "c.relkind in ('r', 'm') and c.relpersistence = 'p' \
     and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')";
 const EXTENSIONS: &str = "select extname, extversion from pg_extension order by 1";
-/// The initial superuser has this number in every cluster.
-const SUPERUSER: &str = "select rolname from pg_roles where oid = 10";
 /// What it was started with.
 const PRELOAD: &str = "select setting from pg_settings where name = 'shared_preload_libraries'";
 

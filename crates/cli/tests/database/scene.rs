@@ -1,0 +1,236 @@
+//! A cluster that archives into a repository of its own user, and what comes back of it: the scene of most proofs.
+//! It must never let a restored server start before a test has said how it gets its log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lifeboat_repo::backend::{BackendOptions, open};
+use lifeboat_repo::{Identity, KeyCost, Repository};
+use lifeboat_testkit::postgres::{Cluster, Options, give_away};
+use lifeboat_testkit::program::copy_program;
+use lifeboat_testkit::restic::{PASSWORD, Said};
+use lifeboat_testkit::wait::until;
+
+use crate::capture::with_checksums;
+use crate::common::{Place, Program, Run};
+
+/// A cluster that archives into a repository of its own user.
+pub struct Scene {
+    pub cluster: Cluster,
+    pub home: PathBuf,
+    pub repository: String,
+    /// What its captures are called.
+    pub name: &'static str,
+}
+
+impl Scene {
+    /// With a repository in a directory of the server's user.
+    pub fn new() -> Self {
+        let (cluster, repository) = Self::made();
+        Self::of(cluster, repository)
+    }
+
+    /// The same, with a server that archives by this command.
+    pub fn archiving(command: impl FnOnce(&Self) -> String) -> Self {
+        let (cluster, repository) = Self::made();
+        Self::with(cluster, repository, Some(command))
+    }
+
+    /// The same, with a server that does not archive by itself.
+    pub fn silent() -> Self {
+        let (cluster, repository) = Self::made();
+        Self::with(cluster, repository, None::<fn(&Self) -> String>)
+    }
+
+    fn made() -> (Cluster, String) {
+        let place = Place::new();
+        let cluster = Cluster::make(with_checksums());
+        let home = cluster.home().to_path_buf();
+        copy_dir(&place.repository(), &home);
+        give_all_away(&home.join("repository"));
+        let repository = home.join("repository").display().to_string();
+        (cluster, repository)
+    }
+
+    /// With a new repository on a server, as `-r` takes it.
+    pub fn served(repository: &str) -> Self {
+        let location = repository.parse().unwrap();
+        let backend = open(&location, &BackendOptions::default()).unwrap();
+        let who = Identity::of_this_process();
+        Repository::init(backend, PASSWORD.as_bytes(), 2, None, &who, KeyCost::Test).unwrap();
+        Self::of(Cluster::make(with_checksums()), repository.to_owned())
+    }
+
+    /// With a repository that is there, for a cluster whose server does not run yet.
+    pub fn of(cluster: Cluster, repository: String) -> Self {
+        Self::with(
+            cluster,
+            repository,
+            Some(|scene: &Self| scene.words("push") + " %p"),
+        )
+    }
+
+    fn with(
+        cluster: Cluster,
+        repository: String,
+        command: Option<impl FnOnce(&Self) -> String>,
+    ) -> Self {
+        let home = cluster.home().to_path_buf();
+        // What the server's user can use: a program and a password.
+        copy_program(
+            Path::new(env!("CARGO_BIN_EXE_lifeboat")),
+            &home.join("lifeboat"),
+        );
+        give_away(&home.join("lifeboat"));
+        fs::write(home.join("password.txt"), PASSWORD).unwrap();
+        give_away(&home.join("password.txt"));
+        let mut scene = Self {
+            cluster,
+            home,
+            repository,
+            name: "app/db",
+        };
+        if let Some(command) = command {
+            let command = command(&scene);
+            scene.cluster.set("archive_mode", "on");
+            scene.cluster.set("archive_command", &command);
+        }
+        scene.cluster.start_again();
+        scene
+    }
+
+    /// How the server calls the program.
+    pub fn words(&self, command: &str) -> String {
+        words(&self.home, &self.repository, command)
+    }
+
+    pub fn ours(&self) -> Program {
+        Program::ours(Path::new(&self.repository))
+    }
+
+    pub fn run(&self, area: &str, words: &[&str]) -> Run {
+        self.ours().run_in(area, words)
+    }
+
+    pub fn capture(&self) {
+        self.capture_of(&self.cluster);
+    }
+
+    /// Captures the cluster from another of its servers.
+    pub fn capture_of(&self, server: &Cluster) {
+        let url = server.url("postgres");
+        self.run("db", &["capture", "--postgres", &url, "--name", self.name])
+            .ok();
+        let repository = Path::new(&self.repository);
+        if repository.exists() {
+            give_all_away(repository);
+        }
+    }
+
+    /// Ends the segment and waits until it is archived; gives its name.
+    pub fn switch(&self) -> String {
+        switch(&self.cluster)
+    }
+
+    /// Restores, and gives the place; its server does not run yet.
+    pub fn restored(&self, more: &[&str], code: i32) -> (Cluster, Said) {
+        let fetch = self.words("fetch") + " %f %p";
+        self.restored_by(&fetch, more, code)
+    }
+
+    /// Restores for a server that gets its log by this command.
+    pub fn restored_by(&self, command: &str, more: &[&str], code: i32) -> (Cluster, Said) {
+        let back = Cluster::place(Options::default());
+        let data = back.data();
+        let mut words = vec![
+            "restore",
+            "--name",
+            self.name,
+            "--target",
+            data.to_str().unwrap(),
+        ];
+        words.extend(more);
+        words.extend(["--restore-command", command]);
+        let said = self.run("db", &words).ends(code);
+        (back, said)
+    }
+
+    pub fn recovered(&self, more: &[&str]) -> Cluster {
+        let (mut back, _) = self.restored(more, 0);
+        back.start_again();
+        back.recovered();
+        back
+    }
+
+    /// A standby that streams, whose server runs; it archives as soon as it is promoted. `more` is for `pg_basebackup`.
+    pub fn standby(&self, more: &[&str]) -> Cluster {
+        let push = self.words("push") + " %p";
+        let mut standby = Cluster::place(
+            Options::default()
+                .set("shared_buffers", "16MB")
+                .set("archive_mode", "on")
+                .set("archive_command", &push),
+        );
+        let mut copy = self.cluster.program("pg_basebackup");
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        copy.args(more);
+        copy.arg("-d").arg(self.cluster.url("postgres"));
+        let copied = copy.arg("-D").arg(standby.data()).output().unwrap();
+        let said = String::from_utf8_lossy(&copied.stderr);
+        assert!(copied.status.success(), "{said}");
+        standby.start_again();
+        standby
+    }
+
+    /// The folder of a cluster's archive in a repository in a directory.
+    pub fn archive(&self) -> PathBuf {
+        let system = self
+            .cluster
+            .sql("select system_identifier from pg_control_system()");
+        self.home.join(format!("repository/lifeboat/wal/{system}"))
+    }
+
+    pub fn archived(&self, segment: &str) -> PathBuf {
+        self.archive().join(&segment[..8]).join(segment)
+    }
+}
+
+fn words(home: &Path, repository: &str, command: &str) -> String {
+    let home = home.display();
+    // What a test starts ends with it, and so does what only one of them leaves behind.
+    let alone = match command {
+        "push" | "fetch" => "--no-resident ",
+        _ => "",
+    };
+    format!(
+        "{home}/lifeboat wal {command} {alone}--repo {repository} --password-file {home}/password.txt"
+    )
+}
+
+/// Ends the segment of a server and waits until it is archived; gives its name.
+pub fn switch(cluster: &Cluster) -> String {
+    // Or there is nothing to switch from, and the segment that is named was not begun.
+    cluster.sql("select pg_create_restore_point('switch')");
+    let name = cluster.sql("select pg_walfile_name(pg_switch_wal())");
+    let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
+    until("the segment is archived", || {
+        cluster.sql(&is_archived) == "t"
+    });
+    name
+}
+
+pub fn copy_dir(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+pub fn give_all_away(dir: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let given = Command::new("chown")
+            .args(["-R", "65534:65534"])
+            .arg(dir)
+            .status();
+        assert!(given.unwrap().success());
+    }
+}
