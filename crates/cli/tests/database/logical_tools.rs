@@ -175,7 +175,16 @@ fn passwords_are_needed_and_not_told() {
         told.contains("dbname='mine'") && !told.contains("geheim9"),
         "{told}"
     );
-    let member = place.ours().run(["dump", "latest", "/globals.sql"]).ok();
+    let member = place
+        .ours()
+        .run([
+            "dump",
+            "--path",
+            "/apps/postgres/cluster",
+            "latest",
+            "/globals.sql",
+        ])
+        .ok();
     assert!(!member.text().contains("SCRAM") && member.text().contains("CREATE ROLE weak"));
 }
 

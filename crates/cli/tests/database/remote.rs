@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::capture::{
     Load, SUMS, amcheck, capture, count_files, fill, flip, restored, with_checksums,
 };
-use crate::common::{Place, summary};
+use crate::common::{Place, array, summary};
 
 const SLOTS: &str = "select count(*) from pg_replication_slots";
 const SENDERS: &str = "select count(*) from pg_stat_replication";
@@ -28,14 +28,27 @@ fn number(summary: &Value, name: &str) -> u64 {
     summary[name].as_u64().unwrap()
 }
 
+/// The snapshots of all captures, the oldest first.
+fn captures(place: &Place) -> Vec<String> {
+    let words = ["snapshots", "--json", "--path", "/apps/app/db"];
+    let found = array(&place.ours().run(words).ok());
+    let ids = found
+        .iter()
+        .map(|one| one["id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
 fn listed(place: &Place) -> usize {
-    let ids = place.ours().run(["snapshots", "--json"]).ok();
-    ids.text().matches("\"short_id\"").count()
+    captures(place).len()
 }
 
 /// What differs between the last two captures.
 fn differences(place: &Place) -> Vec<String> {
-    let diff = place.ours().run(["diff", "latest~1", "latest"]).ok();
+    let captures = captures(place);
+    let [.., before, last] = captures.as_slice() else {
+        panic!("{captures:?}");
+    };
+    let diff = place.ours().run(["diff", before, last]).ok();
     let text = diff.text();
     let lines = text.lines().filter(|line| {
         ["M  ", "+  ", "-  "]
@@ -142,7 +155,10 @@ fn it_is_the_capture_of_the_data_directory_and_shares_what_that_has_stored() {
     let others: Vec<_> = differ.iter().filter(|path| !is_new(path)).collect();
     assert!(others.is_empty(), "{others:?}");
     let member = |which: &str| -> Value {
-        let said = place.ours().run(["dump", which, "/member.json"]).ok();
+        let said = place
+            .ours()
+            .run(["dump", "--path", "/apps/app/db", which, "/member.json"])
+            .ok();
         serde_json::from_slice(&said.stdout).unwrap()
     };
     let (here, sent) = (member("latest"), member("latest~1"));
@@ -225,7 +241,10 @@ fn damaged_pages_are_named_as_from_the_data_directory() {
         let said = capture(&place, &cluster, more);
         assert_eq!(said.code(), 3, "{}{}", said.text(), said.stderr);
         assert_eq!(summary(&said)["faults"], 3);
-        let member = place.ours().run(["dump", "latest", "/member.json"]).ok();
+        let member = place
+            .ours()
+            .run(["dump", "--path", "/apps/app/db", "latest", "/member.json"])
+            .ok();
         let member: Value = serde_json::from_slice(&member.stdout).unwrap();
         let mut faults: Vec<String> = serde_json::from_value(member["faults"].clone()).unwrap();
         faults.sort();
@@ -293,7 +312,10 @@ fn a_standby_sends_its_files_as_well() {
     let done = remote(&place, &standby);
     assert_eq!(done["faults"], 0, "{done}");
     drop(load);
-    let member = place.ours().run(["dump", "latest", "/member.json"]).ok();
+    let member = place
+        .ours()
+        .run(["dump", "--path", "/apps/app/db", "latest", "/member.json"])
+        .ok();
     let member: Value = serde_json::from_slice(&member.stdout).unwrap();
     assert_eq!(member["postgres"]["standby"], true);
     let back = restored(&place, &[]);

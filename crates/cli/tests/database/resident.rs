@@ -494,6 +494,9 @@ fn whatever_is_in_the_place_of_the_process_a_push_succeeds() {
                 assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
                 // Who does not listen any more does not mind.
                 let _ = stream.write_all(answer);
+                // To leave with something unread would be told as a broken connection.
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = stream.read_to_end(&mut Vec::new());
             });
             yard.push(&ready[2], &[], 0)
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lifeboat_flow::Cancel;
 use lifeboat_format::Timestamp;
 use lifeboat_plan::{StayReason, WindowFacts, WindowPlan, keep_window};
-use lifeboat_protect::postgres::{add_logs, captured, expire};
+use lifeboat_protect::postgres::{add_logs, captured, expire, naming_points};
 use lifeboat_repo::backend::LocalBackend;
 use lifeboat_repo::{
     BlobReader, Identity, LockGuard, LockRequest, LockTiming, PackListing, Repository,
@@ -75,8 +75,12 @@ fn forget_at(scene: &Scene, now: impl Fn(&WindowFacts) -> Timestamp) -> WindowPl
     let (index, _) = repository.load_index(PackListing::Skip, &cancel).unwrap();
     let reader = BlobReader::new(&repository, &index);
     let found = captured(&reader, &snapshots).unwrap();
+    let hosts = found.iter().map(|found| found.hostname.clone()).collect();
+    let captures: Vec<_> = found.into_iter().map(|found| found.capture).collect();
     let mut facts = WindowFacts {
-        captures: found.into_iter().map(|found| found.capture).collect(),
+        fleet: captures.first().and_then(|first| first.fleet.clone()),
+        captures,
+        points: naming_points(&reader, &snapshots, "/apps/app", &hosts),
         ..WindowFacts::default()
     };
     add_logs(&reader, &snapshots, &mut facts).unwrap();
