@@ -28,18 +28,18 @@ pub(super) const FAR: Table<'static> = Table {
     name: "far",
 };
 pub(super) const ROW: &str = "all segments";
-const SEGMENTS: usize = 64;
+const SEGMENTS: usize = 128;
 const QUICK_SEGMENTS: usize = 6;
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// The server writes this much more than is pushed, so that what is pushed is whole.
 const SPARE_SEGMENTS: usize = 4;
-/// Segments that this many times 100,000 accounts fill.
-const SEGMENTS_OF_SCALE: usize = 1;
+/// So many times 100,000 accounts surely fill three segments.
+const SCALE_OF_THREE: usize = 4;
 /// How far away the bucket is, in milliseconds.
 const ROUND_TRIP_MS: u64 = 20;
 const FAR_PROCESSES: usize = 4;
-/// Our resident process ends so soon after the last push, in seconds.
-const IDLE_SECONDS: &str = "2";
+/// Our resident process ends so soon after the last push.
+const IDLE: &str = "2s";
 /// Until it surely has.
 const IDLE_WAIT: Duration = Duration::from_secs(3);
 
@@ -51,14 +51,14 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     };
     let amount = Amount {
         files: 2000,
-        bytes: 4 * count as u64 * SEGMENT_BYTES,
+        bytes: 5 * count as u64 * SEGMENT_BYTES,
     };
     let scratch = bench.place.scratch_for(amount, 2)?;
     Cluster::let_pass(scratch.path())?;
     create_dir(&scratch.join("server"))?;
     let cluster = Cluster::make(&scratch.join("server"), &[])?;
     cluster.start(&["wal_keep_size=64GB", "max_wal_size=64GB", "autovacuum=off"])?;
-    cluster.fill(((count + SPARE_SEGMENTS) / SEGMENTS_OF_SCALE) as u64)?;
+    cluster.fill(((count + SPARE_SEGMENTS) * SCALE_OF_THREE / 3) as u64)?;
     cluster.stop()?;
     let segments = segments(&cluster.data, count)?;
     let work = format!("{count} segments of {}", units::size(SEGMENT_BYTES));
@@ -301,7 +301,7 @@ impl<'a> Ours<'a> {
 
     fn push(&self, path: &str) -> Command {
         let mut command = self.command("wal");
-        command.args(["push", path, "--resident-idle", IDLE_SECONDS]);
+        command.args(["push", path, "--resident-idle", IDLE]);
         command
     }
 

@@ -39,6 +39,7 @@ impl Tls {
             "ec_paramgen_curve:prime256v1",
         ]);
         openssl.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         openssl.args([
             "-addext",
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
