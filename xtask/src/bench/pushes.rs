@@ -51,9 +51,9 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     };
     let amount = Amount {
         files: 2000,
-        bytes: 5 * count as u64 * SEGMENT_BYTES,
+        bytes: 3 * count as u64 * SEGMENT_BYTES,
     };
-    let scratch = bench.place.scratch_for(amount, 2)?;
+    let scratch = bench.place.scratch_for(amount, 1)?;
     Cluster::let_pass(scratch.path())?;
     create_dir(&scratch.join("server"))?;
     let cluster = Cluster::make(&scratch.join("server"), &[])?;
