@@ -191,6 +191,25 @@ impl WindowPlan {
     }
 }
 
+/// Two clusters whose captures lie among each other, if there are such: then time alone does not tell which of them is
+/// the member, and a capture of one is no base for the other.
+#[must_use]
+pub fn interleaved(captures: &[ClusterCapture]) -> Option<(u64, u64)> {
+    let mut spans: BTreeMap<u64, (Timestamp, Timestamp)> = BTreeMap::new();
+    for capture in captures {
+        let at = capture.completed;
+        let (first, last) = spans.entry(capture.system).or_insert((at, at));
+        (*first, *last) = ((*first).min(at), (*last).max(at));
+    }
+    let mut spans: Vec<_> = spans.into_iter().collect();
+    spans.sort_by_key(|(_, span)| *span);
+    let mut pairs = spans.windows(2);
+    pairs.find_map(|pair| match pair {
+        [(one, (_, last)), (other, (first, _))] if first <= last => Some((*one, *other)),
+        _ => None,
+    })
+}
+
 /// Decides what goes. `now` is only compared with times of captures.
 #[must_use]
 pub fn keep_window(facts: WindowFacts, window: Window, now: Timestamp) -> WindowPlan {
@@ -445,6 +464,19 @@ mod tests {
         let reach = plan.reach.unwrap();
         assert_eq!(reach.oldest, Timestamp::utc(12 * DAY, 0));
         assert_eq!(reach.log_until.as_deref(), Some("000000010000000000000029"));
+    }
+
+    #[test]
+    fn clusters_that_follow_each_other_are_told_from_those_that_live_together() {
+        let of = |system, number, at| ClusterCapture {
+            system,
+            ..day(number, at)
+        };
+        let after = [of(7, 1, 1), of(7, 2, 2), of(8, 3, 3), of(8, 4, 4)];
+        assert_eq!(interleaved(&after), None);
+        let beside = [of(7, 1, 1), of(8, 2, 2), of(7, 3, 3)];
+        assert_eq!(interleaved(&beside), Some((7, 8)));
+        assert_eq!(interleaved(&[]), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! It must never name a capture that is not stored, nor pass for the capture of a member.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use lifeboat_flow::{Cancel, Timestamp};
 use lifeboat_format::{BlobKind, Id, Mode, Node, NodeKind, Snapshot, Tree};
@@ -57,26 +57,16 @@ impl PointWriter<'_> {
     /// the snapshot with everything but time, paths, tags and tree.
     ///
     /// # Errors
-    /// When the point before can't be read, or this one not be stored; the captures are there all the same.
+    /// When it can't be stored; the captures are there all the same.
     pub fn write(
         &self,
-        before: Option<&Snapshot>,
+        before: Option<&RecoveryPoint>,
         done: BTreeMap<String, PointMember>,
         draft: Snapshot,
         now: Timestamp,
     ) -> Result<(Id, RecoveryPoint), PointFailure> {
-        let before = match before {
-            None => None,
-            Some(before) => {
-                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-                Some(point_of(
-                    &BlobReader::new(self.repository, &index),
-                    before.tree,
-                )?)
-            }
-        };
         let of = (self.fleet.fleet, self.app);
-        let point = RecoveryPoint::after(before.as_ref(), Uuid::new_v4(), of, now, done);
+        let point = RecoveryPoint::after(before, Uuid::new_v4(), of, now, done);
         let tree = self.store(&point.to_json()?, now)?;
         let mut tags = tags_of(self.app, self.fleet);
         tags.push(POINT_TAG.to_owned());
@@ -144,6 +134,25 @@ pub fn tags_of(app: &str, fleet: &Fleet) -> Vec<String> {
         format!("app={app}"),
         format!("fleet={}", fleet.fleet),
     ]
+}
+
+/// The newest point among these, which come newest first. One that is damaged is passed over, or there would never be
+/// another.
+///
+/// # Errors
+/// When one was written by a later program.
+pub fn newest_point(
+    reader: &BlobReader<'_>,
+    candidates: &[(Id, &Snapshot)],
+) -> Result<Option<(Id, RecoveryPoint)>, PointFailure> {
+    for (id, snapshot) in candidates {
+        match point_of(reader, snapshot.tree) {
+            Ok(point) => return Ok(Some((*id, point))),
+            Err(PointFailure::Record(error @ PointError::Version(_))) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// The record of a recovery point.

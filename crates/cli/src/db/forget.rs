@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use lifeboat_plan::{
-    ClusterCapture, LogPlan, StayReason, Window, WindowFacts, WindowPlan, keep_window,
+    ClusterCapture, LogPlan, StayReason, Window, WindowFacts, WindowPlan, interleaved, keep_window,
 };
 use lifeboat_protect::path_of;
 use lifeboat_protect::postgres::{Captured, add_logs, captured, expire, naming_points};
@@ -155,6 +155,15 @@ impl Forget {
             points: naming_points(&reader, &snapshots.all, &of_app, &hosts),
             ..WindowFacts::default()
         };
+        if let Some((one, other)) = interleaved(&facts.captures) {
+            return Err(Failure::new(format!(
+                "captures of {} are of two clusters at the same time, {one} and {other}, and each may need its own",
+                self.name
+            ))
+            .hint(
+                "give each cluster a name of its own; old captures can be removed with `lifeboat repo forget`",
+            ));
+        }
         add_logs(&reader, &snapshots.all, &mut facts)?;
         Ok(facts)
     }

@@ -1,19 +1,19 @@
 //! What every capture of a database ends with: the recovery point of its app.
 //! It must never be written before the capture is.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock};
 
 use lifeboat_format::{Id, Snapshot, Timestamp};
 use lifeboat_plan::{MemberState, PointMember};
-use lifeboat_protect::{Fleet, PointWriter, path_of};
-use lifeboat_repo::{Index, IngestOptions};
+use lifeboat_protect::{Fleet, PointWriter, newest_point, path_of};
+use lifeboat_repo::{BlobReader, Index, IngestOptions, PackListing};
 use serde_json::json;
 
 use super::name::MemberName;
-use super::which::newest;
 use crate::failure::Failure;
-use crate::repo::select::Filter;
+use crate::repo::select::{self, Filter};
 use crate::repo::session::Session;
 use crate::ui::Ui;
 
@@ -74,7 +74,29 @@ impl Tie<'_> {
             vec![path_of(app)],
         );
         let now = lifeboat_repo::now();
-        let before = newest(self.known, &filter, now);
+        // Another member may have been captured meanwhile, and its point is in no index that was read before.
+        let snapshots = session.repository.snapshots()?.all;
+        let mut candidates: Vec<(Id, &Snapshot)> = snapshots
+            .iter()
+            .zip(select::facts(&snapshots))
+            .filter(|(_, facts)| filter.passes(facts))
+            .map(|((id, snapshot), _)| (*id, snapshot))
+            .collect();
+        candidates.sort_by_key(|(id, snapshot)| Reverse((snapshot.time, *id)));
+        let is_known = |(id, _): &(Id, &Snapshot)| self.known.iter().any(|(known, _)| known == id);
+        let before = match candidates.iter().all(is_known) {
+            true => {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                newest_point(&BlobReader::new(&session.repository, &index), &candidates)
+            }
+            false => {
+                let (index, _) = session
+                    .repository
+                    .load_index(PackListing::Skip, &session.cancel)?;
+                newest_point(&BlobReader::new(&session.repository, &index), &candidates)
+            }
+        };
+        let before = before.map_err(|error| Failure::from_error(&error))?;
         let captured = PointMember {
             state: MemberState::Captured,
             engine: stored.engine.to_owned(),
@@ -95,11 +117,11 @@ impl Tie<'_> {
         };
         let done = BTreeMap::from([(self.name.member.clone(), captured)]);
         let draft = Snapshot {
-            parent: before.map(|(id, _)| id),
+            parent: before.as_ref().map(|(id, _)| *id),
             ..self.draft
         };
         let (point, _) = writer
-            .write(before.map(|(_, snapshot)| snapshot), done, draft, now)
+            .write(before.as_ref().map(|(_, point)| point), done, draft, now)
             .map_err(|error| {
                 Failure::from_error(&error).hint(
                     "the capture itself is stored and can be restored; the next one writes the point anew",

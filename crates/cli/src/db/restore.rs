@@ -236,7 +236,7 @@ impl Restore {
                         "{text}, and the recovery would have to pass it"
                     ))
                     .hint(
-                        "recover to a moment before it with --to-time, or from a later capture",
+                        "recover to a moment or position before it with --to-time or --to-lsn, or from a later capture",
                     ));
                 }
             }

@@ -184,6 +184,24 @@ fn show(
             ));
         }
     }
+    // A timeline of which nothing is left has no line of its own.
+    let is_known = |timeline| inventory.timelines().any(|(known, _)| known == timeline);
+    for gap in missing.iter().flatten() {
+        if is_known(gap.first.timeline) {
+            continue;
+        }
+        is_whole = false;
+        match ui.json {
+            true => timelines.push(json!({
+                "timeline": gap.first.timeline.0, "segments": 0, "history": false, "partial": null, "streamed": null, "ranges": [], "gaps": texts(&[*gap]),
+            })),
+            false => ui.warn(format_args!(
+                "MISSING on timeline {}: {}",
+                gap.first.timeline,
+                range(gap)
+            )),
+        }
+    }
     if ui.json {
         ui.object(&json!({
             "message_type": "archive", "system_id": system.to_string(), "needed_from": oldest.map(|(_, from)| from.to_string()), "timelines": timelines,

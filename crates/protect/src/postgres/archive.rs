@@ -10,7 +10,8 @@ mod pieces;
 use std::collections::BTreeMap;
 
 use lifeboat_flow::Cancel;
-use lifeboat_repo::backend::{LogName, LogNameError};
+use lifeboat_format::Config;
+use lifeboat_repo::backend::{FileName, LogName, LogNameError};
 use lifeboat_repo::{Appended, LogError, RepoError, Repository};
 use lifeboat_state::postgres::{
     Absence, History, HistoryError, Inventory, SegmentBytes, Switch, Timeline, WalHeader,
@@ -103,6 +104,15 @@ pub enum ArchiveError {
         /// The cluster.
         system_id: u64,
     },
+    /// Another repository took the place of the one that was opened.
+    #[error("{location} holds another repository now than when it was opened")]
+    Replaced {
+        /// The place.
+        location: String,
+    },
+    /// Nobody can tell whether the repository is the one that was opened.
+    #[error("look whether the repository is still the same")]
+    Place(#[source] RepoError),
     /// It is no history of its timeline.
     #[error("{name} can't be the history of a timeline")]
     History {
@@ -256,9 +266,10 @@ impl<'a> Archive<'a> {
             },
             cause => self.failed(cause),
         })?;
-        match appended {
-            Appended::New => self.compare_folded(name, content),
-            Appended::Same => Ok(Appended::Same),
+        // Also what is there already: who put it there may not have come to compare it.
+        match (appended, self.compare_folded(name, content)?) {
+            (Appended::New, compared) => Ok(compared),
+            (Appended::Same, _) => Ok(Appended::Same),
         }
     }
 
@@ -281,6 +292,22 @@ impl<'a> Archive<'a> {
                     system_id: self.system_id,
                 })
             }
+        }
+    }
+
+    /// Looks whether the repository at its place is still the one that was opened.
+    ///
+    /// # Errors
+    /// When it is not, or nobody can tell.
+    pub fn is_in_place(&self) -> Result<(), ArchiveError> {
+        let json = self.repository.load_json(FileName::CONFIG);
+        let json = json.map_err(ArchiveError::Place)?;
+        let known = self.repository.config().id;
+        match Config::from_json(&json).is_ok_and(|config| config.id == known) {
+            true => Ok(()),
+            false => Err(ArchiveError::Replaced {
+                location: self.repository.backend().location(),
+            }),
         }
     }
 

@@ -23,6 +23,13 @@ struct State<K, V> {
     workers: usize,
 }
 
+impl<K: Ord, V> State<K, V> {
+    fn forget_old(&mut self, max_age: Duration) {
+        self.known
+            .retain(|_, known| !matches!(known, Known::Done(_, at) if at.elapsed() >= max_age));
+    }
+}
+
 enum Known<V> {
     Running,
     Done(V, Instant),
@@ -68,10 +75,7 @@ impl<K: Clone + Ord + Send + 'static, V: Send + 'static> Early<K, V> {
     /// How many pieces are planned, being done, or wait to be taken; what got too old is forgotten.
     pub(super) fn count(&self) -> usize {
         let mut state = self.state();
-        let max_age = self.max_age;
-        state
-            .known
-            .retain(|_, known| !matches!(known, Known::Done(_, at) if at.elapsed() >= max_age));
+        state.forget_old(self.max_age);
         state.planned.len() + state.known.len()
     }
 
@@ -89,6 +93,7 @@ impl<K: Clone + Ord + Send + 'static, V: Send + 'static> Early<K, V> {
     /// Has these done, in this order.
     pub(super) fn plan(self: &Arc<Self>, keys: Vec<K>) {
         let mut state = self.state();
+        state.forget_old(self.max_age);
         for key in keys {
             if !state.known.contains_key(&key) && !state.planned.contains(&key) {
                 state.planned.push_back(key);

@@ -7,8 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lifeboat_flow::Cancelled;
-use lifeboat_format::Config;
-use lifeboat_repo::backend::{BackendError, FileName};
+use lifeboat_repo::backend::BackendError;
 use lifeboat_repo::{Appended, LOG_CONTENT_MAX_BYTES, LogError, RepoError, Repository};
 use lifeboat_state::postgres::WalName;
 
@@ -235,13 +234,11 @@ impl ReadLogFile {
 /// # Errors
 /// When it is not, or nobody can tell.
 pub(super) fn is_in_place(repository: &Repository) -> Result<(), LogFileError> {
-    let json = repository.load_json(FileName::CONFIG)?;
-    let is_same = Config::from_json(&json).is_ok_and(|config| config.id == repository.config().id);
-    match is_same {
-        true => Ok(()),
-        false => Err(LogFileError::Replaced {
-            location: repository.backend().location(),
-        }),
+    // Which cluster's archive looks makes no difference.
+    match Archive::new(repository, 0).is_in_place() {
+        Err(ArchiveError::Place(cause)) => Err(cause.into()),
+        Err(ArchiveError::Replaced { location }) => Err(LogFileError::Replaced { location }),
+        looked => Ok(looked?),
     }
 }
 

@@ -76,6 +76,8 @@ impl LookAhead {
     /// # Errors
     /// As those of [`Archive::push`]; what was done ahead and failed is tried again before.
     pub fn push(&self, file: &LogFile) -> Result<Appended, LogFileError> {
+        // A server that archives does not recover any more: what was fetched for it only takes memory.
+        self.fetched.count();
         self.store_waiting(file);
         if let Some((appended, state)) = self.stored.take(file)
             && file.state().as_ref() == Some(&state)

@@ -334,7 +334,16 @@ impl Inventory {
             }
             next = Some(number + 1);
         }
-        if let (Some(expected), Some(end)) = (next, end)
+        // What was begun proves that there was all before it.
+        let files = self.timelines.get(&timeline);
+        let begun = files.into_iter().flat_map(|files| {
+            let partial = files.partial.and_then(|partial| partial.number(self.size));
+            files.pieces.keys().copied().chain(partial)
+        });
+        let begun = begun
+            .filter(|number| end.is_none_or(|end| *number <= end))
+            .max();
+        if let (Some(expected), Some(end)) = (next, end.max(begun))
             && expected < end
         {
             gap(expected, end - 1);
@@ -423,6 +432,28 @@ mod tests {
         let found = inventory(&[whole]);
         assert_eq!(found.end(Timeline(1)), Some(Lsn(4 << 24)));
         assert_eq!(found.end(Timeline(2)), None);
+    }
+
+    #[test]
+    fn what_was_begun_proves_what_comes_before_it() {
+        let holes = |names: &[&str]| {
+            let gaps = inventory(names).gaps(Timeline(1), None, None);
+            let gaps = gaps.iter().map(|gap| format!("{}-{}", gap.first, gap.last));
+            gaps.collect::<Vec<_>>()
+        };
+        let hole = "000000010000000000000006-000000010000000000000007";
+        for begun in [
+            "000000010000000000000008.00000000-00000100",
+            "000000010000000000000008.partial",
+        ] {
+            assert_eq!(
+                holes(&["000000010000000000000005", begun]),
+                [hole],
+                "{begun}"
+            );
+        }
+        let next = "000000010000000000000006.00000000-00000100";
+        assert!(holes(&["000000010000000000000005", next]).is_empty());
     }
 
     fn history(text: &str) -> History {

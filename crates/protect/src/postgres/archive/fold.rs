@@ -129,9 +129,11 @@ impl Fold<'_> {
             folds.files(&reader)?.into_iter().collect()
         };
         let facts = FoldFacts {
+            // Pieces stay: they are looked for in the log alone, and go when their segment is whole or expires.
             log: archive
                 .log_names()?
                 .iter()
+                .filter(|name| !matches!(name, WalName::Piece(_)))
                 .map(WalName::to_string)
                 .collect(),
             folded: known.keys().map(WalName::to_string).collect(),

@@ -26,6 +26,9 @@ use crate::backup::{Backup, BackupOptions, ProtectError, TreeOutcome, acknowledg
 use crate::fleet::Fleet;
 use crate::graft::{Grafts, store};
 
+/// From this version on `pg_restore` makes a setting that older servers do not know (`transaction_timeout`).
+const WITH_TIMEOUT: u32 = 17;
+
 /// A logical capture that runs once.
 pub struct DumpCapture<'a> {
     /// The repository.
@@ -127,6 +130,13 @@ impl DumpCapture<'_> {
             by: "the server",
         };
         let programs = ClientPrograms::find(needed, self.programs, self.other_dirs)?;
+        if programs.major() >= WITH_TIMEOUT && facts.major() < WITH_TIMEOUT {
+            self.note(format!(
+                "pg_dump {} writes what only pg_restore {WITH_TIMEOUT} and newer reads, which older servers refuse: install the programs of PostgreSQL {}, or it comes back into newer servers alone",
+                programs.version(),
+                facts.major()
+            ));
+        }
         let (chosen, left_out) =
             databases(&mut connection, facts.version, self.databases, self.cancel)?;
         drop(connection);

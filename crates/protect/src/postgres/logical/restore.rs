@@ -191,9 +191,13 @@ impl DumpRestore<'_> {
             DumpStep::Roles(statements) => self.roles(plan, statements),
             DumpStep::Create { dump, temporary } => {
                 let mut connection = self.connect(plan, cancel)?;
-                *begun = Some(temporary);
                 let sql = dump.database.create(temporary, plan.version);
-                say(&mut connection, &sql, cancel).map_err(|cause| DumpRestoreError::Create {
+                let made = say(&mut connection, &sql, cancel);
+                // What the server refuses to make may be there, and somebody else's.
+                if !matches!(made, Err(PgError::Refused { .. })) {
+                    *begun = Some(temporary);
+                }
+                made.map_err(|cause| DumpRestoreError::Create {
                     database: dump.database.name.clone(),
                     cause,
                 })
@@ -208,7 +212,7 @@ impl DumpRestore<'_> {
                 let said = all.try_for_each(|sql| say(&mut connection, &sql, cancel));
                 said.map_err(|cause| DumpRestoreError::Complete {
                     database: dump.database.name.clone(),
-                    cause,
+                    cause: without_statement(cause),
                 })
             }
             DumpStep::Name {
@@ -347,4 +351,15 @@ fn say(connection: &mut Connection, sql: &str, cancel: &Cancel) -> Result<(), Pg
     connection
         .query(sql, Some(ANSWER_TIMEOUT), cancel)
         .map(drop)
+}
+
+/// The error without the statement that it is of: settings may hold secrets.
+fn without_statement(error: PgError) -> PgError {
+    match error {
+        PgError::Refused { cause, .. } => PgError::Refused {
+            doing: "give it its settings and rights".to_owned(),
+            cause,
+        },
+        other => other,
+    }
 }

@@ -24,7 +24,11 @@ use crate::backup::ProtectError;
 /// The database that the scratch server is asked with.
 const HOME: &str = "template1";
 /// What says nothing of the dumps: an extension that wants to be loaded when the server starts, and a server that was ended.
-const SAYS_NOTHING: [&str; 2] = ["shared_preload_libraries", "server closed the connection"];
+const SAYS_NOTHING: [&str; 3] = [
+    "shared_preload_libraries",
+    "server closed the connection",
+    "transaction_timeout",
+];
 /// Views that were not filled have no rows.
 const EMPTY_VIEWS: &str = "select n.nspname, c.relname from pg_catalog.pg_class c \
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and not c.relispopulated";

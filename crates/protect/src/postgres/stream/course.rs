@@ -117,6 +117,10 @@ impl<'a> Course<'a> {
     ) -> Result<CourseEnd, StreamError> {
         loop {
             self.collect(stream)?;
+            if self.in_flight == 0 && segment.known() > self.kept {
+                self.kept = segment.known();
+                self.report(stream, segment.came(), false);
+            }
             if self.is_reached() {
                 return Ok(CourseEnd::Reached);
             }
@@ -173,7 +177,10 @@ impl<'a> Course<'a> {
         loop {
             rest = segment.take(at, rest)?;
             at = segment.came();
-            self.kept = self.kept.max(segment.known());
+            // What was handed over comes before it, and is kept only when it is stored.
+            if self.in_flight == 0 {
+                self.kept = self.kept.max(segment.known());
+            }
             if !segment.is_whole() {
                 return Ok(());
             }

@@ -37,6 +37,11 @@ pub(super) fn run(
 }
 
 fn store(archive: &Archive<'_>, parcel: &Parcel, stop: &Cancel) -> Result<Stored, ArchiveError> {
+    // A service runs for months, and what another repository holds under our key nobody can read.
+    match archive.is_in_place() {
+        Err(_) if stop.is_cancelled() => archive.is_in_place()?,
+        looked => looked?,
+    }
     let appended = match archive.push(parcel.name, &parcel.content) {
         // A wish to stop ends the wait for a place that does not answer; what came is still worth a last try.
         Err(ArchiveError::Log {

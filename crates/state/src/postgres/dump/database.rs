@@ -177,6 +177,14 @@ pub fn databases(
             });
         }
     }
+    for row in ask(RESTRICTED)? {
+        if let Ok([Some(database)]) = <[Option<String>; 1]>::try_from(row)
+            && let Some(at) = of(&mut chosen, &database)
+            && let Some(database) = chosen.get_mut(at)
+        {
+            database.privileges.get_or_insert_default();
+        }
+    }
     for row in ask(PRIVILEGES)? {
         if let Ok([Some(database), role, Some(privilege), grantable]) =
             <[Option<String>; 4]>::try_from(row)
@@ -222,6 +230,8 @@ fn listing(version: u32) -> String {
 const SETTINGS: &str = "select d.datname, r.rolname, c.setting from pg_catalog.pg_db_role_setting s \
     join pg_catalog.pg_database d on d.oid = s.setdatabase left join pg_catalog.pg_roles r on r.oid = s.setrole \
     cross join lateral pg_catalog.unnest(s.setconfig) as c (setting) where s.setrole = 0 or r.rolname is not null";
+/// Those whose rights are not the usual ones, also where nobody has any.
+const RESTRICTED: &str = "select datname from pg_catalog.pg_database where datacl is not null";
 const PRIVILEGES: &str = "select d.datname, r.rolname, a.privilege_type, a.is_grantable from pg_catalog.pg_database d \
     cross join lateral pg_catalog.aclexplode(d.datacl) a left join pg_catalog.pg_roles r on r.oid = a.grantee \
     where d.datacl is not null and (a.grantee = 0 or r.rolname is not null)";
@@ -232,7 +242,7 @@ fn provider_name(letter: &str) -> String {
         "c" => "libc",
         "i" => "icu",
         "b" => "builtin",
-        other => other,
+        _ => "libc",
     }
     .to_owned()
 }

@@ -204,10 +204,16 @@ fn run<E: std::error::Error + Send + 'static>(
             (false, Some(signal)) => Err(FillError::Killed(signal)),
             (false, None) => Err(FillError::Refused {
                 how: how_it_ended(status),
-                words: words.after(": "),
+                words: without_command(&words.after(": ")).to_owned(),
             }),
         }
     })
+}
+
+/// What it said without the statement that it failed at, which may hold a password.
+fn without_command(words: &str) -> &str {
+    let end = words.find("Command was:").unwrap_or(words.len());
+    words.get(..end).unwrap_or_default().trim_end()
 }
 
 /// The running program. Dropped, it is killed.
@@ -246,6 +252,13 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_is_not_told() {
+        let words = "error: role \"x\" does not exist\nCommand was: CREATE USER MAPPING … (password 'geheim')";
+        assert_eq!(without_command(words), "error: role \"x\" does not exist");
+        assert_eq!(without_command("ä"), "ä");
+    }
 
     #[test]
     fn only_rows_of_views_are_left_out_of_a_list() {

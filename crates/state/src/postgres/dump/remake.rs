@@ -32,6 +32,9 @@ pub fn text(text: &str) -> String {
     }
 }
 
+/// What there is to grant on a database.
+const RIGHTS: [&str; 4] = ["CREATE", "CONNECT", "TEMPORARY", "TEMP"];
+
 impl DatabaseRecord {
     /// Makes it, empty, under some name on a server of this version.
     #[must_use]
@@ -43,7 +46,10 @@ impl DatabaseRecord {
             text(&self.collate),
             text(&self.ctype)
         );
-        let provider = self.locale_provider.as_deref().unwrap_or("libc");
+        // A record may come from anywhere, and these are no names that could be quoted.
+        let known = ["icu", "builtin"].into_iter();
+        let mut known = known.filter(|known| self.locale_provider.as_deref() == Some(*known));
+        let provider = known.next().unwrap_or("libc");
         // An older server does not know the word; one that should know another provider must say that it does not.
         if version >= WITH_PROVIDER || provider != "libc" {
             sql.push_str(&format!(" locale_provider {provider}"));
@@ -114,7 +120,10 @@ impl DatabaseRecord {
                     true => " with grant option",
                     false => "",
                 };
-                let what = &privilege.privilege;
+                let mut rights = RIGHTS.iter();
+                let Some(what) = rights.find(|right| **right == privilege.privilege) else {
+                    continue;
+                };
                 all.push(format!(
                     "grant {what} on database {database} to {role}{option}"
                 ));

@@ -95,7 +95,7 @@ impl DumpSource {
 
     fn globals(&self) -> Result<DumpContent, SourceError> {
         let mut command = client(&self.programs, "pg_dumpall", &self.address, "");
-        command.arg("--globals-only");
+        command.args(["--globals-only", "--encoding=UTF8"]);
         if !self.role_passwords {
             command.arg("--no-role-passwords");
         }
@@ -119,14 +119,15 @@ impl DumpSource {
         };
         let mut snapshot =
             Snapshot::take(&self.address, name, self.clock, &self.cancel).map_err(failed)?;
-        let seen = snapshot.look(name, &self.cancel).map_err(failed)?;
         let mut command = client(&self.programs, "pg_dump", &self.address, name);
         // Compressed, hardly anything of it would be shared with the dump before. Every version knows this form.
         command.args(["--format=custom", "--compress=0"]);
         command.arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"));
         command.arg(format!("--snapshot={}", snapshot.id));
         let file = file_name(name);
-        let mut content = self.start(command, what, &file)?;
+        // Its locks come first: what is truncated before they are there is empty for everybody who looks at the past.
+        let mut content = self.start(command, what.clone(), &file)?;
+        let seen = snapshot.look(name, &self.cancel).map_err(failed)?;
         content.dumped = Some(Dumped {
             record: DumpRecord {
                 database: database.clone(),
