@@ -57,7 +57,7 @@ pub use recovery_point::{
 };
 pub use recovery_window::{
     ClusterCapture, Fork, LogPlan, NamingPoint, Reach, StayReason, WindowFacts, WindowPlan,
-    WindowStep, keep_window,
+    WindowStep, interleaved, keep_window,
 };
 pub use retention::{Counters, Kept, Retention, retain};
 pub use select::{SelectError, Selection, SnapshotFilter, select, select_one};

@@ -302,8 +302,8 @@ impl<'a> Archive<'a> {
     pub fn is_in_place(&self) -> Result<(), ArchiveError> {
         let json = self.repository.load_json(FileName::CONFIG);
         let json = json.map_err(ArchiveError::Place)?;
-        let known = self.repository.config().id;
-        match Config::from_json(&json).is_ok_and(|config| config.id == known) {
+        let known = &self.repository.config().id;
+        match Config::from_json(&json).is_ok_and(|config| config.id == *known) {
             true => Ok(()),
             false => Err(ArchiveError::Replaced {
                 location: self.repository.backend().location(),
