@@ -24,7 +24,7 @@ pub(super) const TABLE: Table<'static> = Table {
 };
 pub(super) const FULL: &str = "first capture";
 pub(super) const HEAVY: &str = "capture after 20,000 transactions";
-pub(super) const LIGHT: &str = "capture after 15,000 inserts, 300 updates and a look at every row";
+pub(super) const LIGHT: &str = "capture after 15,000 inserts and 300 updates";
 pub(super) const RESTORE: &str = "restore";
 const ROW: &str = "captures in a row, 400 transactions before each";
 const IN_A_ROW: usize = 14;
@@ -119,9 +119,7 @@ fn one_run(bench: &mut Bench, run: usize, scratch: &Scratch, cluster: &Cluster) 
             }
             LIGHT => {
                 insert(cluster)?;
-                cluster.sql("update pgbench_accounts set abalance = 1 where aid % 50000 = 7")?;
-                // Who looks first notes in the rows that the transactions before have ended.
-                cluster.sql("select count(*), sum(abalance) from pgbench_accounts")?;
+                cluster.sql("update notes set text = 'changed' where id % 100 = 0")?;
             }
             _ => {}
         }
