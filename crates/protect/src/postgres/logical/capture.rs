@@ -298,7 +298,10 @@ impl DumpCapture<'_> {
             events: &gather,
             cancel: self.cancel,
         }
-        .tree(now)?;
+        .tree(now);
+        // What was interrupted fails in many ways.
+        self.cancel.check()?;
+        let outcome = outcome?;
         match gather.heard().unread {
             None => Ok(outcome),
             Some(first) => Err(DumpCaptureError::Unread(first.to_string())),
