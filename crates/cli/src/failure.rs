@@ -9,7 +9,6 @@ use lifeboat_protect::postgres::{
 };
 use lifeboat_repo::backend::FileKind;
 use lifeboat_repo::{LogError, RepoError};
-use lifeboat_state::postgres::client::PgError;
 
 use crate::advice;
 use crate::exit::Exit;
@@ -54,21 +53,23 @@ impl Failure {
 
     /// From an error about a database; whoever wished to stop knows why it ended.
     pub fn of_database(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut cause = Some(error);
-        while let Some(inner) = cause {
-            let is_of_server = matches!(inner.downcast_ref(), Some(PgError::Cancelled(_)));
-            if is_of_server || inner.is::<lifeboat_flow::Cancelled>() {
-                return lifeboat_flow::Cancelled.into();
-            }
-            if let Some(LogError::Backend(place)) = inner.downcast_ref::<LogError>() {
-                let (exit, hint) = advice::on_backend(place);
-                return Self {
-                    message: lifeboat_repo::chain(error),
-                    hint: hint.map(str::to_owned),
-                    exit,
-                };
-            }
-            cause = inner.source();
+        if lifeboat_flow::Cancelled::is_cause_of(error) {
+            return lifeboat_flow::Cancelled.into();
+        }
+        let causes = std::iter::successors(Some(error), |error| (*error).source());
+        let advice = causes.filter_map(|inner| {
+            let of_log = match inner.downcast_ref() {
+                Some(LogError::Backend(place)) => Some(advice::on_backend(place)),
+                _ => None,
+            };
+            of_log.or_else(|| inner.downcast_ref().map(repo_advice))
+        });
+        if let Some((exit, hint)) = { advice }.next() {
+            return Self {
+                message: lifeboat_repo::chain(error),
+                hint: hint.map(str::to_owned),
+                exit,
+            };
         }
         let failure = Self::from_error(error);
         match crate::db::advice::on_database(error) {

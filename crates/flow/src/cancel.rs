@@ -1,6 +1,8 @@
 //! The wish to stop, shared by everything that works on one command.
 //! It must never be cleared: who was cancelled once ends.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +19,35 @@ struct Wish {
 pub struct Cancel(Arc<Wish>);
 
 /// The work was stopped because somebody wished so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+/// What is at the end of every chain of causes that a wish to stop began: errors that pass another on as themselves hide that
+/// one in the chain, and never its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
-pub struct Cancelled;
+struct Wished;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Wished.fmt(f)
+    }
+}
+
+impl Error for Cancelled {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&Wished)
+    }
+}
+
+impl Cancelled {
+    /// Whether an error only says that somebody wished to stop.
+    #[must_use]
+    pub fn is_cause_of(error: &(dyn Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| (*error).source())
+            .any(|error| error.is::<Self>() || error.is::<Wished>())
+    }
+}
 
 impl Cancel {
     /// Nobody wishes to stop yet.
@@ -79,6 +107,26 @@ impl Cancel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Outer {
+        #[error(transparent)]
+        Cancelled(#[from] Cancelled),
+        #[error("the store failed")]
+        Store(#[source] Box<Outer>),
+    }
+
+    #[test]
+    fn a_wish_is_found_below_errors_that_pass_it_on_as_themselves() {
+        let deep = Outer::Store(Box::new(Cancelled.into()));
+        assert!(Cancelled::is_cause_of(&deep));
+        assert!(Cancelled::is_cause_of(&Cancelled));
+        assert!(!Cancelled::is_cause_of(&std::io::Error::other(
+            "interrupted"
+        )));
+        assert_eq!(crate::chain(&deep), "the store failed: interrupted");
+        assert_eq!(crate::chain(&Cancelled), "interrupted");
+    }
 
     #[test]
     fn a_clone_shares_the_wish_and_a_sleep_ends_with_it() {

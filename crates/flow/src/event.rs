@@ -38,10 +38,16 @@ impl fmt::Display for Problem {
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
+    let mut last = text.clone();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
+        let words = inner.to_string();
+        // A cause that says no more than its error would only be read twice.
+        if words != last {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        last = words;
         cause = inner.source();
     }
     text

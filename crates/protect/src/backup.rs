@@ -17,7 +17,8 @@ use lifeboat_format::{
     BlobKind, Id, Node, NodeKind, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError,
 };
 use lifeboat_repo::{
-    Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, chain, read_places,
+    Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, Sealer, chain,
+    read_places,
 };
 
 pub use changed::ChangedPaths;
@@ -619,13 +620,8 @@ impl Run<'_> {
         let mut current = Some(frame);
         while let Some(frame) = current.take().filter(|frame| frame.is_last()) {
             let tree = frame.take_tree();
-            let json = tree.to_json().map_err(|cause| ProtectError::Order {
-                path: frame.path.display(),
-                cause,
-            })?;
-            let id = Id::of(&json);
-            self.ingest
-                .add(BlobKind::Tree, id, &json, &mut tools.sealer)?;
+            let path = || frame.path.display();
+            let id = add_tree(self.ingest, &mut tools.sealer, &tree, path)?;
             let counter = match frame.parent_tree {
                 None => &self.stats.dirs_new,
                 Some(before) if before == id && frame.is_same_itself => &self.stats.dirs_unmodified,
@@ -648,6 +644,22 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Stores a tree, which an error names by its path.
+pub(crate) fn add_tree(
+    ingest: &Ingest<'_>,
+    sealer: &mut Sealer,
+    tree: &Tree,
+    path: impl FnOnce() -> String,
+) -> Result<Id, ProtectError> {
+    let json = tree.to_json().map_err(|cause| ProtectError::Order {
+        path: path(),
+        cause,
+    })?;
+    let id = Id::of(&json);
+    ingest.add(BlobKind::Tree, id, &json, sealer)?;
+    Ok(id)
 }
 
 struct StopOnPanic<'a>(&'a Queue);

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use lifeboat_flow::{Entry, EntryKind, EntryPath, Timestamp};
-use lifeboat_format::{BlobKind, Id, Node, Tree};
+use lifeboat_format::{Id, Node, Tree};
 use lifeboat_repo::{Ingest, Sealer};
 
 use crate::ProtectError;
+use crate::backup::add_tree;
 use crate::intake::TakenFile;
 use crate::node::node_of;
 
@@ -200,14 +201,7 @@ impl Store<'_> {
                 }
             });
         }
-        let json = tree.to_json().map_err(|cause| ProtectError::Order {
-            path: path.display(),
-            cause,
-        })?;
-        let id = Id::of(&json);
-        self.ingest
-            .add(BlobKind::Tree, id, &json, &mut self.sealer)?;
-        Ok(id)
+        add_tree(self.ingest, &mut self.sealer, &tree, || path.display())
     }
 }
 

@@ -20,7 +20,7 @@ pub use backup::{
 pub use fleet::{FLEET_VERSION, Fleet, FleetError};
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
-pub use point::{POINT_TAG, PointFailure, PointWriter, newest_point, path_of, point_of, tags_of};
+pub use point::{OWN_TAG, PointFailure, PointWriter, newest_point, path_of, point_of, tags_of};
 pub use restore::{
     Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder,
 };

@@ -5,18 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use lifeboat_flow::{Cancel, Timestamp};
-use lifeboat_format::{BlobKind, Id, Mode, Node, NodeKind, Snapshot, Tree};
+use lifeboat_format::{Id, Mode, Node, NodeKind, Snapshot, Tree};
 use lifeboat_plan::{POINT_FILE, POINT_MAX_BYTES, PointError, PointMember, RecoveryPoint};
 use lifeboat_repo::{BlobReader, Index, Ingest, IngestOptions, LockGuard, RepoError, Repository};
 use uuid::Uuid;
 
 use crate::ProtectError;
-use crate::backup::acknowledge;
+use crate::backup::{acknowledge, add_tree};
 use crate::fleet::Fleet;
 use crate::record::small_file;
 
 /// What the snapshot of a recovery point is tagged with, beside what captures are.
-pub const POINT_TAG: &str = "recovery-point";
+const POINT_TAG: &str = "recovery-point";
+/// The tag of everything that we capture.
+pub const OWN_TAG: &str = "lifeboat";
+/// What a tag begins with that names the fleet of a capture.
+pub(crate) const FLEET_TAG: &str = "fleet=";
+/// Where the snapshots of all apps have their paths.
+pub(crate) const APPS: &str = "/apps/";
 /// The record holds no secrets, and is for whoever restores it.
 const FILE_MODE: u32 = 0o644;
 
@@ -107,32 +113,39 @@ impl PointWriter<'_> {
                     ..Node::bare(POINT_FILE.as_bytes(), NodeKind::File)
                 };
                 let tree = Tree { nodes: vec![node] };
-                let json = tree.to_json().map_err(|cause| ProtectError::Order {
-                    path: POINT_FILE.to_owned(),
-                    cause,
-                })?;
-                let id = Id::of(&json);
-                ingest.add(BlobKind::Tree, id, &json, &mut sealer)?;
-                Ok(id)
+                add_tree(ingest, &mut sealer, &tree, || POINT_FILE.to_owned())
             },
         )?;
         Ok(tree)
     }
 }
 
+impl PointFailure {
+    /// Whether the point itself is damaged, or is none, and stays so.
+    pub(crate) fn is_of_point(&self) -> bool {
+        match self {
+            Self::Protect(ProtectError::Repo(error)) => error.is_damage(),
+            Self::Protect(ProtectError::NotInSnapshot(_)) | Self::Record(PointError::Form(_)) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The path that the recovery points of an app have; those of its captures lie below it.
 #[must_use]
 pub fn path_of(app: &str) -> String {
-    format!("/apps/{app}")
+    format!("{APPS}{app}")
 }
 
 /// The tags of every snapshot of an app.
 #[must_use]
 pub fn tags_of(app: &str, fleet: &Fleet) -> Vec<String> {
     vec![
-        "lifeboat".to_owned(),
+        OWN_TAG.to_owned(),
         format!("app={app}"),
-        format!("fleet={}", fleet.fleet),
+        format!("{FLEET_TAG}{}", fleet.fleet),
     ]
 }
 
@@ -140,7 +153,8 @@ pub fn tags_of(app: &str, fleet: &Fleet) -> Vec<String> {
 /// another.
 ///
 /// # Errors
-/// When one was written by a later program.
+/// When one was written by a later program, or nobody knows what is in it: a point that follows an older one would forget
+/// members.
 pub fn newest_point(
     reader: &BlobReader<'_>,
     candidates: &[(Id, &Snapshot)],
@@ -148,8 +162,8 @@ pub fn newest_point(
     for (id, snapshot) in candidates {
         match point_of(reader, snapshot.tree) {
             Ok(point) => return Ok(Some((*id, point))),
-            Err(PointFailure::Record(error @ PointError::Version(_))) => return Err(error.into()),
-            Err(_) => {}
+            Err(error) if error.is_of_point() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(None)

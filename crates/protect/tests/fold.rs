@@ -8,9 +8,9 @@ use common::{check_all, init, lock, open};
 use lifeboat_flow::Cancel;
 use lifeboat_format::Id;
 use lifeboat_plan::LogBound;
-use lifeboat_protect::postgres::{Archive, Fetched, Fold, FoldError, Folded};
-use lifeboat_repo::backend::{Backend, FileKind, FileName, MemoryBackend};
-use lifeboat_repo::{IngestOptions, PackListing, Repository, now, remove_locks};
+use lifeboat_protect::postgres::{Archive, ArchiveError, Fetched, Fold, FoldError, Folded};
+use lifeboat_repo::backend::{Backend, FileKind, FileName, LogName, MemoryBackend};
+use lifeboat_repo::{Appended, IngestOptions, PackListing, Repository, now, remove_locks};
 use lifeboat_state::postgres::{Lsn, SegmentBytes, SegmentName, Timeline, WalName};
 use lifeboat_testkit::bare;
 use lifeboat_testkit::crash::CrashPoints;
@@ -196,4 +196,42 @@ fn what_no_capture_needs_is_left_out_and_what_is_lost_is_no_end() {
         archive.fetch(folded, Timeline(1), size()).is_err(),
         "a mark says that it was there"
     );
+}
+
+#[test]
+fn what_is_folded_keeps_its_name_also_if_it_is_no_segment() {
+    let backend = MemoryBackend::new();
+    let repository = init(backend);
+    let archive = Archive::new(&repository, SYSTEM);
+    let (WalName::Segment(left), content) = segment(1, 2) else {
+        unreachable!()
+    };
+    let partial = WalName::Partial(left);
+    for (name, content) in [segment(1, 1), (partial, content.clone())] {
+        archive.push(name, &content).unwrap();
+    }
+    for number in 2..=5 {
+        let (name, content) = segment(1, number);
+        archive.push(name, &content).unwrap();
+    }
+    fold(&repository, 1, None).unwrap();
+    let logged = repository.log().list(None).unwrap();
+    let is_partial = |name: &str| name.ends_with(".partial");
+    assert!(!logged.iter().any(|entry| is_partial(entry.name.as_str())));
+    assert_eq!(archive.push(partial, &content).unwrap(), Appended::Same);
+    let mut other = content;
+    *other.last_mut().unwrap() ^= 1;
+    // Nothing of it stays, or no fold would ever come to its end again.
+    repository.log().remove(&partial_name(partial)).unwrap();
+    let refused = archive.push(partial, &other).unwrap_err();
+    assert!(
+        matches!(refused, ArchiveError::FoldedDifferent { .. }),
+        "{refused:?}"
+    );
+    fold(&repository, 1, None).unwrap();
+    assert!(archive.fetch(partial, Timeline(1), size()).is_ok());
+}
+
+fn partial_name(name: WalName) -> LogName {
+    format!("wal/{SYSTEM}/00000001/{name}").parse().unwrap()
 }

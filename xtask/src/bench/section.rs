@@ -2,7 +2,7 @@
 //! A section never needs what another one left behind.
 
 use super::corpus::Kind;
-use super::tool::Tool;
+use super::tool::{Dialect, Tool};
 use super::{
     Bench, blobs, captures, changed, cluster, disk, growth, local, pgbackrest, pushes, s3,
 };
@@ -130,12 +130,15 @@ impl Section {
 
     /// The programs that take part, with their versions.
     pub(super) fn programs(self, tools: &[Tool]) -> Result<Vec<String>> {
-        let named = tools
-            .iter()
-            .map(|tool| format!("{} {}", tool.name, tool.version));
+        let takes_part = |tool: &&Tool| match self {
+            Self::Captures => tool.dialect != Dialect::Rustic,
+            Self::Pushes => tool.dialect == Dialect::Lifeboat,
+            _ => true,
+        };
+        let named = tools.iter().filter(takes_part);
+        let named = named.map(|tool| format!("{} {}", tool.name, tool.version));
         let mut programs: Vec<String> = named.collect();
         if let Self::Captures | Self::Pushes = self {
-            programs.retain(|program| !program.starts_with("rustic"));
             programs.push(format!(
                 "{} {}",
                 pgbackrest::NAME,

@@ -133,7 +133,15 @@ impl Forget {
             .filter_map(|found| found.capture.fleet.as_ref())
             .collect();
         let fleet = match (&self.fleet, fleets.len()) {
-            (Some(fleet), _) => Some(fleet.clone()),
+            (Some(fleet), _) if fleets.contains(fleet) => Some(fleet.clone()),
+            (Some(fleet), _) => {
+                let known: Vec<&str> = fleets.into_iter().map(String::as_str).collect();
+                let message = format!("no capture of {} is of the fleet {fleet}", self.name);
+                return Err(Failure::new(message).hint(match known.as_slice() {
+                    [] => "they are of none".to_owned(),
+                    known => format!("they are of {}", known.join(", ")),
+                }));
+            }
             (None, 0 | 1) => fleets.first().map(|fleet| (*fleet).clone()),
             (None, _) => {
                 let newest = newest.capture.fleet.as_deref().unwrap_or("none");
@@ -152,7 +160,8 @@ impl Forget {
             captures: captures(own),
             others: captures(others),
             fleet,
-            points: naming_points(&reader, &snapshots.all, &of_app, &hosts),
+            points: naming_points(&reader, &snapshots.all, &of_app, &hosts)
+                .map_err(|error| Failure::of_database(&error))?,
             ..WindowFacts::default()
         };
         if let Some((one, other)) = interleaved(&facts.captures) {
@@ -164,7 +173,7 @@ impl Forget {
                 "give each cluster a name of its own; old captures can be removed with `lifeboat repo forget`",
             ));
         }
-        add_logs(&reader, &snapshots.all, &mut facts)?;
+        add_logs(&reader, &snapshots.all, &mut facts, &session.cancel)?;
         Ok(facts)
     }
 

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use lifeboat_protect::path_of;
+
 /// `APP/MEMBER`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberName {
@@ -16,7 +18,7 @@ pub struct MemberName {
 impl MemberName {
     /// The path that captures of it have.
     pub fn path(&self) -> String {
-        format!("/apps/{}/{}", self.app, self.member)
+        format!("{}/{}", path_of(&self.app), self.member)
     }
 }
 

@@ -16,7 +16,7 @@ use super::resident::{Answer, Asked, Request, ResidentArgs, Told};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::repo::session::{Locking, Session};
+use crate::repo::session::{Closed, Locking, Start};
 use crate::ui::Ui;
 
 /// Archive a file of PostgreSQL's log
@@ -141,8 +141,9 @@ impl Push {
         }
         let read = file.read()?;
         let global = impatient(global);
-        let session = Session::open_early(&global, ui, Locking::None).map_err(|failure| {
-            let is_of_store = failure.exit != Exit::Interrupted;
+        let closed = Closed::own(&global, ui, Locking::None).map_err(own)?;
+        let session = closed.open(&global, ui, Start::Early).map_err(|failure| {
+            let is_of_store = !matches!(failure.exit, Exit::Interrupted | Exit::WrongPassword);
             Unstored {
                 failure,
                 is_of_store,

@@ -3,6 +3,7 @@
 
 use clap::Args;
 use lifeboat_format::{Id, Snapshot};
+use lifeboat_protect::OWN_TAG;
 use lifeboat_protect::postgres::{Archive, ArchiveError, Holdings, StreamError, member_of};
 use lifeboat_repo::{BlobReader, PackListing};
 use lifeboat_state::postgres::{
@@ -72,7 +73,10 @@ impl Status {
                 show_server(ui, &server, &holdings.inventory);
             }
         }
-        if let Some(server) = server.filter(|server| !systems.contains(&server.system_id)) {
+        // With --system only that one was looked for.
+        let unknown =
+            server.filter(|server| self.system.is_none() && !systems.contains(&server.system_id));
+        if let Some(server) = unknown {
             ui.warn(format_args!(
                 "nothing of the cluster {} of the server is archived here",
                 server.system_id
@@ -127,7 +131,7 @@ fn show_server(ui: &Ui, server: &Identity, inventory: &Inventory) {
 fn captures(snapshots: &[(Id, Snapshot)], reader: &BlobReader<'_>) -> Vec<Member> {
     let ours = snapshots
         .iter()
-        .filter(|(_, snapshot)| snapshot.tags.iter().any(|tag| tag == "lifeboat"));
+        .filter(|(_, snapshot)| snapshot.tags.iter().any(|tag| tag == OWN_TAG));
     ours.filter_map(|(_, snapshot)| member_of(reader, snapshot.tree).ok())
         .collect()
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -320,16 +321,16 @@ fn whatever_is_killed_nothing_that_was_acknowledged_is_missing() {
         let within = u64::try_from(KILL_WITHIN.as_micros()).unwrap();
         // The moment is what is drawn here; nothing is concluded from it.
         std::thread::sleep(Duration::from_micros(random.below(within)));
-        match random.below(3) {
-            0 => processes += yard.kill(Signal::KILL),
-            1 => pushes += usize::from(push.try_wait().unwrap().is_none()),
-            _ => {}
+        if random.chance(30) {
+            processes += yard.kill(Signal::KILL);
         }
         if random.chance(50) {
-            // One that has ended is not killed.
             push.kill().unwrap();
         }
-        if push.wait().unwrap().success() {
+        let ended = push.wait().unwrap();
+        // One that had ended by itself was not killed.
+        pushes += usize::from(ended.signal() == Some(Signal::KILL.as_raw()));
+        if ended.success() {
             yard.note_done(name);
             yard.holds(name);
         }

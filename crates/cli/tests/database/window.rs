@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::capture::with_checksums;
 use crate::common::{Program, array, objects};
-use crate::scene::{Scene, give_all_away};
+use crate::scene::{Scene, give_all_away, switch};
 use crate::wal::stamps;
 
 /// A window that is longer than the test takes.
@@ -41,14 +41,6 @@ fn capture(scene: &Scene, cluster: &Cluster) {
         .run("db", &["capture", "--postgres", &url, "--name", "app/db"])
         .ok();
     give_all_away(&scene.home.join("repository"));
-}
-
-fn switch(cluster: &Cluster) {
-    let name = cluster.sql("select pg_walfile_name(pg_switch_wal())");
-    let is_archived = format!("select last_archived_wal >= '{name}' from pg_stat_archiver");
-    until("the segment is archived", || {
-        cluster.sql(&is_archived) == "t"
-    });
 }
 
 fn moment(cluster: &Cluster) -> String {
@@ -80,10 +72,10 @@ fn forget_at(scene: &Scene, now: impl Fn(&WindowFacts) -> Timestamp) -> WindowPl
     let mut facts = WindowFacts {
         fleet: captures.first().and_then(|first| first.fleet.clone()),
         captures,
-        points: naming_points(&reader, &snapshots, "/apps/app", &hosts),
+        points: naming_points(&reader, &snapshots, "/apps/app", &hosts).unwrap(),
         ..WindowFacts::default()
     };
-    add_logs(&reader, &snapshots, &mut facts).unwrap();
+    add_logs(&reader, &snapshots, &mut facts, &Cancel::new()).unwrap();
     let now = now(&facts);
     let plan = keep_window(facts, format!("{DAYS}d").parse().unwrap(), now);
     expire(&plan, &repository, &lock, &cancel).unwrap();
@@ -216,6 +208,8 @@ fn nothing_goes_that_one_can_not_be_sure_of() {
     let said = forget(&["1s"], 1);
     assert!(said.contains("are from several hosts: "), "{said}");
     forget(&["1s", "--host", "other", "--dry-run"], 0);
+    let said = forget(&["1s", "--host", "other", "--fleet", "mistyped"], 1);
+    assert!(said.contains("is of the fleet mistyped"), "{said}");
     // A capture whose record can't be read may need all of the log.
     let repository = scene.home.join("repository");
     let program = Program::ours(&repository);

@@ -277,7 +277,13 @@ impl<'a> Archive<'a> {
     /// the log any more. A mark comes before anything is taken out of the log, so that whoever found the name free there and
     /// looks for marks then knows.
     fn compare_folded(&self, name: WalName, content: &[u8]) -> Result<Appended, ArchiveError> {
-        if !self.is_behind_mark(name, &self.marks()?) {
+        let may_be_folded = match name {
+            // These stay in the log.
+            WalName::Piece(_) | WalName::History(_) => false,
+            WalName::Partial(_) | WalName::Backup(..) => !self.marks()?.is_empty(),
+            WalName::Segment(_) => self.is_behind_mark(name, &self.marks()?),
+        };
+        if !may_be_folded {
             return Ok(Appended::New);
         }
         match self.fold_view()?.read(name).map_err(ArchiveError::Folded)? {

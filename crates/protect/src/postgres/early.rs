@@ -115,16 +115,22 @@ impl<K: Clone + Ord + Send + 'static, V: Send + 'static> Early<K, V> {
     }
 
     fn work_off(&self) {
-        let _worker = Worker(self);
-        while let Some(mut turn) = self.next() {
+        let mut worker = Worker(Some(self));
+        while let Some(mut turn) = self.next(&mut worker) {
             let value = (self.work)(&turn.key);
             turn.value = value;
         }
     }
 
-    fn next(&self) -> Option<Turn<'_, K, V>> {
+    /// The next piece. A worker that finds none is counted out in the same moment: what is planned right after it needs
+    /// another.
+    fn next(&self, worker: &mut Worker<'_, K, V>) -> Option<Turn<'_, K, V>> {
         let mut state = self.state();
-        let key = state.planned.pop_front()?;
+        let Some(key) = state.planned.pop_front() else {
+            state.workers -= 1;
+            worker.0 = None;
+            return None;
+        };
         state.known.insert(key.clone(), Known::Running);
         Some(Turn {
             early: self,
@@ -141,11 +147,13 @@ impl<K: Ord, V> Early<K, V> {
 }
 
 /// A thread that works; it is counted out also when its work panics.
-struct Worker<'a, K: Ord, V>(&'a Early<K, V>);
+struct Worker<'a, K: Ord, V>(Option<&'a Early<K, V>>);
 
 impl<K: Ord, V> Drop for Worker<'_, K, V> {
     fn drop(&mut self) {
-        self.0.state().workers -= 1;
+        if let Some(early) = self.0 {
+            early.state().workers -= 1;
+        }
     }
 }
 

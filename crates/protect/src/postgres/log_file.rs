@@ -81,15 +81,6 @@ pub enum LogFileError {
     /// The archive does not take it.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The repository can't be looked at.
-    #[error(transparent)]
-    Repository(#[from] RepoError),
-    /// Another repository took the place of the one that was opened.
-    #[error("{location} holds another repository now than when it was opened")]
-    Replaced {
-        /// The place.
-        location: String,
-    },
 }
 
 impl LogFileError {
@@ -98,7 +89,6 @@ impl LogFileError {
     pub fn is_of_store(&self) -> bool {
         match self {
             Self::Archive(error) => error.is_of_store(),
-            Self::Repository(_) | Self::Replaced { .. } => true,
             Self::Read { .. } | Self::Changed(_) => false,
         }
     }
@@ -106,14 +96,7 @@ impl LogFileError {
     /// Whether somebody wished to stop.
     #[must_use]
     pub fn is_wish(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if error.is::<Cancelled>() {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        Cancelled::is_cause_of(self)
     }
 
     /// Whether who has the repository open should let go of it: it is another one, is gone, or lets nobody in any more.
@@ -121,12 +104,6 @@ impl LogFileError {
     pub fn ends_session(&self) -> bool {
         match self {
             Self::Archive(error) => error.ends_session(),
-            Self::Repository(RepoError::Backend(error)) => {
-                error.is_refusal()
-                    || error.is_missing()
-                    || matches!(error, BackendError::NoRepository { .. })
-            }
-            Self::Repository(_) | Self::Replaced { .. } => true,
             Self::Read { .. } | Self::Changed(_) => false,
         }
     }
@@ -136,7 +113,12 @@ impl ArchiveError {
     /// Whether the store failed, and neither the file nor what is in the archive already is wrong.
     #[must_use]
     pub fn is_of_store(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Log { .. } | Self::Folded(_))
+        match self {
+            Self::List(cause) | Self::Log { cause, .. } => matches!(cause, LogError::Backend(_)),
+            Self::Folded(cause) => matches!(cause, RepoError::Backend(_)),
+            Self::Place(_) | Self::Replaced { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether who has the repository open should let go of it: it lets nobody in any more, or is not there.
@@ -148,6 +130,12 @@ impl ArchiveError {
                 cause: LogError::Backend(error),
                 ..
             } => error.is_refusal() || matches!(error, BackendError::NoRepository { .. }),
+            Self::Place(RepoError::Backend(error)) => {
+                error.is_refusal()
+                    || error.is_missing()
+                    || matches!(error, BackendError::NoRepository { .. })
+            }
+            Self::Place(_) | Self::Replaced { .. } => true,
             _ => false,
         }
     }
@@ -228,22 +216,43 @@ impl ReadLogFile {
     }
 }
 
-/// Whether the repository that was opened some time ago is still the one at its place: what is sealed with its key could
-/// be read by nobody in another one.
-///
-/// # Errors
-/// When it is not, or nobody can tell.
-pub(super) fn is_in_place(repository: &Repository) -> Result<(), LogFileError> {
-    // Which cluster's archive looks makes no difference.
-    match Archive::new(repository, 0).is_in_place() {
-        Err(ArchiveError::Place(cause)) => Err(cause.into()),
-        Err(ArchiveError::Replaced { location }) => Err(LogFileError::Replaced { location }),
-        looked => Ok(looked?),
-    }
-}
-
 /// Where the server keeps its own files of the log.
 #[must_use]
 pub fn own_file(data: &Path, name: WalName) -> PathBuf {
     data.join("pg_wal").join(name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_repo::backend::BackendError;
+
+    use super::*;
+
+    fn of_log(cause: LogError) -> LogFileError {
+        ArchiveError::Log {
+            system_id: 1,
+            cause,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_wish_is_no_fault_of_the_store() {
+        let waiting = BackendError::Cancelled(Cancelled);
+        assert!(of_log(LogError::Backend(waiting)).is_wish());
+        assert!(of_log(LogError::Cancelled(Cancelled)).is_wish());
+        let place = ArchiveError::Place(RepoError::Cancelled(Cancelled));
+        assert!(LogFileError::from(place).is_wish());
+    }
+
+    #[test]
+    fn damage_in_the_archive_is_no_fault_of_the_store() {
+        let garbled = of_log(LogError::Seal("no memory".into()));
+        assert!(!garbled.is_of_store() && !garbled.is_wish());
+        let missing = BackendError::NoRepository {
+            location: "here".into(),
+            what: "config".into(),
+        };
+        assert!(of_log(LogError::Backend(missing)).is_of_store());
+    }
 }

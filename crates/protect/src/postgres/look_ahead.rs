@@ -10,7 +10,7 @@ use lifeboat_state::postgres::{SegmentBytes, SegmentName, Timeline, WalName};
 
 use super::archive::{Archive, Fetched};
 use super::early::Early;
-use super::log_file::{FileState, LogFile, LogFileError, is_in_place};
+use super::log_file::{FileState, LogFile, LogFileError};
 use super::waiting::{ahead, waiting};
 
 /// Files that are on their way at once: enough to fill the way to a far store.
@@ -133,7 +133,7 @@ impl LookAhead {
         let found = archive.fetch(name, own, size)?;
         if found == Fetched::Beyond {
             // An empty place has no end of anything.
-            is_in_place(&self.repository)?;
+            archive.is_in_place()?;
         }
         Ok(found)
     }
@@ -171,7 +171,7 @@ fn small_share(budget: &Budget, bytes: u64, memory_bytes: usize) -> Option<Budge
 /// Stores a file in the repository that was opened, if that is still at its place.
 fn store(repository: &Repository, file: &LogFile) -> Result<(Appended, FileState), LogFileError> {
     let read = file.read()?;
-    is_in_place(repository)?;
+    Archive::new(repository, file.system_id).is_in_place()?;
     let appended = read.push(repository)?;
     Ok((appended, read.state().clone()))
 }

@@ -1,28 +1,23 @@
 //! Carries out what retention by a recovery window has decided: captures of a database and files of its log go.
 //! It must never remove what the plan does not name, nor go on when its lock is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lifeboat_flow::{Cancel, Cancelled};
 use lifeboat_format::{Id, Snapshot};
-use lifeboat_plan::{ClusterCapture, Fork, NamingPoint, WindowFacts, WindowPlan, WindowStep};
+use lifeboat_plan::{
+    ClusterCapture, Fork, NamingPoint, PointError, WindowFacts, WindowPlan, WindowStep,
+};
 use lifeboat_repo::backend::LogNameError;
 use lifeboat_repo::{BlobReader, LockGuard, LogError, RepoError, Repository};
 use lifeboat_state::postgres::dump::Record;
-use lifeboat_state::postgres::{Lsn, Member, MemberError, SegmentBytes};
+use lifeboat_state::postgres::{Lsn, Member, MemberError, SegmentBytes, Timeline, WalName};
 
 use super::folds::Folds;
 use super::{Archive, ArchiveError, FOLDER};
 use crate::ProtectError;
-use crate::point::point_of;
+use crate::point::{APPS, FLEET_TAG, OWN_TAG, PointFailure, point_of};
 use crate::postgres::parts::record_of;
-
-/// What a tag begins with that names the fleet of a capture.
-const FLEET_TAG: &str = "fleet=";
-/// The tag of everything that we capture.
-const OWN_TAG: &str = "lifeboat";
-/// Where captures of all apps have their paths.
-const APPS: &str = "/apps/";
 
 /// A physical capture, and whose it is.
 #[derive(Clone, Debug)]
@@ -147,25 +142,34 @@ fn facts_of(id: Id, snapshot: &Snapshot, member: &Member) -> Option<ClusterCaptu
     })
 }
 
-/// The recovery points with this path, of these hosts. One that can't be read names nothing, and stays.
-#[must_use]
+/// The recovery points with this path, of these hosts. One that is damaged names nothing, and stays.
+///
+/// # Errors
+/// When the repository fails.
 pub fn naming_points(
     reader: &BlobReader<'_>,
     snapshots: &[(Id, Snapshot)],
     path: &str,
     hosts: &BTreeSet<String>,
-) -> Vec<NamingPoint> {
+) -> Result<Vec<NamingPoint>, PointFailure> {
     let of_app = snapshots.iter().filter(|(_, snapshot)| {
         snapshot.paths.iter().any(|known| known == path) && hosts.contains(&snapshot.hostname)
     });
-    let points = of_app.filter_map(|(id, snapshot)| {
-        let members = point_of(reader, snapshot.tree).ok()?.members;
-        Some(NamingPoint {
+    let mut points = Vec::new();
+    for (id, snapshot) in of_app {
+        let members = match point_of(reader, snapshot.tree) {
+            Ok(point) => point.members,
+            // One of a later program may name what goes; it is left to that.
+            Err(PointFailure::Record(PointError::Version(_))) => continue,
+            Err(error) if error.is_of_point() => continue,
+            Err(error) => return Err(error),
+        };
+        points.push(NamingPoint {
             id: *id,
             trees: members.values().filter_map(|member| member.tree).collect(),
-        })
-    });
-    points.collect()
+        });
+    }
+    Ok(points)
 }
 
 /// What is archived of the clusters of the member's captures, in the log and in folds among these snapshots, added to what
@@ -177,25 +181,27 @@ pub fn add_logs(
     reader: &BlobReader<'_>,
     snapshots: &[(Id, Snapshot)],
     facts: &mut WindowFacts,
+    cancel: &Cancel,
 ) -> Result<(), ExpiryError> {
-    let sizes = facts.captures.iter();
-    let sizes: BTreeMap<u64, u64> = sizes
-        .map(|capture| (capture.system, capture.segment_bytes))
-        .collect();
-    for (system, segment_bytes) in sizes {
-        let archive = Archive::new(reader.repository(), system);
-        facts.logs.insert(system, archive.paths()?);
+    let systems = facts.captures.iter().map(|capture| capture.system);
+    let systems: BTreeSet<u64> = systems.collect();
+    for system in systems {
+        let archive = Archive::new(reader.repository(), system).heeding(cancel);
+        let paths = archive.paths()?;
         let folds = Folds::among(system, snapshots);
-        let files = folds.files(reader)?.into_iter();
-        let names = files.map(|(name, _)| name.to_string());
-        facts.folded.insert(system, names.collect());
+        let files = folds.files(reader)?;
+        let logged = paths
+            .iter()
+            .filter_map(|path| path.rsplit('/').next()?.parse().ok());
+        let names: BTreeSet<WalName> = logged.chain(files.iter().map(|(name, _)| *name)).collect();
+        let names: Vec<WalName> = names.into_iter().collect();
+        let histories = archive.histories_after(&names, Timeline(0))?;
+        facts.logs.insert(system, paths);
+        let folded = files.iter().map(|(name, _)| name.to_string());
+        facts.folded.insert(system, folded.collect());
         let ids = folds.snapshots.iter().map(|(id, _)| *id);
         facts.folds.insert(system, ids.collect());
-        let Some(holdings) = archive.inventory(SegmentBytes::new(segment_bytes))? else {
-            continue;
-        };
-        let histories = holdings.histories.into_iter();
-        let forks = histories.map(|(timeline, history)| {
+        let forks = histories.into_iter().map(|(timeline, history)| {
             let switches = history.switches.iter();
             let past = switches.map(|switch| Fork {
                 timeline: switch.timeline.0,

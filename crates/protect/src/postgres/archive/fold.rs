@@ -18,7 +18,8 @@ use lifeboat_state::postgres::{SegmentName, WalName};
 use super::folds::{Folds, dirs_of, fold_path};
 use super::{Archive, ArchiveError};
 use crate::ProtectError;
-use crate::backup::acknowledge;
+use crate::backup::{acknowledge, add_tree};
+use crate::point::OWN_TAG;
 
 /// The length of the pieces that files of a log are stored in: what a server wrote once it never writes again, so nothing
 /// is gained by cutting where the content says so.
@@ -26,8 +27,6 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Permissions of files and directories, as the server has them.
 const FILE_PERMISSIONS: u32 = 0o600;
 const DIR_PERMISSIONS: u32 = 0o700;
-/// The tag of everything that we capture.
-const OWN_TAG: &str = "lifeboat";
 
 /// A fold of one cluster's log, that runs once.
 pub struct Fold<'a> {
@@ -319,7 +318,7 @@ impl Files {
             for mut path in of_depth {
                 let nodes = self.dirs.remove(&path).unwrap_or_default();
                 let modified = nodes.values().map(|node| node.modified).max();
-                let id = add_tree(ingest, sealer, nodes)?;
+                let id = store_dir(ingest, sealer, nodes)?;
                 let Some(name) = path.pop() else {
                     return Ok(id);
                 };
@@ -332,25 +331,19 @@ impl Files {
                 above.insert(dir.name.clone(), dir);
             }
         }
-        add_tree(ingest, sealer, BTreeMap::new())
+        Ok(store_dir(ingest, sealer, BTreeMap::new())?)
     }
 }
 
-fn add_tree(
+fn store_dir(
     ingest: &Ingest<'_>,
     sealer: &mut Sealer,
     nodes: BTreeMap<Vec<u8>, Node>,
-) -> Result<Id, FoldError> {
+) -> Result<Id, ProtectError> {
     let tree = Tree {
         nodes: nodes.into_values().collect(),
     };
-    let json = tree.to_json().map_err(|cause| ProtectError::Order {
-        path: "a folded log".to_owned(),
-        cause,
-    })?;
-    let id = Id::of(&json);
-    ingest.add(BlobKind::Tree, id, &json, sealer)?;
-    Ok(id)
+    add_tree(ingest, sealer, &tree, || "a folded log".to_owned())
 }
 
 fn node(name: &[u8], kind: NodeKind, permissions: u32, time: Timestamp) -> Node {
