@@ -72,21 +72,44 @@ impl Budget {
     }
 }
 
-impl Drop for BudgetShare {
-    fn drop(&mut self) {
-        *self
+impl BudgetShare {
+    /// Gives back all but so many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let given_back = self.bytes.saturating_sub(bytes);
+        self.bytes -= given_back;
+        let mut free = self
             .budget
             .0
             .free_bytes
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) += self.bytes;
+            .unwrap_or_else(PoisonError::into_inner);
+        *free += given_back;
+        drop(free);
         self.budget.0.returned.notify_all();
+    }
+}
+
+impl Drop for BudgetShare {
+    fn drop(&mut self) {
+        self.shrink_to(0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_that_shrinks_leaves_room_for_others() {
+        let budget = Budget::new(10);
+        let mut share = budget.take(8);
+        share.shrink_to(9);
+        assert!(budget.try_take(3).is_none(), "it never grows");
+        share.shrink_to(4);
+        let other = budget.try_take(6).unwrap();
+        drop((share, other));
+        assert!(budget.try_take(10).is_some());
+    }
 
     #[test]
     fn shares_return_what_they_took() {

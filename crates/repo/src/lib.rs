@@ -51,7 +51,7 @@ pub use lock::{
     FoundLock, LockGuard, LockRequest, LockTiming, RemovedLocks, Staleness, all_locks,
     remove_locks, staleness,
 };
-pub use log::{Appended, LOG_CONTENT_MAX_BYTES, Log, LogEntry, LogError};
+pub use log::{Appended, LOG_CONTENT_MAX_BYTES, Log, LogEntry, LogError, SealedEntry};
 pub use migrate::{Migration, MigrationState};
 pub use read::{BlobReader, Fetched, Opener, open_blob, open_blobs, read_blob, read_places};
 pub use recover::{Recovered, Unindexed, recovered_tree};

@@ -31,6 +31,21 @@ pub struct LogEntry {
     pub stored_bytes: u64,
 }
 
+/// An object as it will lie in the repository.
+#[derive(Debug)]
+pub struct SealedEntry {
+    name: LogName,
+    bytes: Vec<u8>,
+}
+
+impl SealedEntry {
+    /// How many bytes it takes, in the repository and here.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// The log of a repository. No lock is needed for anything: objects are created once and never change.
 #[derive(Clone, Copy)]
 pub struct Log<'a> {
@@ -53,15 +68,45 @@ impl Log<'_> {
     /// [`LogError::Different`] if there is one with other content, which is left alone; [`LogError::Damaged`] if what is
     /// there can't be read, so that nobody knows; others when it can't be stored.
     pub fn append(&self, name: &LogName, content: &[u8]) -> Result<Appended, LogError> {
-        let sealed = self.sealed(name, content)?;
-        match self.repository.backend().log_create(name, &[&sealed])? {
+        self.append_sealed(&self.seal(name, content)?)
+    }
+
+    /// Seals an object, so that its content need not be kept until it is stored.
+    ///
+    /// # Errors
+    /// When it is too long, or can't be sealed.
+    pub fn seal(&self, name: &LogName, content: &[u8]) -> Result<SealedEntry, LogError> {
+        let mut bytes = self.sealed(name, content)?;
+        bytes.shrink_to_fit();
+        Ok(SealedEntry {
+            name: name.clone(),
+            bytes,
+        })
+    }
+
+    /// As [`append`](Self::append), of an object that this log has sealed.
+    ///
+    /// # Errors
+    /// As those of [`append`](Self::append).
+    pub fn append_sealed(&self, entry: &SealedEntry) -> Result<Appended, LogError> {
+        let SealedEntry { name, bytes } = entry;
+        match self.repository.backend().log_create(name, &[bytes])? {
             Creation::Created => Ok(Appended::New),
-            Creation::Exists if self.read(name)? == content => Ok(Appended::Same),
+            Creation::Exists if self.read(name)? == self.content_of(entry)? => Ok(Appended::Same),
             Creation::Exists => Err(LogError::Different {
                 name: name.clone(),
                 location: self.location(),
             }),
         }
+    }
+
+    /// What was sealed.
+    ///
+    /// # Errors
+    /// When this log has not sealed it.
+    pub fn content_of(&self, entry: &SealedEntry) -> Result<Vec<u8>, LogError> {
+        let opened = self.opened(&entry.name, entry.bytes.clone());
+        opened.map_err(|error| LogError::Seal(error.to_string()))
     }
 
     /// The content of an object.

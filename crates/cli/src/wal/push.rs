@@ -150,10 +150,10 @@ impl Push {
             }
         })?;
         ui.enter("push");
-        let appended = read.push(&session.repository)?;
+        // It opens the repository while this file is on its way.
         if let Some(resident) = resident.filter(|_| is_alone) {
             resident.leave(ui);
         }
-        Ok(appended)
+        Ok(read.push(&session.repository)?)
     }
 }

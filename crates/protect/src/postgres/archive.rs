@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use lifeboat_flow::Cancel;
 use lifeboat_format::Config;
 use lifeboat_repo::backend::{FileName, LogName, LogNameError};
-use lifeboat_repo::{Appended, LogError, RepoError, Repository};
+use lifeboat_repo::{Appended, LogError, RepoError, Repository, SealedEntry};
 use lifeboat_state::postgres::{
     Absence, History, HistoryError, Inventory, SegmentBytes, Switch, Timeline, WalHeader,
     WalHeaderError, WalName, absence,
@@ -35,6 +35,20 @@ pub struct Archive<'a> {
     repository: &'a Repository,
     system_id: u64,
     cancel: Cancel,
+}
+
+/// A file as it will lie in the archive.
+#[derive(Debug)]
+pub(super) struct SealedFile {
+    name: WalName,
+    entry: SealedEntry,
+}
+
+impl SealedFile {
+    /// Memory that it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.entry.stored_bytes()
+    }
 }
 
 /// What came of a request for a file.
@@ -222,6 +236,14 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// When it is none of this cluster, is there with other content, or can't be stored.
     pub fn push(&self, name: WalName, content: &[u8]) -> Result<Appended, ArchiveError> {
+        self.push_sealed(&self.seal(name, content)?)
+    }
+
+    /// Compares a file with its name and seals it, so that its content need not be kept until it is stored.
+    ///
+    /// # Errors
+    /// When it is none of this cluster, or can't be sealed.
+    pub(super) fn seal(&self, name: WalName, content: &[u8]) -> Result<SealedFile, ArchiveError> {
         let bytes = content.len() as u64;
         let header = |cause| ArchiveError::Header { name, cause };
         match name {
@@ -257,7 +279,18 @@ impl<'a> Archive<'a> {
             }
             WalName::Piece(piece) => self.check_beginning(piece, content).map_err(header)?,
         }
-        let appended = self.repository.log().append(&self.log_name(name)?, content);
+        let entry = self.repository.log().seal(&self.log_name(name)?, content);
+        let entry = entry.map_err(|cause| self.failed(cause))?;
+        Ok(SealedFile { name, entry })
+    }
+
+    /// As [`push`](Self::push), of a file that this archive has sealed.
+    ///
+    /// # Errors
+    /// When it is there with other content, or can't be stored.
+    pub(super) fn push_sealed(&self, file: &SealedFile) -> Result<Appended, ArchiveError> {
+        let name = file.name;
+        let appended = self.repository.log().append_sealed(&file.entry);
         let appended = appended.map_err(|cause| match cause {
             LogError::Different { .. } => ArchiveError::Different {
                 name,
@@ -267,7 +300,7 @@ impl<'a> Archive<'a> {
             cause => self.failed(cause),
         })?;
         // Also what is there already: who put it there may not have come to compare it.
-        match (appended, self.compare_folded(name, content)?) {
+        match (appended, self.compare_folded(file)?) {
             (Appended::New, compared) => Ok(compared),
             (Appended::Same, _) => Ok(Appended::Same),
         }
@@ -276,7 +309,8 @@ impl<'a> Archive<'a> {
     /// Compares what has just been stored with what was folded under its name: a name is given once, also when it is not in
     /// the log any more. A mark comes before anything is taken out of the log, so that whoever found the name free there and
     /// looks for marks then knows.
-    fn compare_folded(&self, name: WalName, content: &[u8]) -> Result<Appended, ArchiveError> {
+    fn compare_folded(&self, file: &SealedFile) -> Result<Appended, ArchiveError> {
+        let name = file.name;
         let may_be_folded = match name {
             // These stay in the log.
             WalName::Piece(_) | WalName::History(_) => false,
@@ -286,6 +320,8 @@ impl<'a> Archive<'a> {
         if !may_be_folded {
             return Ok(Appended::New);
         }
+        let content = self.repository.log().content_of(&file.entry);
+        let content = content.map_err(|cause| self.failed(cause))?;
         match self.fold_view()?.read(name).map_err(ArchiveError::Folded)? {
             None => Ok(Appended::New),
             // The next fold takes it out of the log again.

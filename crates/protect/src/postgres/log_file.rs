@@ -11,7 +11,7 @@ use lifeboat_repo::backend::BackendError;
 use lifeboat_repo::{Appended, LOG_CONTENT_MAX_BYTES, LogError, RepoError, Repository};
 use lifeboat_state::postgres::WalName;
 
-use super::archive::{Archive, ArchiveError};
+use super::archive::{Archive, ArchiveError, SealedFile};
 
 /// A file of a cluster's log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,14 @@ pub struct ReadLogFile {
     system_id: u64,
     content: Vec<u8>,
     history: Option<(WalName, Vec<u8>)>,
+    state: FileState,
+}
+
+/// The same as it will lie in the archive.
+#[derive(Debug)]
+pub(super) struct SealedLogFile {
+    history: Option<SealedFile>,
+    file: SealedFile,
     state: FileState,
 }
 
@@ -198,21 +206,46 @@ impl LogFile {
 }
 
 impl ReadLogFile {
+    /// Stores it, durably when this returns.
+    ///
+    /// # Errors
+    /// As those of [`Archive::push`].
+    pub fn push(self, repository: &Repository) -> Result<Appended, LogFileError> {
+        let archive = Archive::new(repository, self.system_id);
+        let sealed = self.seal(&archive)?;
+        Ok(sealed.push(&archive)?)
+    }
+
+    /// Seals it for its cluster's archive, after which its content is needed no more.
+    pub(super) fn seal(self, archive: &Archive<'_>) -> Result<SealedLogFile, LogFileError> {
+        let history = self
+            .history
+            .map(|(name, content)| archive.seal(name, &content));
+        Ok(SealedLogFile {
+            history: history.transpose()?,
+            file: archive.seal(self.name, &self.content)?,
+            state: self.state,
+        })
+    }
+}
+
+impl SealedLogFile {
     /// What the file was when it was read.
     pub(super) fn state(&self) -> &FileState {
         &self.state
     }
 
+    /// Memory that it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.file.bytes()
+    }
+
     /// Stores it, durably when this returns.
-    ///
-    /// # Errors
-    /// As those of [`Archive::push`].
-    pub fn push(&self, repository: &Repository) -> Result<Appended, LogFileError> {
-        let archive = Archive::new(repository, self.system_id);
-        if let Some((name, content)) = &self.history {
-            archive.push(*name, content)?;
+    pub(super) fn push(&self, archive: &Archive<'_>) -> Result<Appended, ArchiveError> {
+        if let Some(history) = &self.history {
+            archive.push_sealed(history)?;
         }
-        Ok(archive.push(self.name, &self.content)?)
+        archive.push_sealed(&self.file)
     }
 }
 

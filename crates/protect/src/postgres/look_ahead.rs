@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_flow::{Budget, BudgetShare};
-use lifeboat_repo::{Appended, Repository};
+use lifeboat_repo::{Appended, Repository, both};
 use lifeboat_state::postgres::{SegmentBytes, SegmentName, Timeline, WalName};
 
 use super::archive::{Archive, Fetched};
@@ -25,7 +25,7 @@ const STORED_MAX_AGE: Duration = Duration::from_secs(60);
 const FETCHED_MAX_AGE: Duration = Duration::from_secs(300);
 /// Segments that are fetched before they are asked for.
 const FETCHED_MAX: usize = 4;
-/// Memory that a file takes on its way, in files: its content, and what that is compressed into.
+/// Memory that a file takes until it is sealed, in files: its content, and what that is compressed into.
 const COPIES: u64 = 2;
 
 /// A segment that may be asked for: its cluster, its name, and how long it is.
@@ -52,8 +52,8 @@ impl LookAhead {
         let (target, storing) = (Arc::clone(repository), budget.clone());
         let stored = Early::new(AT_ONCE, STORED_MAX_AGE, move |file: &LogFile| {
             let bytes = std::fs::metadata(&file.path).ok()?.len();
-            let _share = small_share(&storing, bytes, memory_bytes)?;
-            store(&target, file).ok()
+            let mut share = small_share(&storing, bytes, memory_bytes)?;
+            store(&target, file, &mut share).ok()
         });
         let source = Arc::clone(repository);
         let fetch = move |(system_id, segment, bytes): &Wanted| {
@@ -85,8 +85,8 @@ impl LookAhead {
             return Ok(appended);
         }
         let bytes = file.state().map_or(0, |state| state.bytes());
-        let _share = self.share(bytes);
-        Ok(store(&self.repository, file)?.0)
+        let mut share = self.share(bytes);
+        Ok(store(&self.repository, file, &mut share)?.0)
     }
 
     /// Gets a file out, and meanwhile the segments that come after it.
@@ -168,12 +168,20 @@ fn small_share(budget: &Budget, bytes: u64, memory_bytes: usize) -> Option<Budge
     (wanted <= memory_bytes).then(|| budget.try_take(wanted))?
 }
 
-/// Stores a file in the repository that was opened, if that is still at its place.
-fn store(repository: &Repository, file: &LogFile) -> Result<(Appended, FileState), LogFileError> {
-    let read = file.read()?;
-    Archive::new(repository, file.system_id).is_in_place()?;
-    let appended = read.push(repository)?;
-    Ok((appended, read.state().clone()))
+/// Stores a file in the repository that was opened, if that is still at its place. Memory that it needs no more once it is
+/// sealed is for others.
+fn store(
+    repository: &Repository,
+    file: &LogFile,
+    share: &mut BudgetShare,
+) -> Result<(Appended, FileState), LogFileError> {
+    let archive = Archive::new(repository, file.system_id);
+    let (sealed, looked) = both(|| file.read()?.seal(&archive), || archive.is_in_place());
+    looked?;
+    let sealed = sealed?;
+    share.shrink_to(sealed.bytes());
+    let appended = sealed.push(&archive)?;
+    Ok((appended, sealed.state().clone()))
 }
 
 /// The segments after one on its timeline.
