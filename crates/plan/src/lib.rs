@@ -9,9 +9,11 @@ mod civil;
 mod clean;
 mod diffing;
 mod facts;
+mod files_record;
 mod glob;
 mod go_duration;
 mod group;
+mod guard;
 mod keep_reason;
 mod log_expiry;
 mod log_fold;
@@ -38,9 +40,13 @@ pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
 pub use diffing::{Merge, Pair, merge};
 pub use facts::SnapshotFacts;
+pub use files_record::{
+    FILES_FAULTS_KEPT_MAX, FILES_VERSION, FilesEngine, FilesKind, FilesRecord, FilesRecordError,
+};
 pub use glob::Glob;
 pub use go_duration::{GoDurationError, parse_go_duration};
 pub use group::{Group, GroupBy, GroupByError, GroupKey, group};
+pub use guard::{Extent, Flag, SHRUNK_BELOW_PERCENT, SHRUNK_BYTES_MIN, SHRUNK_FILES_MIN, guard};
 pub use keep_reason::{KeepReason, Period};
 pub use log_expiry::LogBound;
 pub use log_fold::{FoldFacts, FoldPlan, fold, is_history};

@@ -16,6 +16,7 @@ use lifeboat_flow::{
 use lifeboat_format::{
     BlobKind, Id, Node, NodeKind, Snapshot, SnapshotSummary, Timestamp, Tree, TreeError,
 };
+use lifeboat_plan::FilesRecordError;
 use lifeboat_repo::{
     Index, Ingest, IngestOptions, LockGuard, Opener, RepoError, Repository, Sealer, chain,
     read_places,
@@ -64,6 +65,9 @@ pub enum ProtectError {
     /// The record of a capture can't be used.
     #[error(transparent)]
     Member(#[from] lifeboat_state::postgres::MemberError),
+    /// The record of a capture of files can't be used.
+    #[error(transparent)]
+    Files(#[from] FilesRecordError),
     /// Somebody wished to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

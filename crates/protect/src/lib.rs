@@ -2,6 +2,8 @@
 //! It must never decide what a plan has left open, and never print.
 
 mod backup;
+mod below;
+mod files_capture;
 mod fleet;
 mod graft;
 mod grown_tree;
@@ -12,11 +14,14 @@ mod point;
 pub mod postgres;
 mod record;
 mod restore;
+mod small_tree;
 
 pub use backup::{
     Amount, Backup, BackupOptions, BackupOutcome, ChangeRule, ChangedPaths, Parent, ProtectError,
     TreeOutcome,
 };
+pub use below::Below;
+pub use files_capture::{DATA_DIR, FilesCapture, FilesCaptured, files_record_of};
 pub use fleet::{FLEET_VERSION, Fleet, FleetError};
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};

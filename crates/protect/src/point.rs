@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use lifeboat_flow::{Cancel, Timestamp};
-use lifeboat_format::{Id, Mode, Node, NodeKind, Snapshot, Tree};
+use lifeboat_format::{Id, Snapshot};
 use lifeboat_plan::{POINT_FILE, POINT_MAX_BYTES, PointError, PointMember, RecoveryPoint};
-use lifeboat_repo::{BlobReader, Index, Ingest, IngestOptions, LockGuard, RepoError, Repository};
+use lifeboat_repo::{BlobReader, Index, IngestOptions, LockGuard, RepoError, Repository};
 use uuid::Uuid;
 
 use crate::ProtectError;
-use crate::backup::{acknowledge, add_tree};
+use crate::backup::acknowledge;
 use crate::fleet::Fleet;
 use crate::record::small_file;
+use crate::small_tree::{SmallFile, store_top};
 
 /// What the snapshot of a recovery point is tagged with, beside what captures are.
 const POINT_TAG: &str = "recovery-point";
@@ -23,8 +24,6 @@ pub const OWN_TAG: &str = "lifeboat";
 pub(crate) const FLEET_TAG: &str = "fleet=";
 /// Where the snapshots of all apps have their paths.
 pub(crate) const APPS: &str = "/apps/";
-/// The record holds no secrets, and is for whoever restores it.
-const FILE_MODE: u32 = 0o644;
 
 /// A recovery point that is to be written.
 pub struct PointWriter<'a> {
@@ -94,29 +93,12 @@ impl PointWriter<'_> {
     }
 
     fn store(&self, json: &[u8], now: Timestamp) -> Result<Id, PointFailure> {
-        let (tree, _) = Ingest::run(
-            self.repository,
-            self.index,
-            self.lock,
-            self.ingest,
-            |ingest| -> Result<Id, ProtectError> {
-                let mut sealer = ingest.sealer()?;
-                let content = ingest.add_data(&[json], &mut sealer)?;
-                let node = Node {
-                    mode: Mode::new(&NodeKind::File, FILE_MODE),
-                    modified: now,
-                    accessed: now,
-                    changed: now,
-                    size_bytes: json.len() as u64,
-                    links: 1,
-                    content: Some(content),
-                    ..Node::bare(POINT_FILE.as_bytes(), NodeKind::File)
-                };
-                let tree = Tree { nodes: vec![node] };
-                add_tree(ingest, &mut sealer, &tree, || POINT_FILE.to_owned())
-            },
-        )?;
-        Ok(tree)
+        let place = (self.repository, self.index, self.lock);
+        let file = SmallFile {
+            name: POINT_FILE,
+            content: json,
+        };
+        Ok(store_top(place, self.ingest, Vec::new(), &[file], now)?)
     }
 }
 
