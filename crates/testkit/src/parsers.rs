@@ -1,6 +1,10 @@
 //! Every parser of bytes that others wrote, and the hot loops over them, each with what must hold whatever the bytes are.
 //! Fuzzing calls these, and so does the replay of what fuzzing found. They must never ask only that nothing panics: what is read must survive.
 
+mod postgres;
+mod records;
+mod server;
+
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
@@ -40,6 +44,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pattern_lines", pattern_lines),
     ("options", options),
     ("kernels", kernels),
+    ("ustar", postgres::ustar),
+    ("wal_name", postgres::wal_name),
+    ("wal_pieces", postgres::wal_pieces),
+    ("streamed", postgres::streamed),
+    ("capture_record", records::capture),
+    ("recovery_point", records::recovery_point),
+    ("server", server::server),
 ];
 
 /// Calls one by its name.
@@ -57,9 +68,9 @@ pub fn run(name: &str, data: &[u8]) {
 const PLAIN_MAX_BYTES: usize = 1024 * 1024;
 
 /// What was read must be written so that it is read again, and then written the same.
-fn stable<T>(
+fn stable<T, E: Debug>(
     json: &[u8],
-    read: impl Fn(&[u8]) -> Result<T, FormatError>,
+    read: impl Fn(&[u8]) -> Result<T, E>,
     write: impl Fn(&T) -> Vec<u8>,
 ) -> Option<(T, T)> {
     let first = read(json).ok()?;

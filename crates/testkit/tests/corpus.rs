@@ -16,6 +16,8 @@ const LIMITED: &str = "LIFEBOAT_CORPUS_IS_LIMITED";
 const MEMORY_MAX_BYTES: u64 = 768 * 1024 * 1024;
 /// Mutations of each file of a corpus.
 const MUTATIONS: usize = 1500;
+/// The same where each is a connection to a server.
+const CONNECTIONS: usize = 150;
 /// One input may take so long, also in a slow build on a busy machine.
 const INPUT_MAX: Duration = Duration::from_secs(20);
 
@@ -99,7 +101,11 @@ fn replay() {
             timed(*target, input);
         }
         for (file, input) in &corpus {
-            for _ in 0..MUTATIONS {
+            let mutations = match *name {
+                "server" => CONNECTIONS,
+                _ => MUTATIONS,
+            };
+            for _ in 0..mutations {
                 let other = &random.pick(&corpus).1;
                 let mutated = mutate(input, other, &mut random);
                 let _note = Note::new(format!(

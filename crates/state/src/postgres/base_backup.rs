@@ -188,7 +188,8 @@ impl BaseBackup {
             position(begun).ok_or(BaseBackupError::Answer("the beginning of a backup"))?;
         let kib = spaces.iter().filter_map(|row| row.get(2)?.as_ref());
         let kib = kib.filter_map(|size| size.parse::<u64>().ok());
-        let estimate_bytes = kib.fold(0, |all: u64, kib| all.saturating_add(kib)) * 1024;
+        let kib = kib.fold(0, u64::saturating_add);
+        let estimate_bytes = kib.saturating_mul(1024);
         Ok(Self {
             start,
             timeline,

@@ -58,7 +58,7 @@ pub use member::{
 };
 pub use open_segment::{OpenSegment, OpenSegmentError, Parcel};
 pub use page::{PAGE_BYTES, PageState, checksum, judge};
-pub use piece::{NextPiece, PIECES_MAX, Piece, beginning, next_piece};
+pub use piece::{NextPiece, PIECES_MAX, Piece, beginning, filled, next_piece};
 pub use relation::{Fork, Relation, RelationFile};
 pub use replication::{Identity, LogStream, Replication, SlotFacts, Streamed};
 pub use rules::{Fate, fate, has_checksums};

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::wal_name::{SegmentName, hex};
+use super::wal_name::{SegmentBytes, SegmentName, hex};
 
 /// Pieces of one segment that a stream leaves at most: from then on one that is longer takes the place of several.
 pub const PIECES_MAX: usize = 16;
@@ -58,6 +58,24 @@ impl Piece {
             && self.from_bytes <= other.from_bytes
             && other.to_bytes <= self.to_bytes
     }
+
+    /// Adds its content to the beginning of its segment. Nothing is added if that is not as long as the name says, there is a
+    /// hole before it, or it repeats something else than is there.
+    #[must_use]
+    pub fn join(self, log: &mut Vec<u8>, content: &[u8]) -> bool {
+        let from = usize::try_from(self.from_bytes).unwrap_or(usize::MAX);
+        let Some(known) = log.get(from..) else {
+            return false;
+        };
+        let (again, new) = content
+            .split_at_checked(known.len())
+            .unwrap_or((content, &[]));
+        if content.len() as u64 != self.bytes() || !known.starts_with(again) {
+            return false;
+        }
+        log.extend_from_slice(new);
+        true
+    }
 }
 
 impl fmt::Display for Piece {
@@ -84,6 +102,17 @@ pub fn beginning(pieces: &[Piece]) -> Vec<Piece> {
             None => return chosen,
         }
     }
+}
+
+/// The beginning of a segment as a server takes it, filled with zeros to its whole length; `None` if it is longer than that.
+#[must_use]
+pub fn filled(mut log: Vec<u8>, size: SegmentBytes) -> Option<Vec<u8>> {
+    let whole_bytes = usize::try_from(size.get()).ok()?;
+    if log.len() > whole_bytes {
+        return None;
+    }
+    log.resize(whole_bytes, 0);
+    Some(log)
 }
 
 /// How a segment of which `stored` pieces are there, without a hole, is stored up to an offset. Most often it is what came
@@ -115,7 +144,6 @@ pub fn next_piece(segment: SegmentName, stored: &[Piece], to_bytes: u32) -> Next
 #[cfg(test)]
 mod tests {
     use super::super::lsn::{Lsn, Timeline};
-    use super::super::wal_name::SegmentBytes;
     use super::*;
 
     fn segment() -> SegmentName {
@@ -139,6 +167,26 @@ mod tests {
         let pieces = [piece(0, 3), piece(0, 9), piece(3, 9), piece(7, 12)];
         assert_eq!(beginning(&pieces), [piece(0, 9), piece(7, 12)]);
         assert!(piece(0, 9).covers(piece(3, 9)) && !piece(3, 9).covers(piece(0, 9)));
+    }
+
+    #[test]
+    fn pieces_are_joined_only_if_they_fit() {
+        let mut log = Vec::new();
+        assert!(!piece(1, 3).join(&mut log, b"bc"), "a hole");
+        assert!(
+            !piece(0, 3).join(&mut log, b"ab"),
+            "shorter than its name says"
+        );
+        assert!(piece(0, 3).join(&mut log, b"abc"));
+        assert!(!piece(2, 5).join(&mut log, b"xde"), "something else");
+        assert!(piece(2, 5).join(&mut log, b"cde"));
+        assert!(piece(1, 3).join(&mut log, b"bc"), "it is there already");
+        assert!(!piece(1, 3).join(&mut log, b"bx"));
+        assert_eq!(log, b"abcde");
+        let size = SegmentBytes::new(1 << 20).unwrap();
+        let whole = filled(log, size).unwrap();
+        assert_eq!((whole.len(), &whole[..6]), (1 << 20, &b"abcde\0"[..]));
+        assert_eq!(filled(vec![0; (1 << 20) + 1], size), None);
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl LogStream<'_> {
     /// When the server breaks off, the connection is lost, or somebody wishes to stop.
     pub fn next(&mut self, patience: Duration, cancel: &Cancel) -> Result<Streamed, PgError> {
         match self.copy.next(patience, cancel)? {
-            Copied::Data(message) => parse(message).ok_or_else(|| untold("its log")),
+            Copied::Data(message) => Streamed::parse(message).ok_or_else(|| untold("its log")),
             Copied::Nothing => Ok(Streamed::Nothing),
             Copied::Ended => Ok(Streamed::Ended),
         }
@@ -246,21 +246,26 @@ impl LogStream<'_> {
     }
 }
 
-fn parse(mut message: Vec<u8>) -> Option<Streamed> {
-    match message.first()? {
-        b'w' if message.len() >= LOG_HEAD_BYTES => {
-            let (at, end) = (number_at(&message, 1)?, number_at(&message, 9)?);
-            Some(Streamed::Log {
-                at: Lsn(at),
-                end: Lsn(end),
-                bytes: message.split_off(LOG_HEAD_BYTES),
-            })
+impl Streamed {
+    /// What a message says that a server sends while it streams (PostgreSQL manual, "Streaming Replication Protocol");
+    /// `None` if it is none that is known, or is cut off.
+    #[must_use]
+    pub fn parse(mut message: Vec<u8>) -> Option<Self> {
+        match message.first()? {
+            b'w' if message.len() >= LOG_HEAD_BYTES => {
+                let (at, end) = (number_at(&message, 1)?, number_at(&message, 9)?);
+                Some(Self::Log {
+                    at: Lsn(at),
+                    end: Lsn(end),
+                    bytes: message.split_off(LOG_HEAD_BYTES),
+                })
+            }
+            b'k' => Some(Self::Alive {
+                end: Lsn(number_at(&message, 1)?),
+                wants_answer: *message.get(17)? != 0,
+            }),
+            _ => None,
         }
-        b'k' => Some(Streamed::Alive {
-            end: Lsn(number_at(&message, 1)?),
-            wants_answer: *message.get(17)? != 0,
-        }),
-        _ => None,
     }
 }
 
@@ -312,7 +317,7 @@ mod tests {
             log.extend(number.to_be_bytes());
         }
         assert_eq!(
-            parse([&log[..], b"abc"].concat()),
+            Streamed::parse([&log[..], b"abc"].concat()),
             Some(Streamed::Log {
                 at: Lsn(0x500_0000),
                 end: Lsn(0x500_0100),
@@ -321,17 +326,17 @@ mod tests {
         );
         let mut alive = log[..17].to_vec();
         alive[0] = b'k';
-        assert_eq!(parse(alive.clone()), None);
+        assert_eq!(Streamed::parse(alive.clone()), None);
         alive.push(1);
         assert_eq!(
-            parse(alive),
+            Streamed::parse(alive),
             Some(Streamed::Alive {
                 end: Lsn(0x500_0000),
                 wants_answer: true
             })
         );
         for wrong in [&[][..], b"x", &log[..24]] {
-            assert_eq!(parse(wrong.to_vec()), None, "{wrong:?}");
+            assert_eq!(Streamed::parse(wrong.to_vec()), None, "{wrong:?}");
         }
     }
 

@@ -260,6 +260,9 @@ fn nonsense() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn requests() -> [Request; 2] {
@@ -357,5 +360,54 @@ mod tests {
         }
         let huge = [&MAGIC[..], &[FAILED], &u32::MAX.to_le_bytes()].concat();
         assert!(Answer::read(&mut huge.as_slice()).is_err());
+    }
+
+    /// A field as somebody means it, or as nobody does.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(any::<u8>(), 0..12),
+            vec(0..2_u8, 2),
+            Just(SegmentBytes::DEFAULT.get().to_le_bytes().to_vec()),
+            "[0-9A-F]{24}(\\.partial)?".prop_map(String::into_bytes),
+            "[a-zä]{0,9}".prop_map(String::into_bytes),
+        ]
+    }
+
+    /// A frame: whole or cut off, of fields or of anything.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let fields = vec(field(), 0..5)
+            .prop_map(|fields| joined(&fields.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+        let body = prop_oneof![3 => fields, 1 => vec(any::<u8>(), 0..40)];
+        let kind = prop_oneof![4 => PUSH..=FETCH, 4 => WORKING..=FAILED, 1 => any::<u8>()];
+        let cut = prop_oneof![3 => Just(0), 1 => 0..60_usize];
+        (kind, body, cut).prop_map(|(kind, body, cut)| {
+            let mut said = bytes(|to| write_frame(to, kind, &body));
+            said.truncate(said.len().saturating_sub(cut));
+            said
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_heard_is_said_the_same(said in frame()) {
+            let mut rest = said.as_slice();
+            if let Ok(request) = Request::read(&mut rest) {
+                prop_assert_eq!(&bytes(|to| request.write(to)), &said);
+                prop_assert!(rest.is_empty() && Answer::read(&mut said.as_slice()).is_err());
+            }
+            let mut rest = said.as_slice();
+            if let Ok(answer) = Answer::read(&mut rest) {
+                let again = bytes(|to| answer.write(to));
+                prop_assert!(rest.is_empty());
+                prop_assert_eq!(Answer::read(&mut again.as_slice()).unwrap(), answer);
+            }
+        }
+
+        #[test]
+        fn a_length_is_not_believed_before_its_bytes_are_there(kind in any::<u8>(), length in any::<u32>(), body in vec(any::<u8>(), 0..40)) {
+            let said = [&MAGIC[..], &[kind], &length.to_le_bytes(), &body].concat();
+            let is_there = length as usize <= body.len();
+            prop_assert_eq!(read_frame(&mut said.as_slice()).is_ok(), is_there);
+        }
     }
 }

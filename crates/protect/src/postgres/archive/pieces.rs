@@ -2,7 +2,7 @@
 //! It must never give a beginning that is shorter than what was acknowledged, nor one with a hole in it.
 
 use lifeboat_state::postgres::{
-    Piece, SegmentBytes, SegmentName, WalHeader, WalHeaderError, WalName, beginning,
+    self, Piece, SegmentBytes, SegmentName, WalHeader, WalHeaderError, WalName, beginning,
 };
 
 use super::{Archive, ArchiveError, Fetched, PARTS_LOOKS_MAX};
@@ -61,12 +61,9 @@ impl Archive<'_> {
             let Some(content) = self.read_log(name)? else {
                 return Ok(Parts::Changed);
             };
-            let known = log.len().saturating_sub(piece.from_bytes as usize);
-            let (again, new) = content.split_at_checked(known).unwrap_or((&content, &[]));
-            if !log.ends_with(again) {
+            if !piece.join(&mut log, &content) {
                 return Err(ArchiveError::Piece { name });
             }
-            log.extend_from_slice(new);
         }
         // A listing is no moment: one that began before several pieces were joined, and came to them when they were gone,
         // shows neither them nor what they became. Another one that shows the same began after that.
@@ -101,19 +98,12 @@ impl Archive<'_> {
 /// The beginning of a segment as a server takes it: of its whole length.
 pub(super) fn filled(
     name: WalName,
-    mut log: Vec<u8>,
+    log: Vec<u8>,
     size: SegmentBytes,
 ) -> Result<Fetched, ArchiveError> {
     let log_bytes = log.len();
-    let whole_bytes = usize::try_from(size.get()).unwrap_or(usize::MAX);
-    if log_bytes > whole_bytes {
-        return Err(ArchiveError::Piece { name });
-    }
-    log.resize(whole_bytes, 0);
-    Ok(Fetched::Beginning {
-        content: log,
-        log_bytes,
-    })
+    let content = postgres::filled(log, size).ok_or(ArchiveError::Piece { name })?;
+    Ok(Fetched::Beginning { content, log_bytes })
 }
 
 fn pieces_of(segment: SegmentName, names: &[WalName]) -> Vec<Piece> {

@@ -68,11 +68,7 @@ impl Connection {
     /// The version as a number, such as 150018; `None` if it is not told in a known form.
     #[must_use]
     pub fn version(&self) -> Option<u32> {
-        let text = self.setting("server_version")?;
-        let mut parts = text.split(|c: char| !c.is_ascii_digit());
-        let major: u32 = parts.next()?.parse().ok()?;
-        let minor: u32 = parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
-        Some(major * 10_000 + minor)
+        version_of(self.setting("server_version")?)
     }
 
     /// What the server had to say beside its answers, since the last time.
@@ -210,6 +206,14 @@ impl Drop for Connection {
     }
 }
 
+/// A version as a number, such as 150018 for `15.18`.
+fn version_of(text: &str) -> Option<u32> {
+    let mut parts = text.split(|c: char| !c.is_ascii_digit());
+    let major: u32 = parts.next()?.parse().ok()?;
+    let minor: u32 = parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+    major.checked_mul(10_000)?.checked_add(minor)
+}
+
 /// The columns of a row.
 pub(super) fn row(body: &[u8]) -> Result<Row, PgError> {
     let torn = || PgError::Protocol("half a row".into());
@@ -235,4 +239,24 @@ pub(super) fn unexpected(tag: u8) -> PgError {
 
 fn first_line(sql: &str) -> &str {
     sql.trim().lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_number_if_it_can_be_one() {
+        for (text, version) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", Some(150_018)),
+            ("19beta1", Some(190_000)),
+            ("19devel", Some(190_000)),
+            ("devel", None),
+            ("429497", None),
+            ("429496.7296", None),
+            ("4294967295.1", None),
+        ] {
+            assert_eq!(version_of(text), version, "{text}");
+        }
+    }
 }
