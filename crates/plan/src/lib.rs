@@ -8,6 +8,7 @@ mod calendar_span;
 mod civil;
 mod clean;
 mod diffing;
+mod due;
 mod facts;
 mod files_record;
 mod glob;
@@ -39,6 +40,7 @@ mod window;
 pub use calendar_span::{CalendarSpan, CalendarSpanError};
 pub use clean::clean_path;
 pub use diffing::{Merge, Pair, merge};
+pub use due::{Due, DueReason, Freshness, Turns};
 pub use facts::SnapshotFacts;
 pub use files_record::{
     FILES_FAULTS_KEPT_MAX, FILES_VERSION, FilesEngine, FilesKind, FilesRecord, FilesRecordError,
