@@ -93,6 +93,39 @@ fn a_dump_that_breaks_off_is_no_capture() {
     assert_eq!(said.code(), 2, "{}", said.stderr);
 }
 
+/// What a script says to have some SQL run.
+fn psql(cluster: &Cluster, sql: &str) -> String {
+    let program = real(cluster).join("psql");
+    format!(
+        "{} -X -q -v ON_ERROR_STOP=1 -c \"set lock_timeout = '5s'\" -c '{sql}' '{}' || exit 1",
+        program.display(),
+        cluster.url("postgres")
+    )
+}
+
+#[test]
+fn who_changes_a_table_before_or_after_a_dump_stands_in_nobodys_way() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    cluster.sql("create table t as select 1 as i");
+    let before = psql(&cluster, "alter table t alter column i set not null");
+    let before = pg_dump(
+        &place,
+        &cluster,
+        &format!("/bin/sleep 1; {before}; exec \"$REAL\" \"$@\""),
+    );
+    captured(&place, &cluster, &["--programs", &before]);
+    // What is in the dump is gone when somebody looks at what was in it.
+    let (after, dump) = (psql(&cluster, "truncate t"), place.path("dump"));
+    let after = format!(
+        "\"$REAL\" \"$@\" > {dump}; {after}; exec /bin/cat {dump}",
+        dump = dump.display()
+    );
+    let after = pg_dump(&place, &cluster, &after);
+    let taken = captured(&place, &cluster, &["--programs", &after]);
+    assert_eq!(taken["flags"].to_string(), "[]");
+    assert_eq!(verified(&place, &[], 0)["verdict"], "recoverable");
+}
+
 #[test]
 fn a_wish_to_stop_ends_the_program_too() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
