@@ -283,9 +283,12 @@ impl DumpRestore<'_> {
         let count = |bytes| {
             counters.bytes_done.fetch_add(bytes, Ordering::Relaxed);
         };
-        let failed = |cause| DumpRestoreError::Fill {
-            database: dump.database.name.clone(),
-            cause: Box::new(cause),
+        let failed = |error| match error {
+            FillError::Cancelled(stop) => stop.into(),
+            error => DumpRestoreError::Fill {
+                database: dump.database.name.clone(),
+                cause: Box::new(error),
+            },
         };
         let list = match self.secluded {
             None => None,
@@ -325,10 +328,7 @@ impl DumpRestore<'_> {
             feed,
             self.cancel,
         );
-        filled.map_err(|error| match error {
-            FillError::Cancelled(stop) => stop.into(),
-            error => failed(error),
-        })?;
+        filled.map_err(failed)?;
         done.bytes += node.size_bytes;
         Ok(())
     }
