@@ -31,7 +31,7 @@ const DUMPS_AT_ONCE_MAX: usize = 4;
 #[command(next_help_heading = "Dumps")]
 pub struct DumpArgs {
     /// Dump databases and roles instead of copying the files of the server
-    #[arg(long, conflicts_with_all = ["data", "chunk_size"])]
+    #[arg(long, conflicts_with_all = ["data", "chunk_size", "remote"])]
     pub logical: bool,
     /// A database to dump, instead of all that are no templates; several by repeating it
     #[arg(long, value_name = "NAME", requires = "logical")]
