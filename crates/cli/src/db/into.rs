@@ -121,6 +121,7 @@ impl IntoArgs {
             by: "the dump",
         };
         let programs = ClientPrograms::find(needed, self.programs.as_deref(), &path_dirs())
+            .and_then(|programs| programs.can_reach(&address).map(|()| programs))
             .map_err(|error| Failure::of_database(&error))?;
         let reader = BlobReader::new(&session.repository, restoring.index);
         let globals = globals_of(&reader, restoring.tree)?;

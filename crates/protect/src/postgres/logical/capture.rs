@@ -130,6 +130,7 @@ impl DumpCapture<'_> {
             by: "the server",
         };
         let programs = ClientPrograms::find(needed, self.programs, self.other_dirs)?;
+        programs.can_reach(self.address)?;
         if programs.major() >= WITH_TIMEOUT && facts.major() < WITH_TIMEOUT {
             self.note(format!(
                 "pg_dump {} writes what only pg_restore {WITH_TIMEOUT} and newer reads, which older servers refuse: install the programs of PostgreSQL {}, or it comes back into newer servers alone",
