@@ -8,7 +8,7 @@ use clap::Args;
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::Id;
 use lifeboat_protect::postgres::{
-    DumpPlan, DumpRequest, DumpRestore, DumpStep, Found, globals_of, plan_dumps,
+    DumpPlan, DumpRequest, DumpRestore, DumpRestoreError, DumpStep, Found, globals_of, plan_dumps,
 };
 use lifeboat_protect::{Overwrite, Restore, RestoreOptions, SelectPath, Selected};
 use lifeboat_repo::{BlobReader, Index};
@@ -169,7 +169,7 @@ impl IntoArgs {
             totals_known: false,
         };
         let began = Instant::now();
-        let done = progress::during(ui, &counters, shown, || restore.run(&plan))?;
+        let done = progress::during(ui, &counters, shown, || restore.run(&plan)).map_err(failed)?;
         let elapsed = began.elapsed();
         if ui.json {
             ui.object(&json!({
@@ -306,6 +306,21 @@ impl IntoArgs {
                 }
             ))),
         }
+    }
+}
+
+/// Why a restore ended, and what there is of the database that it was at.
+fn failed(error: DumpRestoreError) -> Failure {
+    let said = error.to_string();
+    match error {
+        // Whoever wished to stop must know of it too.
+        DumpRestoreError::Left { cause, .. } => Failure::from(*cause).while_doing(said),
+        error @ (DumpRestoreError::Fill { .. } | DumpRestoreError::Complete { .. }) => {
+            let mut failure = Failure::from(error);
+            failure.message += "; what there was of it is removed";
+            failure
+        }
+        error => error.into(),
     }
 }
 

@@ -320,7 +320,10 @@ fn what_a_dump_lacks_is_not_recoverable() {
 fn what_is_gone_from_the_repository_leaves_no_half_a_database() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
     fill(&cluster);
-    captured(&place, &cluster, &[]);
+    // The roles are stored before, so that the largest pack holds nothing but a dump.
+    for database in ["postgres", "app"] {
+        captured(&place, &cluster, &["--database", database]);
+    }
     let mut packs = Vec::new();
     for folder in fs::read_dir(place.repository().join("data")).unwrap() {
         let folder = fs::read_dir(folder.unwrap().path()).unwrap();
@@ -362,6 +365,48 @@ fn what_is_gone_from_the_repository_leaves_no_half_a_database() {
         proof["verdict"]["not_recoverable"]["words"].is_string(),
         "{proof}"
     );
+}
+
+#[test]
+fn half_a_database_that_can_not_be_removed_is_named() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    captured(&place, &cluster, &[]);
+    let keep = "update pg_database set datistemplate = true where datname like $$lifeboat_%$$";
+    let keep = psql(&cluster, keep);
+    let url = cluster.url("postgres");
+    let pid_file = place.path("pid");
+    let run = |then: &str| {
+        let script = format!("{keep}; echo $$ > {}; {then}", pid_file.display());
+        let programs = tools(&place, &cluster, "pg_restore", &script);
+        let words = ["restore", "--name", "app/dumps", "--into", &url];
+        let more = ["--as", "x", "--programs", programs.to_str().unwrap()];
+        place.ours().run_in("db", [&words[..], &more].concat())
+    };
+    let left = || {
+        let name = "select datname from pg_database where datname like 'lifeboat_%'";
+        let name = cluster.sql(name);
+        cluster.sql(&format!("alter database \"{name}\" is_template false"));
+        cluster.sql(&format!("drop database \"{name}\""));
+        name
+    };
+    let said = run("echo 'it broke' >&2; exit 1").ends(1).stderr;
+    let name = left();
+    assert!(
+        said.contains(&format!("the database \"{name}\" is not whole"))
+            && said.contains("cannot drop a template database")
+            && said.contains("it broke")
+            && !said.contains("is removed"),
+        "{said}"
+    );
+    fs::remove_file(&pid_file).unwrap();
+    let mut run = run("exec /bin/sleep 1000");
+    let child = run.start();
+    until("the program runs", || pid_file.exists());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains(&left()), "{said}");
 }
 
 #[test]

@@ -304,6 +304,8 @@ fn end_of_restore(error: DumpRestoreError) -> End {
                 undetermined(words)
             }
         },
+        // The scratch goes as a whole.
+        DumpRestoreError::Left { cause, .. } => end_of_restore(*cause),
         // A locale, most often, that this machine does not have, or a server that went away.
         DumpRestoreError::Create { .. }
         | DumpRestoreError::Complete { .. }
