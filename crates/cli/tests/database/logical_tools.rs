@@ -274,6 +274,29 @@ fn a_dump_that_comes_back_is_seen_to_come_back() {
 }
 
 #[test]
+fn a_database_that_nobody_could_look_into_is_told() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    cluster.sql("create role weak login");
+    cluster.sql("create database mine owner weak");
+    let refuse = "revoke execute on function pg_catalog.pg_database_size(name) from public";
+    sql(&cluster, "mine", refuse);
+    let url = cluster.url("mine").replace("tester@", "weak@");
+    let words = ["capture", "--logical", "--postgres", &url];
+    let more = ["--name", "app/dumps", "--database", "mine"];
+    let run = place.ours().run_in("db", [&words[..], &more].concat());
+    let said = run.ok().stderr;
+    assert!(
+        said.contains("the database mine could not be counted: ERROR: permission denied"),
+        "{said}"
+    );
+    let proof = verified(&place, &[], 0);
+    let skipped = &proof["report"]["skipped"][0];
+    assert_eq!(skipped["name"], "mine", "{proof}");
+    let why = skipped["why"].as_str().unwrap();
+    assert!(why.contains("permission denied"), "{proof}");
+}
+
+#[test]
 fn what_a_dump_lacks_is_not_recoverable() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
     sql(

@@ -106,6 +106,7 @@ impl DumpVerification<'_> {
     fn prove(&self, report: &mut Report) -> Result<(), End> {
         let empty = Baseline::default();
         let baseline = self.member.baseline.as_ref().unwrap_or(&empty);
+        report.skipped.clone_from(&baseline.skipped);
         self.has_room(baseline)?;
         let (programs, clients) = self.programs()?;
         report.server_version = Some(programs.version().to_owned());

@@ -39,8 +39,8 @@ pub(super) struct Snapshot {
 
 /// What is in a snapshot.
 pub(super) struct Seen {
-    /// The tables; none if they could not be looked at in time.
-    pub(super) baseline: Option<DatabaseBaseline>,
+    /// The tables, or why they could not be looked at.
+    pub(super) baseline: Result<DatabaseBaseline, String>,
     /// How many objects users made.
     pub(super) objects: Option<u64>,
 }
@@ -90,26 +90,26 @@ impl Snapshot {
         })?;
         Ok(Seen {
             baseline,
-            objects: objects.flatten(),
+            objects: objects.ok().flatten(),
         })
     }
 
-    /// The snapshot outlives what the server refuses: then there is no answer.
+    /// The snapshot outlives what the server refuses: then its words are the answer.
     fn guarded<T>(
         &mut self,
         cancel: &Cancel,
         ask: impl FnOnce(&mut Connection) -> Result<T, PgError>,
-    ) -> Result<Option<T>, PgError> {
+    ) -> Result<Result<T, String>, PgError> {
         let connection = &mut self.connection;
         let say = |connection: &mut Connection, sql: &str| {
             connection.query(sql, Some(ANSWER_TIMEOUT), cancel)
         };
         say(connection, "savepoint looked")?;
         match ask(connection) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(PgError::Refused { .. }) => {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(PgError::Refused { cause, .. }) => {
                 say(connection, "rollback to savepoint looked")?;
-                Ok(None)
+                Ok(Err(cause.to_string()))
             }
             Err(other) => Err(other),
         }

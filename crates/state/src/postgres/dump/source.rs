@@ -37,8 +37,8 @@ const SUFFIX: &str = ".dump";
 pub struct Dumped {
     /// Which database, and how.
     pub record: DumpRecord,
-    /// What was in it, if that could be looked at.
-    pub baseline: Option<DatabaseBaseline>,
+    /// What was in it, or why that could not be looked at.
+    pub baseline: Result<DatabaseBaseline, String>,
 }
 
 /// The dumps of a server.
@@ -216,7 +216,7 @@ impl Pending {
                 file: self.file,
                 instant: self.snapshot.instant,
                 bytes: 0,
-                tables: seen.baseline.as_ref().map(|baseline| baseline.tables),
+                tables: seen.baseline.as_ref().ok().map(|baseline| baseline.tables),
                 objects: seen.objects,
             },
             baseline: seen.baseline,

@@ -8,7 +8,7 @@ use lifeboat_flow::Cancel;
 use super::super::client::{Address, Connection, PgError, Row, Session};
 use super::super::facts::SUPERUSER;
 use super::baseline::{
-    Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TableBaseline,
+    Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TOO_MANY, TableBaseline,
 };
 
 /// Tables of one database that are listed; of more, the largest.
@@ -75,10 +75,7 @@ pub fn measure(
                 .skipped
                 .push(skipped(name, "it allows no connections".into()));
         } else if number >= DATABASES_MAX {
-            baseline.skipped.push(skipped(
-                name,
-                format!("there are more than {DATABASES_MAX}"),
-            ));
+            baseline.skipped.push(skipped(name, TOO_MANY.into()));
         } else {
             match of_database(address, name, exact_up_to_bytes, cancel) {
                 Ok(database) => baseline.databases.push(database),
