@@ -348,9 +348,14 @@ fn say_plan(ui: &Ui, member: &LogicalMember, plan: &DumpPlan, dry_run: bool) {
             "the server has no tablespace {space}: everything goes into the default one"
         ));
     }
-    for name in &plan.left {
+    for database in &plan.left {
+        let without = match database.has_properties() {
+            true => ", without the settings, rights and limit of connections that it had",
+            false => "",
+        };
         ui.say(format_args!(
-            "{name} is there, and nothing of its own was in it: it is left as it is"
+            "{} is there, and nothing of its own was in it: it is left as it is{without}",
+            database.name
         ));
     }
     for step in plan.steps.iter().filter(|_| dry_run) {
