@@ -158,6 +158,7 @@ fn on_restore(error: &DumpRestoreError) -> Option<&'static str> {
             }
             _ => None,
         },
+        DumpRestoreError::Left { cause, .. } => on_restore(cause),
         DumpRestoreError::Name { .. } => {
             Some("rename it when nobody uses the other one: ALTER DATABASE … RENAME TO …")
         }

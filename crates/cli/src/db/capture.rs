@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lifeboat_flow::Counters;
-use lifeboat_format::{Id, Snapshot};
+use lifeboat_format::{Id, Snapshot, SnapshotSummary};
 use lifeboat_protect::postgres::{CaptureOutcome, CaptureStage};
 use lifeboat_protect::{BackupOptions, tags_of};
 use lifeboat_repo::{Identity, PackListing};
@@ -165,7 +165,6 @@ impl Capture {
                     before,
                     options,
                     counters: &counters,
-                    draft,
                 },
                 ui,
             );
@@ -240,15 +239,7 @@ impl Capture {
             format::rate(summary.total_bytes_processed, elapsed),
             format::count(outcome.segments, "segment")
         ));
-        let added = match self.dry_run {
-            true => "would add",
-            false => "added",
-        };
-        ui.say(format_args!(
-            "{added} {}, stored as {}",
-            format::bytes(summary.data_added),
-            format::bytes(summary.data_added_packed)
-        ));
+        say_added(ui, self.dry_run, summary);
         if !postgres.page_checksums {
             ui.warn("the cluster has no page checksums: damage on its disk can't be seen; `pg_checksums --enable` makes them");
         }
@@ -271,4 +262,17 @@ impl Capture {
             ));
         }
     }
+}
+
+/// Says what a capture stores, or would.
+pub fn say_added(ui: &Ui, dry_run: bool, summary: &SnapshotSummary) {
+    let added = match dry_run {
+        true => "would add",
+        false => "added",
+    };
+    ui.say(format_args!(
+        "{added} {}, stored as {}",
+        format::bytes(summary.data_added),
+        format::bytes(summary.data_added_packed)
+    ));
 }

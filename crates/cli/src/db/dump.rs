@@ -13,6 +13,7 @@ use lifeboat_state::postgres::client::Address;
 use lifeboat_state::postgres::dump::Flag;
 use serde_json::json;
 
+use super::capture::say_added;
 use super::name::MemberName;
 use super::point::{Stored, Tie};
 use super::verify::path_dirs;
@@ -30,7 +31,7 @@ const DUMPS_AT_ONCE_MAX: usize = 4;
 #[command(next_help_heading = "Dumps")]
 pub struct DumpArgs {
     /// Dump databases and roles instead of copying the files of the server
-    #[arg(long, conflicts_with_all = ["data", "chunk_size"])]
+    #[arg(long, conflicts_with_all = ["data", "chunk_size", "remote"])]
     pub logical: bool,
     /// A database to dump, instead of all that are no templates; several by repeating it
     #[arg(long, value_name = "NAME", requires = "logical")]
@@ -47,7 +48,6 @@ pub struct Prepared<'a> {
     pub before: Option<(Id, &'a Snapshot)>,
     pub options: BackupOptions,
     pub counters: &'a Counters,
-    pub draft: Snapshot,
 }
 
 impl DumpArgs {
@@ -58,8 +58,8 @@ impl DumpArgs {
             before,
             options,
             counters,
-            draft,
         } = prepared;
+        let draft = tie.draft.clone();
         let (session, index, name) = (tie.session, tie.index, tie.name);
         ui.say("dumping the databases");
         let dry_run = options.ingest.dry_run;
@@ -133,15 +133,7 @@ fn report(
         format::rate(member.bytes, elapsed),
         member.logical.dump_version
     ));
-    let added = match dry_run {
-        true => "would add",
-        false => "added",
-    };
-    ui.say(format_args!(
-        "{added} {}, stored as {}",
-        format::bytes(summary.data_added),
-        format::bytes(summary.data_added_packed)
-    ));
+    say_added(ui, dry_run, summary);
     for Flag::Emptied { database } in &member.flags {
         ui.warn(format_args!(
             "no table of {database} has a row any more, and some had: the capture is marked, so that nothing older goes for it"

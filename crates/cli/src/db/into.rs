@@ -8,7 +8,7 @@ use clap::Args;
 use lifeboat_flow::{Cancel, Counters};
 use lifeboat_format::Id;
 use lifeboat_protect::postgres::{
-    DumpPlan, DumpRequest, DumpRestore, DumpStep, Found, globals_of, plan_dumps,
+    DumpPlan, DumpRequest, DumpRestore, DumpRestoreError, DumpStep, Found, globals_of, plan_dumps,
 };
 use lifeboat_protect::{Overwrite, Restore, RestoreOptions, SelectPath, Selected};
 use lifeboat_repo::{BlobReader, Index};
@@ -121,6 +121,7 @@ impl IntoArgs {
             by: "the dump",
         };
         let programs = ClientPrograms::find(needed, self.programs.as_deref(), &path_dirs())
+            .and_then(|programs| programs.can_reach(&address).map(|()| programs))
             .map_err(|error| Failure::of_database(&error))?;
         let reader = BlobReader::new(&session.repository, restoring.index);
         let globals = globals_of(&reader, restoring.tree)?;
@@ -168,7 +169,7 @@ impl IntoArgs {
             totals_known: false,
         };
         let began = Instant::now();
-        let done = progress::during(ui, &counters, shown, || restore.run(&plan))?;
+        let done = progress::during(ui, &counters, shown, || restore.run(&plan)).map_err(failed)?;
         let elapsed = began.elapsed();
         if ui.json {
             ui.object(&json!({
@@ -308,6 +309,21 @@ impl IntoArgs {
     }
 }
 
+/// Why a restore ended, and what there is of the database that it was at.
+fn failed(error: DumpRestoreError) -> Failure {
+    let said = error.to_string();
+    match error {
+        // Whoever wished to stop must know of it too.
+        DumpRestoreError::Left { cause, .. } => Failure::from(*cause).while_doing(said),
+        error @ (DumpRestoreError::Fill { .. } | DumpRestoreError::Complete { .. }) => {
+            let mut failure = Failure::from(error);
+            failure.message += "; what there was of it is removed";
+            failure
+        }
+        error => error.into(),
+    }
+}
+
 fn facts(
     address: &lifeboat_state::postgres::client::Address,
     cancel: &Cancel,
@@ -332,9 +348,14 @@ fn say_plan(ui: &Ui, member: &LogicalMember, plan: &DumpPlan, dry_run: bool) {
             "the server has no tablespace {space}: everything goes into the default one"
         ));
     }
-    for name in &plan.left {
+    for database in &plan.left {
+        let without = match database.has_properties() {
+            true => ", without the settings, rights and limit of connections that it had",
+            false => "",
+        };
         ui.say(format_args!(
-            "{name} is there, and nothing of its own was in it: it is left as it is"
+            "{} is there, and nothing of its own was in it: it is left as it is{without}",
+            database.name
         ));
     }
     for step in plan.steps.iter().filter(|_| dry_run) {

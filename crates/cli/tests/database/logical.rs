@@ -340,3 +340,104 @@ fn a_database_that_was_emptied_is_marked_until_it_has_rows_again() {
     cluster.sql("insert into t values (1)");
     assert_eq!(captured(&place, &cluster, &[])["flags"].to_string(), "[]");
 }
+
+#[test]
+fn only_what_nobody_made_anything_in_is_left_out_and_what_it_had_beside_is_said() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    cluster.sql("create role r");
+    cluster.sql("alter database postgres set work_mem = '8MB'");
+    let made = [
+        ("nothing", "select 1", 0),
+        ("an_enum", "create type t as enum ('a')", 1),
+        ("a_domain", "create domain t as int", 1),
+        ("a_row", "create type t as (i int)", 1),
+        ("a_table", "create table t (i int)", 1),
+        (
+            "a_server",
+            "create extension postgres_fdw; create server s foreign data wrapper postgres_fdw",
+            2,
+        ),
+        ("a_wrapper", "create foreign data wrapper w", 1),
+        ("a_publication", "create publication p", 1),
+        (
+            "a_trigger",
+            "create function f() returns event_trigger language plpgsql as 'begin end'; \
+             create event trigger e on sql_drop execute function f()",
+            2,
+        ),
+        ("a_collation", "create collation c from \"C\"", 1),
+        ("a_cast", "create cast (point as bytea) with inout", 1),
+        (
+            "a_default",
+            "alter default privileges grant select on tables to r",
+            1,
+        ),
+        (
+            "a_subscription",
+            "create subscription s connection '' publication p with (connect = false, slot_name = none)",
+            1,
+        ),
+    ];
+    for (name, all, _) in made {
+        cluster.sql(&format!("create database {name}"));
+        sql(&cluster, name, all);
+    }
+    captured(&place, &cluster, &[]);
+    let member = place
+        .ours()
+        .run([
+            "dump",
+            "--path",
+            "/apps/app/dumps",
+            "latest",
+            "/member.json",
+        ])
+        .ok();
+    let member: Value = serde_json::from_str(&member.text()).unwrap();
+    let dumps = member["logical"]["databases"].as_array().unwrap();
+    for (name, _, count) in made {
+        let dump = dumps.iter().find(|dump| dump["name"] == name).unwrap();
+        assert_eq!(dump["objects"], count, "{dump}");
+    }
+    let other = Cluster::start(Options::default());
+    let said = restore(&place, &other, &["--globals", "--dry-run"], 0).text();
+    assert!(
+        said.contains("postgres is there") && said.contains("without the settings"),
+        "{said}"
+    );
+    let said = restore(&place, &other, &["--database", "postgres"], 1).stderr;
+    assert!(said.contains("already"), "{said}");
+}
+
+#[test]
+fn no_statement_of_a_dump_is_told_and_rights_of_nobody_come_back() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    for name in ["app", "mapped", "set"] {
+        cluster.sql(&format!("create database {name}"));
+    }
+    cluster.sql("create role absent");
+    cluster.sql("revoke all on database app from public, tester");
+    let rights = "select datacl from pg_database where datname = 'app'";
+    assert_eq!(cluster.sql(rights), "{}");
+    sql(
+        &cluster,
+        "mapped",
+        "create foreign data wrapper w; create server s foreign data wrapper w; \
+         create user mapping for absent server s options (password 'geheim9')",
+    );
+    cluster.sql("alter role absent in database set set \"my.password\" = 'geheim9'");
+    captured(&place, &cluster, &[]);
+    let other = Cluster::start(Options::default());
+    for name in ["mapped", "set"] {
+        let said = restore(&place, &other, &["--database", name], 1).stderr;
+        assert!(
+            said.contains("role \"absent\" does not exist")
+                && said.contains("what there was of it is removed")
+                && !said.contains("geheim9"),
+            "{said}"
+        );
+    }
+    assert_eq!(databases(&other), ["postgres"]);
+    restore(&place, &other, &["--database", "app"], 0);
+    assert_eq!(other.sql(rights), "{}");
+}

@@ -93,6 +93,39 @@ fn a_dump_that_breaks_off_is_no_capture() {
     assert_eq!(said.code(), 2, "{}", said.stderr);
 }
 
+/// What a script says to have some SQL run.
+fn psql(cluster: &Cluster, sql: &str) -> String {
+    let program = real(cluster).join("psql");
+    format!(
+        "{} -X -q -v ON_ERROR_STOP=1 -c \"set lock_timeout = '5s'\" -c '{sql}' '{}' || exit 1",
+        program.display(),
+        cluster.url("postgres")
+    )
+}
+
+#[test]
+fn who_changes_a_table_before_or_after_a_dump_stands_in_nobodys_way() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    cluster.sql("create table t as select 1 as i");
+    let before = psql(&cluster, "alter table t alter column i set not null");
+    let before = pg_dump(
+        &place,
+        &cluster,
+        &format!("/bin/sleep 1; {before}; exec \"$REAL\" \"$@\""),
+    );
+    captured(&place, &cluster, &["--programs", &before]);
+    // What is in the dump is gone when somebody looks at what was in it.
+    let (after, dump) = (psql(&cluster, "truncate t"), place.path("dump"));
+    let after = format!(
+        "\"$REAL\" \"$@\" > {dump}; {after}; exec /bin/cat {dump}",
+        dump = dump.display()
+    );
+    let after = pg_dump(&place, &cluster, &after);
+    let taken = captured(&place, &cluster, &["--programs", &after]);
+    assert_eq!(taken["flags"].to_string(), "[]");
+    assert_eq!(verified(&place, &[], 0)["verdict"], "recoverable");
+}
+
 #[test]
 fn a_wish_to_stop_ends_the_program_too() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
@@ -241,6 +274,29 @@ fn a_dump_that_comes_back_is_seen_to_come_back() {
 }
 
 #[test]
+fn a_database_that_nobody_could_look_into_is_told() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    cluster.sql("create role weak login");
+    cluster.sql("create database mine owner weak");
+    let refuse = "revoke execute on function pg_catalog.pg_database_size(name) from public";
+    sql(&cluster, "mine", refuse);
+    let url = cluster.url("mine").replace("tester@", "weak@");
+    let words = ["capture", "--logical", "--postgres", &url];
+    let more = ["--name", "app/dumps", "--database", "mine"];
+    let run = place.ours().run_in("db", [&words[..], &more].concat());
+    let said = run.ok().stderr;
+    assert!(
+        said.contains("the database mine could not be counted: ERROR: permission denied"),
+        "{said}"
+    );
+    let proof = verified(&place, &[], 0);
+    let skipped = &proof["report"]["skipped"][0];
+    assert_eq!(skipped["name"], "mine", "{proof}");
+    let why = skipped["why"].as_str().unwrap();
+    assert!(why.contains("permission denied"), "{proof}");
+}
+
+#[test]
 fn what_a_dump_lacks_is_not_recoverable() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
     sql(
@@ -287,7 +343,10 @@ fn what_a_dump_lacks_is_not_recoverable() {
 fn what_is_gone_from_the_repository_leaves_no_half_a_database() {
     let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
     fill(&cluster);
-    captured(&place, &cluster, &[]);
+    // The roles are stored before, so that the largest pack holds nothing but a dump.
+    for database in ["postgres", "app"] {
+        captured(&place, &cluster, &["--database", database]);
+    }
     let mut packs = Vec::new();
     for folder in fs::read_dir(place.repository().join("data")).unwrap() {
         let folder = fs::read_dir(folder.unwrap().path()).unwrap();
@@ -329,6 +388,48 @@ fn what_is_gone_from_the_repository_leaves_no_half_a_database() {
         proof["verdict"]["not_recoverable"]["words"].is_string(),
         "{proof}"
     );
+}
+
+#[test]
+fn half_a_database_that_can_not_be_removed_is_named() {
+    let (place, cluster) = (Place::new(), Cluster::start(Options::default()));
+    captured(&place, &cluster, &[]);
+    let keep = "update pg_database set datistemplate = true where datname like $$lifeboat_%$$";
+    let keep = psql(&cluster, keep);
+    let url = cluster.url("postgres");
+    let pid_file = place.path("pid");
+    let run = |then: &str| {
+        let script = format!("{keep}; echo $$ > {}; {then}", pid_file.display());
+        let programs = tools(&place, &cluster, "pg_restore", &script);
+        let words = ["restore", "--name", "app/dumps", "--into", &url];
+        let more = ["--as", "x", "--programs", programs.to_str().unwrap()];
+        place.ours().run_in("db", [&words[..], &more].concat())
+    };
+    let left = || {
+        let name = "select datname from pg_database where datname like 'lifeboat_%'";
+        let name = cluster.sql(name);
+        cluster.sql(&format!("alter database \"{name}\" is_template false"));
+        cluster.sql(&format!("drop database \"{name}\""));
+        name
+    };
+    let said = run("echo 'it broke' >&2; exit 1").ends(1).stderr;
+    let name = left();
+    assert!(
+        said.contains(&format!("the database \"{name}\" is not whole"))
+            && said.contains("cannot drop a template database")
+            && said.contains("it broke")
+            && !said.contains("is removed"),
+        "{said}"
+    );
+    fs::remove_file(&pid_file).unwrap();
+    let mut run = run("exec /bin/sleep 1000");
+    let child = run.start();
+    until("the program runs", || pid_file.exists());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains(&left()), "{said}");
 }
 
 #[test]

@@ -127,6 +127,9 @@ fn each_role_is_told_what_it_lacks() {
         said.contains("check that the server runs and listens there"),
         "{said}"
     );
+    let both = ["capture", "--logical", "--remote", "--postgres", "x"];
+    let said = place.ours().run_in("db", both).ends(2).stderr;
+    assert!(said.contains("--remote"), "{said}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use lifeboat_state::postgres::dump::{
     ClientPrograms, ClientProgramsError, DatabasesError, DumpSource, Dumped, LogicalCapture,
     LogicalMember, Needed, Record, ServerFacts, databases, flags,
 };
-use lifeboat_state::postgres::verify::{Baseline, EXACT_UP_TO_BYTES};
+use lifeboat_state::postgres::verify::{Baseline, EXACT_UP_TO_BYTES, Skipped};
 use lifeboat_state::postgres::{
     CaptureKind, ENGINE, FactsError, MEMBER_FILE, MEMBER_VERSION, MemberError,
 };
@@ -130,6 +130,7 @@ impl DumpCapture<'_> {
             by: "the server",
         };
         let programs = ClientPrograms::find(needed, self.programs, self.other_dirs)?;
+        programs.can_reach(self.address)?;
         if programs.major() >= WITH_TIMEOUT && facts.major() < WITH_TIMEOUT {
             self.note(format!(
                 "pg_dump {} writes what only pg_restore {WITH_TIMEOUT} and newer reads, which older servers refuse: install the programs of PostgreSQL {}, or it comes back into newer servers alone",
@@ -262,22 +263,29 @@ impl DumpCapture<'_> {
     }
 
     fn baseline(&self, facts: &ServerFacts, dumped: &[Dumped]) -> Baseline {
-        for dumped in dumped.iter().filter(|dumped| dumped.baseline.is_none()) {
-            self.note(format!(
-                "what is in the database {} could not be counted in time",
-                dumped.record.database.name
-            ));
+        let (mut databases, mut skipped) = (Vec::new(), Vec::new());
+        for dumped in dumped {
+            let name = &dumped.record.database.name;
+            match &dumped.baseline {
+                Ok(baseline) => databases.push(baseline.clone()),
+                Err(why) => {
+                    self.note(format!(
+                        "what is in the database {name} could not be counted: {why}"
+                    ));
+                    skipped.push(Skipped {
+                        name: name.clone(),
+                        why: why.clone(),
+                    });
+                }
+            }
         }
         Baseline {
             version: facts.version,
             superuser: facts.superuser.clone(),
             preload_libraries: facts.preload_libraries.clone(),
             exact_up_to_bytes: EXACT_UP_TO_BYTES,
-            databases: dumped
-                .iter()
-                .filter_map(|dumped| dumped.baseline.clone())
-                .collect(),
-            skipped: Vec::new(),
+            databases,
+            skipped,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use lifeboat_flow::Timestamp;
 use lifeboat_state::postgres::dump::{
-    DumpRecord, Globals, LogicalMember, RoleStatement, TargetFacts,
+    DatabaseRecord, DumpRecord, Globals, LogicalMember, RoleStatement, TargetFacts,
 };
 
 /// The longest name of a database, in bytes (PostgreSQL manual, "Identifiers and Key Words").
@@ -83,7 +83,7 @@ pub struct DumpPlan {
     /// Tablespaces that the server lacks: then everything goes into the default one.
     pub missing_tablespaces: Vec<String>,
     /// Databases that are there already and had nothing of their own in the capture.
-    pub left: Vec<String>,
+    pub left: Vec<DatabaseRecord>,
 }
 
 /// A restore that can't be.
@@ -180,8 +180,12 @@ pub fn plan_dumps(
                 Some(aside_name(&name, &stamp))
             }
             // A new cluster has a database `postgres`, and nearly nobody keeps anything in it.
-            Some(_) if request.databases.is_empty() && dump.objects == Some(0) => {
-                left.push(name);
+            Some(_)
+                if request.databases.is_empty()
+                    && request.rename.is_none()
+                    && dump.objects == Some(0) =>
+            {
+                left.push(dump.database.clone());
                 continue;
             }
             Some(_) => return Err(DumpPlanError::Exists(name)),
@@ -288,7 +292,7 @@ impl fmt::Display for DumpStep {
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_state::postgres::dump::{DatabaseRecord, LogicalCapture, TargetDatabase};
+    use lifeboat_state::postgres::dump::{LogicalCapture, TargetDatabase};
     use lifeboat_state::postgres::{CaptureKind, ENGINE, MEMBER_VERSION};
 
     use super::*;
@@ -395,7 +399,8 @@ mod tests {
                 format!("rename {temporary} to app"),
             ]
         );
-        assert_eq!(plan.left, ["postgres"]);
+        let left = plan.left.iter().map(|database| &*database.name);
+        assert_eq!(left.collect::<Vec<_>>(), ["postgres"]);
         assert_eq!(plan.missing_tablespaces, ["fast"]);
     }
 
@@ -425,6 +430,22 @@ mod tests {
         let used = target(&[("postgres", 2)]);
         let error = planned(&one, &replace, &used).unwrap_err();
         assert!(error.to_string().starts_with("2 sessions use"), "{error}");
+        // Who asks for one gets it, or hears why not.
+        let empty = member(&[("postgres", 0)]);
+        let named = ["postgres".to_owned()];
+        for request in [
+            DumpRequest {
+                rename: Some("template1"),
+                ..request()
+            },
+            DumpRequest {
+                databases: &named,
+                ..request()
+            },
+        ] {
+            let error = planned(&empty, &request, &there).unwrap_err();
+            assert!(matches!(error, DumpPlanError::Exists(_)), "{error}");
+        }
         let alone = target(&[("postgres", 0)]);
         assert_eq!(planned(&one, &replace, &alone), Err(DumpPlanError::NoHome));
     }

@@ -94,7 +94,7 @@ pub enum DumpRestoreError {
         cause: PgError,
     },
     /// A dump was not restored.
-    #[error("restore the dump of {database:?}; what there was of it is removed")]
+    #[error("restore the dump of {database:?}")]
     Fill {
         /// Whose.
         database: String,
@@ -103,7 +103,7 @@ pub enum DumpRestoreError {
         cause: Box<FillError<ProtectError>>,
     },
     /// What belongs to a database can't be given to it.
-    #[error("give {database:?} its settings, owner and rights; what there was of it is removed")]
+    #[error("give {database:?} its settings, owner and rights")]
     Complete {
         /// Which.
         database: String,
@@ -121,6 +121,16 @@ pub enum DumpRestoreError {
         /// Why.
         #[source]
         cause: PgError,
+    },
+    /// It failed, and what there is of a database can't be removed.
+    #[error("the database {temporary:?} is not whole, and could not be removed: {words}")]
+    Left {
+        /// Its name.
+        temporary: String,
+        /// Why it could not be removed.
+        words: String,
+        /// What failed first.
+        cause: Box<DumpRestoreError>,
     },
     /// A table of contents can't be kept.
     #[error("write {}", .path.display())]
@@ -157,7 +167,7 @@ impl DumpRestore<'_> {
     ///
     /// # Errors
     /// When anything of it can't be done. Databases that have their names are whole; what was begun is removed, or named in
-    /// the error if it is whole too.
+    /// the error if it is whole too or can't be removed.
     pub fn run(&self, plan: &DumpPlan) -> Result<DumpRestored, DumpRestoreError> {
         let reader = BlobReader::new(self.repository, self.index);
         let mut done = DumpRestored::default();
@@ -167,14 +177,26 @@ impl DumpRestore<'_> {
             (self.stage)(step);
             self.step(plan, step, &reader, &mut begun, &mut done)
         });
-        if let (Err(_), Some(temporary)) = (&worked, begun) {
-            // Somebody may wish to stop, and this is a part of it.
-            let drop = format!("drop database if exists {} with (force)", name(temporary));
-            let _ = self
-                .connect(plan, &Cancel::new())
-                .and_then(|mut connection| say(&mut connection, &drop, &Cancel::new()));
+        match (worked, begun) {
+            (Ok(()), _) => Ok(done),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(temporary)) => Err(match self.remove(plan, temporary) {
+                Ok(()) => error,
+                Err(cause) => DumpRestoreError::Left {
+                    temporary: temporary.to_owned(),
+                    words: chain(&cause),
+                    cause: Box::new(error),
+                },
+            }),
         }
-        worked.map(|()| done)
+    }
+
+    /// Removes a database that is not whole. Somebody may wish to stop, and this is a part of it.
+    fn remove(&self, plan: &DumpPlan, temporary: &str) -> Result<(), PgError> {
+        let cancel = Cancel::new();
+        let mut connection = self.connect(plan, &cancel)?;
+        let drop = format!("drop database if exists {} with (force)", name(temporary));
+        say(&mut connection, &drop, &cancel)
     }
 
     /// Does one step; `begun` is the database that is not whole yet.
@@ -283,9 +305,12 @@ impl DumpRestore<'_> {
         let count = |bytes| {
             counters.bytes_done.fetch_add(bytes, Ordering::Relaxed);
         };
-        let failed = |cause| DumpRestoreError::Fill {
-            database: dump.database.name.clone(),
-            cause: Box::new(cause),
+        let failed = |error| match error {
+            FillError::Cancelled(stop) => stop.into(),
+            error => DumpRestoreError::Fill {
+                database: dump.database.name.clone(),
+                cause: Box::new(error),
+            },
         };
         let list = match self.secluded {
             None => None,
@@ -325,10 +350,7 @@ impl DumpRestore<'_> {
             feed,
             self.cancel,
         );
-        filled.map_err(|error| match error {
-            FillError::Cancelled(stop) => stop.into(),
-            error => failed(error),
-        })?;
+        filled.map_err(failed)?;
         done.bytes += node.size_bytes;
         Ok(())
     }

@@ -93,7 +93,11 @@ impl DumpVerification<'_> {
         let mut report = Report::default();
         let verdict = match self.prove(&mut report) {
             Ok(()) => report.verdict(),
-            Err(End::Verdict(verdict)) => verdict,
+            // What was interrupted fails in many ways, and says nothing of the capture.
+            Err(End::Verdict(verdict)) => {
+                self.cancel.check()?;
+                verdict
+            }
             Err(End::Failed(error)) => return Err(error),
         };
         Ok(Proof { verdict, report })
@@ -102,6 +106,7 @@ impl DumpVerification<'_> {
     fn prove(&self, report: &mut Report) -> Result<(), End> {
         let empty = Baseline::default();
         let baseline = self.member.baseline.as_ref().unwrap_or(&empty);
+        report.skipped.clone_from(&baseline.skipped);
         self.has_room(baseline)?;
         let (programs, clients) = self.programs()?;
         report.server_version = Some(programs.version().to_owned());
@@ -288,16 +293,23 @@ fn end_of_restore(error: DumpRestoreError) -> End {
     match error {
         DumpRestoreError::Protect(error) => end_of_reading(error, words),
         DumpRestoreError::NoPart(_) => End::Verdict(not_recoverable(words).verdict),
-        DumpRestoreError::Role { .. } | DumpRestoreError::Complete { .. } => by_words(words),
+        DumpRestoreError::Role { .. }
+        | DumpRestoreError::Complete {
+            cause: PgError::Refused { .. },
+            ..
+        } => by_words(words),
         DumpRestoreError::Fill { cause, .. } => match *cause {
             FillError::Refused { .. } => by_words(words),
             FillError::Lost(error) => end_of_reading(error, words),
-            FillError::Cancelled(stop) => End::Failed(stop.into()),
-            FillError::Program { .. } | FillError::Killed(_) => undetermined(words),
+            FillError::Program { .. } | FillError::Killed(_) | FillError::Cancelled(_) => {
+                undetermined(words)
+            }
         },
-        DumpRestoreError::Server(PgError::Cancelled(stop)) => End::Failed(stop.into()),
-        // A locale, most often, that this machine does not have.
+        // The scratch goes as a whole.
+        DumpRestoreError::Left { cause, .. } => end_of_restore(*cause),
+        // A locale, most often, that this machine does not have, or a server that went away.
         DumpRestoreError::Create { .. }
+        | DumpRestoreError::Complete { .. }
         | DumpRestoreError::Server(_)
         | DumpRestoreError::Name { .. }
         | DumpRestoreError::List { .. } => undetermined(words),
@@ -312,5 +324,50 @@ fn end_of_reading(error: ProtectError, words: String) -> End {
         }
         error @ (ProtectError::Repo(_) | ProtectError::Cancelled(_)) => End::Failed(error),
         _ => undetermined(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lifeboat_flow::Cancelled;
+    use lifeboat_state::postgres::client::ServerError;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_server_refuses_is_judged_by_its_words() {
+        let of = |cause| {
+            let database = "app".to_owned();
+            match end_of_restore(DumpRestoreError::Complete { database, cause }) {
+                End::Verdict(verdict) => verdict,
+                End::Failed(error) => panic!("{error}"),
+            }
+        };
+        let refused = |message: &str| PgError::Refused {
+            doing: "give it its settings and rights".into(),
+            cause: ServerError {
+                message: message.into(),
+                ..ServerError::default()
+            },
+        };
+        let verdict = of(refused("role \"x\" does not exist"));
+        assert!(
+            matches!(verdict, Verdict::NotRecoverable { .. }),
+            "{verdict:?}"
+        );
+        for cause in [
+            refused("could not load library"),
+            PgError::Cancelled(Cancelled),
+            PgError::Silent(Duration::ZERO),
+            PgError::Protocol("x".into()),
+        ] {
+            let verdict = of(cause);
+            assert!(
+                matches!(verdict, Verdict::Undetermined { .. }),
+                "{verdict:?}"
+            );
+        }
     }
 }

@@ -50,8 +50,11 @@ fn conninfo(address: &Address, database: &str) -> String {
             address.connect_timeout.as_secs().max(1).to_string(),
         ),
     ];
-    if let Some(file) = &address.root_certificates {
-        words.push(("sslrootcert", file.to_string_lossy().into_owned()));
+    match &address.root_certificates {
+        Some(file) => words.push(("sslrootcert", file.to_string_lossy().into_owned())),
+        // Otherwise libpq wants a file in a home.
+        None if wants_system_roots(address) => words.push(("sslrootcert", "system".to_owned())),
+        None => {}
     }
     if !address.settings.is_empty() {
         let settings = address.settings.iter();
@@ -62,6 +65,13 @@ fn conninfo(address: &Address, database: &str) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={}", quoted(value)));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the server is believed that an authority of the system vouches for.
+pub(super) fn wants_system_roots(address: &Address) -> bool {
+    address.tls == TlsMode::VerifyFull
+        && address.root_certificates.is_none()
+        && matches!(address.host, Host::Tcp(_))
 }
 
 fn quoted(value: &str) -> String {
@@ -94,5 +104,32 @@ mod tests {
             conninfo(&address, r"-it's\ host=evil"),
             r"host='::1' port='6000' user='me' dbname='-it\'s\\ host=evil' sslmode='require' connect_timeout='30' options='-c a.b=c\\ d -c e='"
         );
+    }
+    #[test]
+    fn whom_the_system_believes_is_believed_where_nobody_is_named() {
+        let said = |url: &str| {
+            let address = Address::parse(url, "x").unwrap();
+            let text = conninfo(&address, "d");
+            let said = text.split_once("sslmode=").map(|(_, said)| said.to_owned());
+            said.unwrap()
+        };
+        let rest = "connect_timeout='30'";
+        assert_eq!(
+            said("postgresql://h/d?sslmode=verify-full"),
+            format!("'verify-full' {rest} sslrootcert='system'")
+        );
+        assert_eq!(
+            said("postgresql://h/d?sslmode=verify-full&sslrootcert=/etc/roots"),
+            format!("'verify-full' {rest} sslrootcert='/etc/roots'")
+        );
+        for (url, mode) in [
+            ("postgresql://h/d?sslmode=require", "require"),
+            (
+                "postgresql:///d?host=/run/postgresql&sslmode=verify-full",
+                "verify-full",
+            ),
+        ] {
+            assert_eq!(said(url), format!("'{mode}' {rest}"));
+        }
     }
 }

@@ -69,6 +69,14 @@ pub struct PrivilegeRecord {
     pub grantable: bool,
 }
 
+impl DatabaseRecord {
+    /// Whether there is something to give to it that an empty database does not have.
+    #[must_use]
+    pub fn has_properties(&self) -> bool {
+        self.connection_limit >= 0 || !self.settings.is_empty() || self.privileges.is_some()
+    }
+}
+
 /// The databases of a server can't be told, or are not what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabasesError {

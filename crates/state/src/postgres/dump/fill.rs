@@ -111,7 +111,7 @@ pub fn fill<E: std::error::Error + Send + 'static>(
 /// its query is run, which may lead anywhere.
 ///
 /// # Errors
-/// As [`fill`]; a dump that is not read to its end is none.
+/// As [`fill`].
 pub fn list_without_view_rows<E: std::error::Error + Send + 'static>(
     programs: &ClientPrograms,
     feed: impl FnOnce(&mut dyn Write) -> Result<(), Fed<E>> + Send,

@@ -4,12 +4,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::client::Address;
 use super::super::verify::{known_dirs, listed, major_of, version_of};
+use super::conninfo::wants_system_roots;
 
 /// How many later versions are looked for.
 const LATER_MAX: u32 = 10;
 /// The one that is asked for its version; the others lie beside it.
 const ASKED: &str = "pg_dump";
+/// From this version on libpq can believe whom the system believes (PostgreSQL 16 release notes, `sslrootcert=system`).
+const WITH_SYSTEM_ROOTS: u32 = 16;
 
 /// The programs of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,16 @@ pub enum ClientProgramsError {
         major: u32,
         /// What needs it: `the server` or `the dump`.
         needed_by: &'static str,
+    },
+    /// They can't tell whose server it is as we can.
+    #[error(
+        "pg_dump and pg_restore {version} know no authorities of the system, which sslmode=verify-full asks without \
+         sslrootcert; name a file of authorities in the URL (Debian: sslrootcert=/etc/ssl/certs/ca-certificates.crt), or \
+         install the client programs of PostgreSQL {WITH_SYSTEM_ROOTS} or newer"
+    )]
+    NoAuthorities {
+        /// Their version.
+        version: String,
     },
     /// The one that was named says nothing.
     #[error("ask {} for its version", program.display())]
@@ -136,6 +150,19 @@ impl ClientPrograms {
         })
     }
 
+    /// Whether they can connect as strictly as the address asks for.
+    ///
+    /// # Errors
+    /// When they would look for authorities elsewhere than we do.
+    pub fn can_reach(&self, address: &Address) -> Result<(), ClientProgramsError> {
+        match self.major < WITH_SYSTEM_ROOTS && wants_system_roots(address) {
+            true => Err(ClientProgramsError::NoAuthorities {
+                version: self.version.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// The path of one of them, whether it is there or not.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -152,5 +179,31 @@ impl ClientPrograms {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_know_no_authorities_of_the_system_are_refused_where_nobody_names_others() {
+        let of = |major: u32, url: &str| {
+            let programs = ClientPrograms {
+                dir: PathBuf::new(),
+                major,
+                version: format!("{major}.1"),
+            };
+            programs.can_reach(&Address::parse(url, "x").unwrap())
+        };
+        let strict = "postgresql://h/d?sslmode=verify-full";
+        let error = of(15, strict).unwrap_err().to_string();
+        assert!(
+            error.contains("15.1") && error.contains("sslrootcert=/"),
+            "{error}"
+        );
+        assert!(of(16, strict).is_ok());
+        assert!(of(15, &format!("{strict}&sslrootcert=/etc/roots")).is_ok());
+        assert!(of(15, "postgresql://h/d?sslmode=require").is_ok());
     }
 }

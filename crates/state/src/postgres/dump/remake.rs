@@ -196,4 +196,32 @@ mod tests {
         );
         assert_eq!(database.properties("d", false).len(), 3);
     }
+    #[test]
+    fn a_right_that_is_none_is_not_granted() {
+        let right = |privilege: &str| PrivilegeRecord {
+            role: Some("r".into()),
+            privilege: privilege.into(),
+            grantable: false,
+        };
+        let mut database = DatabaseRecord {
+            owner: "me".into(),
+            connection_limit: -1,
+            privileges: Some(vec![right(
+                "all on database d to x; drop table t; grant TEMP",
+            )]),
+            ..DatabaseRecord::default()
+        };
+        let nobody = [
+            r#"alter database "d" owner to "me""#,
+            r#"revoke all on database "d" from public, "me""#,
+        ];
+        assert_eq!(database.properties("d", true), nobody);
+        database.privileges = Some(Vec::new());
+        assert_eq!(database.properties("d", true), nobody);
+        database.privileges = Some(vec![right("CREATE")]);
+        assert_eq!(
+            database.properties("d", true).last().map(String::as_str),
+            Some(r#"grant CREATE on database "d" to "r""#)
+        );
+    }
 }

@@ -10,7 +10,7 @@ use lifeboat_flow::{
     Timestamp, chain,
 };
 
-use super::super::client::Address;
+use super::super::client::{Address, PgError};
 use super::super::verify::DatabaseBaseline;
 use super::conninfo::client;
 use super::database::DatabaseRecord;
@@ -37,8 +37,8 @@ const SUFFIX: &str = ".dump";
 pub struct Dumped {
     /// Which database, and how.
     pub record: DumpRecord,
-    /// What was in it, if that could be looked at.
-    pub baseline: Option<DatabaseBaseline>,
+    /// What was in it, or why that could not be looked at.
+    pub baseline: Result<DatabaseBaseline, String>,
 }
 
 /// The dumps of a server.
@@ -117,7 +117,7 @@ impl DumpSource {
         let failed = |error| SourceError::Fatal {
             reason: format!("{what}: {}", chain(&error)),
         };
-        let mut snapshot =
+        let snapshot =
             Snapshot::take(&self.address, name, self.clock, &self.cancel).map_err(failed)?;
         let mut command = client(&self.programs, "pg_dump", &self.address, name);
         // Compressed, hardly anything of it would be shared with the dump before. Every version knows this form.
@@ -125,21 +125,13 @@ impl DumpSource {
         command.arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"));
         command.arg(format!("--snapshot={}", snapshot.id));
         let file = file_name(name);
-        // Its locks come first: what is truncated before they are there is empty for everybody who looks at the past.
-        let mut content = self.start(command, what.clone(), &file)?;
-        let seen = snapshot.look(name, &self.cancel).map_err(failed)?;
-        content.dumped = Some(Dumped {
-            record: DumpRecord {
-                database: database.clone(),
-                file,
-                instant: snapshot.instant,
-                bytes: 0,
-                tables: seen.baseline.as_ref().map(|baseline| baseline.tables),
-                objects: seen.objects,
-            },
-            baseline: seen.baseline,
+        let mut content = self.start(command, what, &file)?;
+        content.pending = Some(Pending {
+            database: database.clone(),
+            file,
+            snapshot,
+            cancel: self.cancel.clone(),
         });
-        content.snapshot = Some(snapshot);
         Ok(content)
     }
 
@@ -159,8 +151,9 @@ impl DumpSource {
             })?,
             what,
             words,
-            dumped: None,
-            snapshot: None,
+            pending: None,
+            looked: None,
+            failed: None,
             done: Arc::clone(&self.done),
         })
     }
@@ -205,30 +198,77 @@ impl Source for DumpSource {
     }
 }
 
+/// A database whose dump has not begun to come.
+struct Pending {
+    database: DatabaseRecord,
+    file: String,
+    snapshot: Snapshot,
+    cancel: Cancel,
+}
+
+impl Pending {
+    /// Looks at what is in the snapshot, which stays.
+    fn look(mut self) -> Result<(Dumped, Snapshot), PgError> {
+        let seen = self.snapshot.look(&self.database.name, &self.cancel)?;
+        let dumped = Dumped {
+            record: DumpRecord {
+                database: self.database,
+                file: self.file,
+                instant: self.snapshot.instant,
+                bytes: 0,
+                tables: seen.baseline.as_ref().ok().map(|baseline| baseline.tables),
+                objects: seen.objects,
+            },
+            baseline: seen.baseline,
+        };
+        Ok((dumped, self.snapshot))
+    }
+}
+
 /// What a program writes, and what is said of it once it is whole.
 struct DumpContent {
     // Before the snapshot, so that the program has ended when that goes.
     inner: CommandContent,
     what: String,
     words: Words,
-    dumped: Option<Dumped>,
-    snapshot: Option<Snapshot>,
+    pending: Option<Pending>,
+    looked: Option<(Dumped, Snapshot)>,
+    failed: Option<PgError>,
     done: Arc<Mutex<Vec<Dumped>>>,
 }
 
 impl Read for DumpContent {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf)
+        let length = self.inner.read(buf)?;
+        // It writes nothing before it has its locks. A look before would have locks that somebody waits for who stands
+        // in the way of the dump, and the dump would wait for ever.
+        if length > 0
+            && let Some(pending) = self.pending.take()
+        {
+            match pending.look() {
+                Ok(looked) => self.looked = Some(looked),
+                // The rest is of no use. `finish` tells why.
+                Err(error) => {
+                    self.failed = Some(error);
+                    return Ok(0);
+                }
+            }
+        }
+        Ok(length)
     }
 }
 
 impl Content for DumpContent {
     fn finish(&mut self) -> Result<Option<Entry>, SourceError> {
+        if let Some(error) = self.failed.take() {
+            return Err(SourceError::Fatal {
+                reason: format!("{}: {}", self.what, chain(&error)),
+            });
+        }
         let finished = self.inner.finish().map_err(|error| SourceError::Fatal {
             reason: format!("{}: {error}{}", self.what, self.words.after(": ")),
         })?;
-        self.snapshot = None;
-        if let (Some(mut dumped), Some(entry)) = (self.dumped.take(), &finished) {
+        if let (Some((mut dumped, _)), Some(entry)) = (self.looked.take(), &finished) {
             dumped.record.bytes = entry.size_bytes;
             let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             done.push(dumped);

@@ -8,7 +8,7 @@ use lifeboat_flow::Cancel;
 use super::super::client::{Address, Connection, PgError, Row, Session};
 use super::super::facts::SUPERUSER;
 use super::baseline::{
-    Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TableBaseline,
+    Baseline, DatabaseBaseline, ExtensionBaseline, Rows, Skipped, TOO_MANY, TableBaseline,
 };
 
 /// Tables of one database that are listed; of more, the largest.
@@ -75,10 +75,7 @@ pub fn measure(
                 .skipped
                 .push(skipped(name, "it allows no connections".into()));
         } else if number >= DATABASES_MAX {
-            baseline.skipped.push(skipped(
-                name,
-                format!("there are more than {DATABASES_MAX}"),
-            ));
+            baseline.skipped.push(skipped(name, TOO_MANY.into()));
         } else {
             match of_database(address, name, exact_up_to_bytes, cancel) {
                 Ok(database) => baseline.databases.push(database),
@@ -203,14 +200,22 @@ pub(in crate::postgres) fn of_connection(
     };
     let mut largest = Vec::new();
     for row in listed {
-        let Ok([Some(schema), Some(name), size, estimate, Some(full_name)]) =
-            <[Option<String>; 5]>::try_from(row)
+        let Ok(
+            [
+                Some(schema),
+                Some(name),
+                size,
+                estimate,
+                Some(full_name),
+                Some(is_as_seen),
+            ],
+        ) = <[Option<String>; 6]>::try_from(row)
         else {
             continue;
         };
         let size_bytes = number(size.as_deref());
         let counted = if size_bytes <= exact_up_to_bytes {
-            count(connection, &full_name, asked, cancel)?
+            count(connection, &full_name, &is_as_seen, asked, cancel)?
         } else {
             None
         };
@@ -238,13 +243,14 @@ fn of_database_sql(tables: &str) -> String {
     )
 }
 
-/// The largest tables by this measure: schema, name, size, estimated rows, and the name with its schema for SQL. Servers
-/// before 14 say 0 where nobody has counted.
+/// The largest tables by this measure: schema, name, size, estimated rows, the name with its schema for SQL, and SQL for
+/// whether its file is still the one that this snapshot saw. Servers before 14 say 0 where nobody has counted.
 fn listing(size: &str, tables: &str) -> String {
     format!(
         "select n.nspname, c.relname, {size} as size, \
          case when c.reltuples = 0 and c.relpages = 0 then -1 else c.reltuples::bigint end, \
-         format('%I.%I', n.nspname, c.relname) \
+         format('%I.%I', n.nspname, c.relname), \
+         format('pg_relation_filenode(%s) = %s', c.oid, c.relfilenode) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where {tables} order by size desc, 1, 2 limit {TABLES_MAX}"
     )
@@ -254,11 +260,17 @@ fn listing(size: &str, tables: &str) -> String {
 fn count(
     connection: &mut Connection,
     full_name: &str,
+    is_as_seen: &str,
     asked: Asked,
     cancel: &Cancel,
 ) -> Result<Option<Rows>, PgError> {
+    let count = match asked {
+        Asked::Alone => "count(*)".to_owned(),
+        // What was truncated meanwhile is empty for everybody who looks at the past, and no dump may have seen that.
+        Asked::WithinDump => format!("case when {is_as_seen} then count(*) end"),
+    };
     // Of this table alone: those that inherit from it are listed themselves.
-    let sql = format!("select count(*) from only {full_name}");
+    let sql = format!("select {count} from only {full_name}");
     match asked.ask(connection, &sql, cancel) {
         Ok(rows) => Ok(first(rows).parse().ok().map(Rows::Exact)),
         Err(PgError::Refused { .. }) => Ok(None),
