@@ -1,6 +1,8 @@
 //! Which names a fleet file declares, so that one that leads nowhere is found where it is used.
 //! It knows names alone, never what they stand for, and counts those whose declaration is wrong in another way.
 
+use std::collections::BTreeSet;
+
 use crate::node::{Fields, Node};
 use crate::problems::{Problems, shown};
 use crate::suggest;
@@ -10,7 +12,7 @@ use crate::suggest;
 pub(crate) struct Names {
     /// What they name: "repository".
     what: &'static str,
-    names: Vec<String>,
+    names: BTreeSet<String>,
 }
 
 /// All names that can be referred to.
@@ -47,7 +49,7 @@ impl Names {
 
     /// Lets a name pass that is declared.
     pub(crate) fn check(&self, node: &Node<'_>, name: &str, problems: &mut Problems) -> Option<()> {
-        if self.names.iter().any(|known| known == name) {
+        if self.names.contains(name) {
             return Some(());
         }
         let none = format!("no {} is declared", self.what);

@@ -14,8 +14,10 @@ program reads the file by; examples of whole files are in [examples](examples).
 Lengths of time have units: `90s`, `15m`, `2h`, `14d`, `6w`. Sizes too: `500MiB`, `10MiB/s`. A schedule is `hourly`, `daily`,
 `weekly`, `monthly`, `every 6h` (what divides a day, or whole days), or a cron expression of five fields; all of them in the
 time zone of the fleet. A time that the clock skips runs at the first instant after the gap. One that comes twice runs once,
-the first time; `hourly`, `every` up to an hour, and cron expressions for every hour run in each real hour. A key that is not
-here is an error. Anchors, aliases and merge keys (`<<`) of YAML may be used.
+the first time; `hourly`, `every` up to an hour, and cron expressions for every hour run in each real hour. A cron expression
+that restricts both days runs when one of them fits, unless a field begins with `*` (crontab(5)).
+
+A key that is not here is an error. Anchors, aliases and merge keys (`<<`) of YAML may be used.
 ";
 
 /// The reference: a section for each map, a row for each key.

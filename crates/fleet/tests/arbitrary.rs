@@ -63,3 +63,21 @@ proptest! {
         judge(&text)?;
     }
 }
+
+/// A file as long as one may be is read, with every app after the next.
+#[test]
+fn many_apps_that_wait_for_each_other_are_read() {
+    const APPS: usize = 15_000;
+    let mut text = "version: 1\nname: t\napps:\n".to_owned();
+    for app in 0..APPS {
+        text.push_str(&format!(
+            "  a{app}: {{ exempt: x, after: [a{}] }}\n",
+            app + 1
+        ));
+    }
+    let whole = format!("{text}  a{APPS}: {{ exempt: x }}\n");
+    assert!(Fleet::parse("f", &whole).is_ok());
+    let cycle = format!("{text}  a{APPS}: {{ exempt: x, after: [a0] }}\n");
+    let errors = Fleet::parse("f", &cycle).unwrap_err();
+    assert_eq!(errors.told.len(), 1);
+}

@@ -1,5 +1,6 @@
 //! Proves that the schema takes what the reader takes, refuses what is plainly wrong, and is the one that is published.
 
+use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
@@ -150,6 +151,29 @@ fn what_is_plainly_wrong_does_not_fit() {
             [""; 0],
             "{to}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// An editor must not complain about what the reader takes.
+    #[test]
+    fn what_the_reader_takes_fits(
+        of in 0..EXAMPLES.len(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, "[a-z0-9 .:/*-]{0,2}"), 1..3),
+    ) {
+        let mut text: Vec<char> = EXAMPLES[of].chars().collect();
+        for (at, length, other) in cuts {
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, other.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if crate::Fleet::parse("f", &text).is_ok() {
+            let schema = fleet_schema();
+            prop_assert_eq!(misfits(&schema, &schema, &json(&good(&text))), [""; 0]);
+        }
     }
 }
 
