@@ -7,6 +7,7 @@ use lifeboat_repo::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES};
 use crate::db::Db;
 use crate::exit::{Exit, TABLE};
 use crate::failure::{Failure, Outcome};
+use crate::fleet;
 use crate::repo::RepoCommand;
 use crate::ui::Ui;
 use crate::wal::Wal;
@@ -43,6 +44,9 @@ fn examples_last(command: clap::Command) -> clap::Command {
 /// The areas of the program.
 #[derive(Subcommand)]
 pub enum Command {
+    Plan(fleet::Plan),
+    Backup(fleet::Backup),
+    Status(fleet::Status),
     /// Work on one repository, as users of restic know it
     Repo(Box<Repo>),
     /// Capture, restore and verify databases

@@ -24,6 +24,8 @@ pub enum Exit {
     WrongPassword,
     /// What was verified does not come back.
     NotRecoverable,
+    /// A capture is overdue, or an objective missed.
+    Late,
     /// Whether it comes back could not be determined.
     Undetermined,
     /// Somebody stopped the program.
@@ -43,6 +45,7 @@ impl Exit {
             Self::Locked => 11,
             Self::WrongPassword => 12,
             Self::NotRecoverable => 20,
+            Self::Late => 21,
             Self::Undetermined => 22,
             Self::Interrupted => 130,
         }
@@ -60,6 +63,7 @@ Exit status:
   11  the repository is locked
   12  wrong password
   20  what was verified does not come back
+  21  a capture is overdue, or an objective missed
   22  whether it comes back could not be determined
  130  interrupted
  200  wal fetch: whatever is no proof that the log ends";

@@ -7,6 +7,7 @@ mod args;
 mod db;
 mod exit;
 mod failure;
+mod fleet;
 mod format;
 mod progress;
 mod repo;
@@ -48,6 +49,18 @@ fn run() -> Exit {
         return ui.end(Err(failure));
     }
     match cli.command {
+        Command::Plan(command) => {
+            let ui = Ui::new(&command.global.global());
+            ui.end(command.run(&ui))
+        }
+        Command::Backup(command) => {
+            let ui = Ui::new(&command.global.global());
+            ui.end(command.run(&ui))
+        }
+        Command::Status(command) => {
+            let ui = Ui::new(&command.global.global());
+            ui.end(command.run(&ui))
+        }
         Command::Repo(command) => {
             let ui = Arc::new(Ui::new(&command.global));
             let done = repo::run(*command, &ui);

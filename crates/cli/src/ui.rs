@@ -161,6 +161,11 @@ impl Ui {
         self.note("warning", "33", &text);
     }
 
+    /// Something that failed, while the rest goes on.
+    pub fn fault(&self, text: impl Display) {
+        self.note("error", "31", &text);
+    }
+
     /// What to do next, where nothing failed.
     pub fn advise(&self, text: impl Display) {
         if !self.json {

@@ -33,6 +33,8 @@ pub enum DueReason {
     Turn(Timestamp),
     /// Several turns were missed, the last at this instant; they are caught up with one capture.
     Missed(Timestamp),
+    /// Another copy has one of this instant.
+    Behind(Timestamp),
     /// Somebody asked for it.
     Asked,
 }

@@ -11,6 +11,7 @@ mod diffing;
 mod due;
 mod facts;
 mod files_record;
+mod fleet_plan;
 mod glob;
 mod go_duration;
 mod group;
@@ -44,6 +45,10 @@ pub use due::{Due, DueReason, Freshness, Turns};
 pub use facts::SnapshotFacts;
 pub use files_record::{
     FILES_FAULTS_KEPT_MAX, FILES_VERSION, FilesEngine, FilesKind, FilesRecord, FilesRecordError,
+};
+pub use fleet_plan::{
+    AppPlan, CopyFacts, CopyName, CopyPlan, FleetPlan, FleetRequest, MemberPlan, kind_of,
+    plan_fleet,
 };
 pub use glob::Glob;
 pub use go_duration::{GoDurationError, parse_go_duration};

@@ -5,6 +5,7 @@ mod backup;
 mod below;
 mod files_capture;
 mod fleet;
+mod fleet_run;
 mod graft;
 mod grown_tree;
 mod intake;
@@ -23,6 +24,9 @@ pub use backup::{
 pub use below::Below;
 pub use files_capture::{DATA_DIR, FilesCapture, FilesCaptured, files_record_of};
 pub use fleet::{FLEET_VERSION, Fleet, FleetError};
+pub use fleet_run::{
+    FleetDone, FleetRun, Outside, OutsideError, RunEvents, StepDone, StepResult, Store,
+};
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
 pub use point::{OWN_TAG, PointFailure, PointWriter, newest_point, path_of, point_of, tags_of};

@@ -1,13 +1,16 @@
 //! Writes the recovery point of an app: the small snapshot that comes last, after all captures that it names.
 //! It must never name a capture that is not stored, nor pass for the capture of a member.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock};
 
 use lifeboat_flow::{Cancel, Timestamp};
 use lifeboat_format::{Id, Snapshot};
 use lifeboat_plan::{POINT_FILE, POINT_MAX_BYTES, PointError, PointMember, RecoveryPoint};
-use lifeboat_repo::{BlobReader, Index, IngestOptions, LockGuard, RepoError, Repository};
+use lifeboat_repo::{
+    BlobReader, Index, IngestOptions, LockGuard, PackListing, RepoError, Repository,
+};
 use uuid::Uuid;
 
 use crate::ProtectError;
@@ -16,6 +19,8 @@ use crate::fleet::Fleet;
 use crate::record::small_file;
 use crate::small_tree::{SmallFile, store_top};
 
+/// The fleet file beside the record.
+pub const FLEET_FILE: &str = "lifeboat.yaml";
 /// What the snapshot of a recovery point is tagged with, beside what captures are.
 const POINT_TAG: &str = "recovery-point";
 /// The tag of everything that we capture.
@@ -37,6 +42,8 @@ pub struct PointWriter<'a> {
     pub fleet: &'a Fleet,
     /// The app.
     pub app: &'a str,
+    /// The text of the fleet file, if there is one: what is captured how is a part of what comes back.
+    pub fleet_file: Option<&'a [u8]>,
     /// How to store.
     pub ingest: IngestOptions,
     /// The wish to stop.
@@ -58,6 +65,45 @@ pub enum PointFailure {
 }
 
 impl PointWriter<'_> {
+    /// Writes the point that follows the newest of the app by the host of `draft`; `known` are the snapshots that the index
+    /// was read with.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or when the point before can't be had.
+    pub fn follow(
+        &self,
+        known: &[(Id, Snapshot)],
+        done: BTreeMap<String, PointMember>,
+        draft: Snapshot,
+        now: Timestamp,
+    ) -> Result<(Id, RecoveryPoint), PointFailure> {
+        let path = path_of(self.app);
+        // Another member may have been captured meanwhile, and its point is in no index that was read before.
+        let snapshots = self.repository.snapshots()?.all;
+        let of_app = snapshots.iter().filter(|(_, snapshot)| {
+            snapshot.hostname == draft.hostname && snapshot.paths.contains(&path)
+        });
+        let mut candidates: Vec<(Id, &Snapshot)> =
+            of_app.map(|(id, snapshot)| (*id, snapshot)).collect();
+        candidates.sort_by_key(|(id, snapshot)| Reverse((snapshot.time, *id)));
+        let is_known = |(id, _): &(Id, &Snapshot)| known.iter().any(|(known, _)| known == id);
+        let before = match candidates.iter().all(is_known) {
+            true => {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                newest_point(&BlobReader::new(self.repository, &index), &candidates)?
+            }
+            false => {
+                let (index, _) = self.repository.load_index(PackListing::Skip, self.cancel)?;
+                newest_point(&BlobReader::new(self.repository, &index), &candidates)?
+            }
+        };
+        let draft = Snapshot {
+            parent: before.as_ref().map(|(id, _)| *id),
+            ..draft
+        };
+        self.write(before.as_ref().map(|(_, point)| point), done, draft, now)
+    }
+
     /// Writes the point that follows `before`: these members were captured or failed, the others are carried. `draft` is
     /// the snapshot with everything but time, paths, tags and tree.
     ///
@@ -94,11 +140,12 @@ impl PointWriter<'_> {
 
     fn store(&self, json: &[u8], now: Timestamp) -> Result<Id, PointFailure> {
         let place = (self.repository, self.index, self.lock);
-        let file = SmallFile {
-            name: POINT_FILE,
-            content: json,
-        };
-        Ok(store_top(place, self.ingest, Vec::new(), &[file], now)?)
+        let point = (POINT_FILE, Some(json));
+        let files: Vec<SmallFile<'_>> = [point, (FLEET_FILE, self.fleet_file)]
+            .into_iter()
+            .filter_map(|(name, content)| content.map(|content| SmallFile { name, content }))
+            .collect();
+        Ok(store_top(place, self.ingest, Vec::new(), &files, now)?)
     }
 }
 

@@ -12,7 +12,7 @@ mod point;
 mod restore;
 pub mod server;
 mod until;
-mod verify;
+pub mod verify;
 mod which;
 
 use std::sync::Arc;

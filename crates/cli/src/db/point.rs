@@ -1,19 +1,17 @@
 //! What every capture of a database ends with: the recovery point of its app.
 //! It must never be written before the capture is.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use lifeboat_format::{Id, Snapshot, Timestamp};
 use lifeboat_plan::{MemberState, PointMember};
-use lifeboat_protect::{Fleet, PointWriter, newest_point, path_of};
-use lifeboat_repo::{BlobReader, Index, IngestOptions, PackListing};
+use lifeboat_protect::{Fleet, PointWriter};
+use lifeboat_repo::{Index, IngestOptions};
 use serde_json::json;
 
 use super::name::MemberName;
 use crate::failure::Failure;
-use crate::repo::select::{self, Filter};
 use crate::repo::session::Session;
 use crate::ui::Ui;
 
@@ -68,35 +66,7 @@ impl Tie<'_> {
             return Ok(());
         };
         let (session, app) = (self.session, &self.name.app);
-        let filter = Filter::new(
-            vec![self.draft.hostname.clone()],
-            Vec::new(),
-            vec![path_of(app)],
-        );
         let now = lifeboat_repo::now();
-        // Another member may have been captured meanwhile, and its point is in no index that was read before.
-        let snapshots = session.repository.snapshots()?.all;
-        let mut candidates: Vec<(Id, &Snapshot)> = snapshots
-            .iter()
-            .zip(select::facts(&snapshots))
-            .filter(|(_, facts)| filter.passes(facts))
-            .map(|((id, snapshot), _)| (*id, snapshot))
-            .collect();
-        candidates.sort_by_key(|(id, snapshot)| Reverse((snapshot.time, *id)));
-        let is_known = |(id, _): &(Id, &Snapshot)| self.known.iter().any(|(known, _)| known == id);
-        let before = match candidates.iter().all(is_known) {
-            true => {
-                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-                newest_point(&BlobReader::new(&session.repository, &index), &candidates)
-            }
-            false => {
-                let (index, _) = session
-                    .repository
-                    .load_index(PackListing::Skip, &session.cancel)?;
-                newest_point(&BlobReader::new(&session.repository, &index), &candidates)
-            }
-        };
-        let before = before.map_err(|error| Failure::from_error(&error))?;
         let captured = PointMember {
             state: MemberState::Captured,
             engine: stored.engine.to_owned(),
@@ -112,18 +82,15 @@ impl Tie<'_> {
             lock: session.lock.as_ref(),
             fleet,
             app,
+            fleet_file: None,
             ingest: self.ingest,
             cancel: &session.cancel,
         };
         let done = BTreeMap::from([(self.name.member.clone(), captured)]);
-        let draft = Snapshot {
-            parent: before.as_ref().map(|(id, _)| *id),
-            ..self.draft
-        };
         let (point, _) = writer
-            .write(before.as_ref().map(|(_, point)| point), done, draft, now)
+            .follow(self.known, done, self.draft, now)
             .map_err(|error| {
-                Failure::from_error(&error).hint(
+                Failure::of_database(&error).hint(
                     "the capture itself is stored and can be restored; the next one writes the point anew",
                 )
             })?;

@@ -67,13 +67,17 @@ fn parsed(from: &str, url: String) -> Result<Address, Failure> {
     let mut address = Address::parse(&url, &who)
         .map_err(|error| Failure::from_error(&error).while_doing(from))?;
     if address.password.is_none() {
-        address.password = match std::env::var(PASSWORD_VARIABLE) {
-            Ok(password) => Some(Secret(password)),
-            Err(_) => match passfile() {
-                None => None,
-                Some(file) => password_of(&file, &address)?,
-            },
-        };
+        address.password = std::env::var(PASSWORD_VARIABLE).ok().map(Secret);
+    }
+    with_passfile(address)
+}
+
+/// With the password that libpq's file has for it, if nothing else has said one.
+pub fn with_passfile(mut address: Address) -> Result<Address, Failure> {
+    if address.password.is_none()
+        && let Some(file) = passfile()
+    {
+        address.password = password_of(&file, &address)?;
     }
     Ok(address)
 }

@@ -267,7 +267,8 @@ pub fn typed_again(password: &str) -> Result<(), Failure> {
     }
 }
 
-fn password_of_command(command: &str, option: &str) -> Result<String, Failure> {
+/// A password that a command prints.
+pub fn password_of_command(command: &str, option: &str) -> Result<String, Failure> {
     let words = shlex::split(command).filter(|words| !words.is_empty());
     let words = words.ok_or_else(|| {
         Failure::new(format!(
@@ -298,7 +299,8 @@ fn password_of_command(command: &str, option: &str) -> Result<String, Failure> {
     Ok(text.trim().to_owned())
 }
 
-fn small_text(file: &Path, what: &str) -> Result<String, Failure> {
+/// The text of a file that can only be small.
+pub fn small_text(file: &Path, what: &str) -> Result<String, Failure> {
     let doing = format!("read {what} {}", file.display());
     let failed = |error: std::io::Error| Failure::from_error(&error).while_doing(&doing);
     let size = std::fs::metadata(file).map_err(failed)?.len();

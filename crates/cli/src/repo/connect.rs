@@ -40,9 +40,16 @@ const KIBIBYTE: u64 = 1024;
 
 /// The backend of a location. From the inside out: what fails is tried again, and a rate is kept around that, because
 /// waiting for the rate must not use up the time of a request. A cache comes when the repository's ID is known.
-pub fn connect(location: &Location, global: &Global, ui: &Ui) -> Result<Arc<dyn Backend>, Failure> {
+/// `more` are variables that count before those of the environment.
+pub fn connect(
+    location: &Location,
+    global: &Global,
+    more: &BTreeMap<String, Secret>,
+    ui: &Ui,
+) -> Result<Arc<dyn Backend>, Failure> {
     let remote = &global.remote;
-    let options = options(remote)?;
+    let mut options = options(remote)?;
+    options.variables.extend(more.clone());
     let backend = backend::open(location, &options).map_err(|error| Failure::from_error(&error))?;
     let mut policy = RetryPolicy::default();
     if let Some(patience) = remote.patience {

@@ -1,6 +1,7 @@
 //! An open repository with the lock that a command needs and the wish of the user to stop.
 //! It must never hold a lock longer than the command lasts, and never write where no lock was asked for.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,7 +193,7 @@ impl<'a> Closed<'a> {
             }
             Locking::Shared | Locking::Exclusive => true,
         };
-        let backend = connect(&location, global, ui)?;
+        let backend = connect(&location, global, &BTreeMap::new(), ui)?;
         // Where nothing is, nobody should be asked. And ssh may ask as well: the ones of two repositories that are opened
         // at once would do so across each other.
         let ssh_may_ask =
@@ -271,5 +272,10 @@ pub fn retry_for(global: &Global) -> Result<Duration, Failure> {
 /// The backend that the options name, for a command that finds no repository there.
 pub fn backend(global: &Global, ui: &Ui) -> Result<Arc<dyn Backend>, Failure> {
     cancel_on_signal(&ui.wish);
-    connect(&Access::own(global).location()?, global, ui)
+    connect(
+        &Access::own(global).location()?,
+        global,
+        &BTreeMap::new(),
+        ui,
+    )
 }
