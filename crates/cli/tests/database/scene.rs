@@ -166,21 +166,11 @@ impl Scene {
     /// A standby that streams, whose server runs; it archives as soon as it is promoted. `more` is for `pg_basebackup`.
     pub fn standby(&self, more: &[&str]) -> Cluster {
         let push = self.words("push") + " %p";
-        let mut standby = Cluster::place(
-            Options::default()
-                .set("shared_buffers", "16MB")
-                .set("archive_mode", "on")
-                .set("archive_command", &push),
-        );
-        let mut copy = self.cluster.program("pg_basebackup");
-        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
-        copy.args(more);
-        copy.arg("-d").arg(self.cluster.url("postgres"));
-        let copied = copy.arg("-D").arg(standby.data()).output().unwrap();
-        let said = String::from_utf8_lossy(&copied.stderr);
-        assert!(copied.status.success(), "{said}");
-        standby.start_again();
-        standby
+        let options = Options::default()
+            .set("shared_buffers", "16MB")
+            .set("archive_mode", "on")
+            .set("archive_command", &push);
+        Cluster::standby_of(&self.cluster, options, more)
     }
 
     /// The folder of a cluster's archive in a repository in a directory.
