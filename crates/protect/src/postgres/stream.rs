@@ -5,11 +5,10 @@ mod course;
 mod session;
 mod storer;
 
-use std::error::Error;
 use std::time::Duration;
 
 use lifeboat_flow::{Cancel, Cancelled, chain};
-use lifeboat_repo::{LogError, RepoError, Repository};
+use lifeboat_repo::Repository;
 use lifeboat_state::postgres::client::{Address, PgError};
 use lifeboat_state::postgres::{Lsn, OpenSegmentError, Timeline, WalName};
 
@@ -167,7 +166,9 @@ impl LogReceiver<'_> {
             match ended {
                 Err(StreamError::Server(PgError::Cancelled(_))) => return Ok(StreamEnd::Stopped),
                 // It waited for the repository, and nothing had come yet.
-                Err(StreamError::Archive(error)) if !session.has_streamed && is_stop(&error) => {
+                Err(StreamError::Archive(error))
+                    if !session.has_streamed && Cancelled::is_cause_of(&error) =>
+                {
                     return Ok(StreamEnd::Stopped);
                 }
                 Err(StreamError::Server(error)) if has_streamed && passes(&error) => {
@@ -182,21 +183,6 @@ impl LogReceiver<'_> {
             }
         }
     }
-}
-
-/// Whether the repository was not waited for any more, because somebody wishes to stop.
-fn is_stop(error: &ArchiveError) -> bool {
-    let mut cause = Some(error as &dyn Error);
-    while let Some(inner) = cause {
-        if inner.is::<Cancelled>()
-            || matches!(inner.downcast_ref(), Some(LogError::Cancelled(_)))
-            || matches!(inner.downcast_ref(), Some(RepoError::Cancelled(_)))
-        {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 /// Whether it may go by itself.
