@@ -97,6 +97,13 @@ impl Tie<'_> {
             }
         };
         let before = before.map_err(|error| Failure::from_error(&error))?;
+        let good = before.as_ref().map(|(id, _)| *id);
+        for (id, _) in candidates.iter().take_while(|(id, _)| Some(*id) != good) {
+            ui.warn(format_args!(
+                "the recovery point {} of {app} is damaged and passed over: members that it alone names come with their next capture",
+                id.short()
+            ));
+        }
         let captured = PointMember {
             state: MemberState::Captured,
             engine: stored.engine.to_owned(),
