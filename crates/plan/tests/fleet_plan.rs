@@ -110,9 +110,9 @@ fn all_is_due_where_nothing_is() {
 
 #[test]
 fn a_copy_follows_its_source_and_an_independent_one_its_own_turns() {
-    let fresh = Some("2026-11-22T10:00:01Z");
+    let newest = "2026-11-22T10:00:01Z";
     let known = [
-        ("memos", "assets", "near", fresh),
+        ("memos", "assets", "near", Some(newest)),
         ("memos", "assets", "far", Some("2026-11-22T08:00:01Z")),
         ("wiki", "pages", "near", Some("2026-11-22T09:00:01Z")),
         ("wiki", "pages", "far", Some("2026-11-22T02:00:01Z")),
@@ -123,7 +123,7 @@ fn a_copy_follows_its_source_and_an_independent_one_its_own_turns() {
         [
             (
                 "memos/assets far".to_owned(),
-                DueReason::Behind(at(fresh.unwrap()))
+                DueReason::Behind(at(newest))
             ),
             ("wiki/pages near".to_owned(), DueReason::Turn(at(TURN))),
         ]

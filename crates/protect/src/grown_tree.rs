@@ -58,24 +58,19 @@ impl GrownTree {
         path: &EntryPath,
         meta: GrownMeta,
     ) -> Result<(), ProtectError> {
-        let mut dirs = 0;
         let entries = self.dir(&path.parent().unwrap_or_default(), meta)?;
         match entries.get_mut(path.name()) {
             Some(Grown::Dir(dir)) => dir.meta = meta,
             Some(Grown::File(..)) => return Err(taken(path)),
             None => {
-                let entries_new = BTreeMap::new();
-                entries.insert(
-                    path.name().to_vec(),
-                    Grown::Dir(Dir {
-                        meta,
-                        entries: entries_new,
-                    }),
-                );
-                dirs += 1;
+                let dir = Dir {
+                    meta,
+                    entries: BTreeMap::new(),
+                };
+                entries.insert(path.name().to_vec(), Grown::Dir(dir));
+                self.dirs += 1;
             }
         }
-        self.dirs += dirs;
         Ok(())
     }
 

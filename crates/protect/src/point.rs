@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use lifeboat_flow::{Cancel, Timestamp};
+use lifeboat_flow::{Cancel, Event, EventSink, Timestamp};
 use lifeboat_format::{Id, Snapshot};
 use lifeboat_plan::{POINT_FILE, POINT_MAX_BYTES, PointError, PointMember, RecoveryPoint};
 use lifeboat_repo::{
@@ -46,6 +46,8 @@ pub struct PointWriter<'a> {
     pub fleet_file: Option<&'a [u8]>,
     /// How to store.
     pub ingest: IngestOptions,
+    /// Who is told of points that are passed over.
+    pub events: &'a dyn EventSink,
     /// The wish to stop.
     pub cancel: &'a Cancel,
 }
@@ -97,6 +99,14 @@ impl PointWriter<'_> {
                 newest_point(&BlobReader::new(self.repository, &index), &candidates)?
             }
         };
+        let sound = before.as_ref().map(|(id, _)| *id);
+        for (id, _) in candidates.iter().take_while(|(id, _)| Some(*id) != sound) {
+            self.events.event(Event::Note(format!(
+                "the recovery point {} of {} is damaged and passed over: members that it alone names come with their next capture",
+                id.short(),
+                self.app
+            )));
+        }
         let draft = Snapshot {
             parent: before.as_ref().map(|(id, _)| *id),
             ..draft
@@ -153,7 +163,7 @@ impl PointFailure {
     /// Whether the point itself is damaged, or is none, and stays so.
     pub(crate) fn is_of_point(&self) -> bool {
         match self {
-            Self::Protect(ProtectError::Repo(error)) => error.is_damage(),
+            Self::Protect(ProtectError::Repo(error)) | Self::Repo(error) => error.is_damage(),
             Self::Protect(ProtectError::NotInSnapshot(_)) | Self::Record(PointError::Form(_)) => {
                 true
             }

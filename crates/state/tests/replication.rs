@@ -105,20 +105,7 @@ fn what_a_server_streams_is_what_it_has_written() {
 #[test]
 fn a_timeline_ends_where_the_next_one_begins() {
     let primary = Cluster::start(Options::default());
-    let standby = Cluster::place(Options::default());
-    let mut copy = primary.program("pg_basebackup");
-    copy.args([
-        "--checkpoint=fast",
-        "--no-sync",
-        "--write-recovery-conf",
-        "-d",
-    ]);
-    copy.arg(primary.url("postgres"))
-        .arg("-D")
-        .arg(standby.data());
-    assert!(copy.status().unwrap().success());
-    let mut standby = standby;
-    standby.start_again();
+    let standby = Cluster::standby_of(&primary, Options::default(), &[]);
     let (mut server, cancel) = (open(&standby), Cancel::new());
     server.create_slot("one", &cancel).unwrap();
     let size = server.segment_bytes(&cancel).unwrap();

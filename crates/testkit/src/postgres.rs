@@ -109,6 +109,21 @@ impl Cluster {
         }
     }
 
+    /// A standby of a server, which streams from it and runs. `more` is for `pg_basebackup`.
+    ///
+    /// # Panics
+    /// If the server does not give its files, or the standby does not start.
+    #[must_use]
+    pub fn standby_of(primary: &Self, options: Options, more: &[&str]) -> Self {
+        let mut standby = Self::place(options);
+        let mut copy = primary.program("pg_basebackup");
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        copy.args(more).arg("-d").arg(primary.url("postgres"));
+        succeeded(copy.arg("-D").arg(standby.data()).output().unwrap());
+        standby.start_again();
+        standby
+    }
+
     /// Lets the server listen on this machine too, from its next start on.
     pub fn listen(&mut self, port: u16) {
         self.port = port;

@@ -84,6 +84,7 @@ impl Tie<'_> {
             app,
             fleet_file: None,
             ingest: self.ingest,
+            events: ui,
             cancel: &session.cancel,
         };
         let done = BTreeMap::from([(self.name.member.clone(), captured)]);

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(names, ["A", "B", "C", "D"]);
         let expected = ["1", "two words", "x=y", ""];
         for (value, expected) in found.values().zip(expected) {
-            assert_eq!(value.expose(), expected);
+            assert_eq!(value.reveal(), expected);
         }
         assert_eq!(variables_in("A=1\nnothing").unwrap_err(), 2);
         assert_eq!(variables_in("=1").unwrap_err(), 1);

@@ -410,26 +410,8 @@ fn a_standby_is_captured_as_well() {
     let place = Place::new();
     let primary = Cluster::start(with_checksums());
     fill(&primary);
-    let mut standby = Cluster::place(Options::default().set("shared_buffers", "16MB"));
-    let mut copy = primary.program("pg_basebackup");
-    copy.args([
-        "--checkpoint=fast",
-        "--no-sync",
-        "--write-recovery-conf",
-        "-d",
-    ]);
-    let copied = copy
-        .arg(primary.url("postgres"))
-        .arg("-D")
-        .arg(standby.data())
-        .output()
-        .unwrap();
-    assert!(
-        copied.status.success(),
-        "{}",
-        String::from_utf8_lossy(&copied.stderr)
-    );
-    standby.start_again();
+    let options = Options::default().set("shared_buffers", "16MB");
+    let standby = Cluster::standby_of(&primary, options, &[]);
     // Its files under the backup mode of its primary would be a capture of neither.
     let (url, data) = (primary.url("postgres"), standby.data());
     let words = [

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::common::{Program, objects};
-use crate::scene::{Scene, give_all_away};
+use crate::scene::{Scene, Stream, give_all_away, kept, names, pieces};
 use crate::wal::stamps;
 
 /// How many segments lie in the log, without the first, which is from before the capture and is left to `db forget`.
@@ -210,7 +210,48 @@ fn a_server_recovers_through_a_fold_that_restic_kept() {
     assert!(failed > 0);
 }
 
-fn walk(dir: &Path) -> Vec<PathBuf> {
+#[test]
+fn pieces_stay_beside_a_fold() {
+    let scene = Scene::silent();
+    let cluster = &scene.cluster;
+    cluster.sql("create table t (x int)");
+    scene.capture();
+    // What came before is in the capture, and the slot begins with this.
+    cluster.sql("checkpoint");
+    let rows = |count: usize| {
+        let stream = Stream::begun(&scene, cluster, &[]);
+        for _ in 0..count {
+            cluster.sql("insert into t values (1)");
+            kept(cluster);
+        }
+        stream.stop();
+    };
+    let count = || {
+        let back = scene.recovered(&["--to-end"]);
+        back.sql("select count(*) from t")
+    };
+    rows(3);
+    let before = names(&scene, "00000001");
+    assert!(
+        !before.is_empty() && before == pieces(&scene, "00000001"),
+        "{before:?}"
+    );
+    let (said, _) = fold(&scene, &["--unfolded", "0"], 0);
+    assert_eq!(said[0]["add"], Value::from(Vec::<Value>::new()));
+    assert_eq!(names(&scene, "00000001"), before);
+    assert_eq!(count(), "3");
+    // Now there is a whole segment, and pieces of the one behind it.
+    cluster.sql("select pg_switch_wal()");
+    rows(2);
+    let before = pieces(&scene, "00000001");
+    assert!(!before.is_empty());
+    let (said, _) = fold(&scene, &["--unfolded", "0"], 0);
+    assert_eq!(said[0]["add"].as_array().unwrap().len(), 1, "{said:?}");
+    assert_eq!(names(&scene, "00000001"), before);
+    assert_eq!(count(), "5");
+}
+
+pub fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());

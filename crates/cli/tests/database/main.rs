@@ -18,6 +18,7 @@ mod refused;
 mod remote;
 mod resident;
 mod scene;
+mod stores;
 mod stream;
 mod timelines;
 mod verify;

@@ -1,6 +1,17 @@
 //! The record that ties the captures of an app together, and the identity that they carry.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use lifeboat_flow::Cancel;
+use lifeboat_format::BlobKind;
+use lifeboat_repo::backend::LocalBackend;
+use lifeboat_repo::{PackListing, Repository};
 use lifeboat_testkit::postgres::Cluster;
+use lifeboat_testkit::restic::PASSWORD;
+use lifeboat_testkit::wait::until;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::capture::{capture_as, with_checksums};
@@ -81,4 +92,92 @@ fn a_point_ties_the_newest_captures_of_an_app_together() {
         let tags = snapshot["tags"].as_array().unwrap();
         assert!(tags.iter().any(|known| known == tag.as_str()), "{snapshot}");
     }
+}
+
+#[test]
+fn captures_at_the_same_time_end_in_one_point() {
+    let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
+    let url = cluster.url("postgres");
+    let words = [
+        "capture",
+        "--postgres",
+        &url,
+        "--name",
+        "app/one",
+        "--host",
+        "nas",
+        "--limit-upload",
+        "2000",
+    ];
+    let slow = place.ours().run_in("db", words).start();
+    until("it is connected", || {
+        let sessions = "select count(*) from pg_stat_activity where application_name = 'lifeboat'";
+        cluster.sql(sessions) == "1"
+    });
+    // It knows of no other capture yet, and sleeps while there is one.
+    let pid = Pid::from_child(&slow);
+    kill_process(pid, Signal::STOP).unwrap();
+    captured(&place, &cluster, "app/two", "nas");
+    assert_eq!(point(&place, "nas")["members"]["one"], Value::Null);
+    kill_process(pid, Signal::CONT).unwrap();
+    let said = slow.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{stderr}");
+    let last = point(&place, "nas");
+    for (name, state) in [("one", "captured"), ("two", "carried")] {
+        assert_eq!(last["members"][name]["state"], state, "{last}");
+        let of_capture = tree(&place, &format!("/apps/app/{name}"));
+        assert_eq!(last["members"][name]["tree"], of_capture);
+    }
+}
+
+#[test]
+fn a_damaged_point_is_passed_over() {
+    let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
+    captured(&place, &cluster, "app/one", "nas");
+    captured(&place, &cluster, "app/two", "nas");
+    captured(&place, &cluster, "app/three", "nas");
+    let root = tree(&place, "/apps/app");
+    let backend = Arc::new(LocalBackend::new(place.repository()));
+    let repository = Repository::open(backend, PASSWORD.as_bytes(), None).unwrap();
+    let (index, _) = repository
+        .load_index(PackListing::Skip, &Cancel::new())
+        .unwrap();
+    let root = root.as_str().unwrap().parse().unwrap();
+    let found = index.find(BlobKind::Tree, &root).unwrap();
+    let pack = found.pack.to_string();
+    let path = place.repository().join("data").join(&pack[..2]).join(&pack);
+    let mut content = fs::read(&path).unwrap();
+    content[found.offset_bytes as usize + 20] ^= 1;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, content).unwrap();
+    let said = capture_as(&place, &cluster, ("app/four", "nas"), &[]);
+    assert_eq!(said.code(), 0, "{}", said.stderr);
+    let why = "of app is damaged and passed over";
+    assert_eq!(said.stderr.matches(why).count(), 1, "{}", said.stderr);
+    let last = point(&place, "nas");
+    let members = last["members"].as_object().unwrap().keys();
+    // The third was in the damaged one alone, and comes with its next capture.
+    assert_eq!(members.collect::<Vec<_>>(), ["four", "one", "two"]);
+    captured(&place, &cluster, "app/three", "nas");
+    let last = point(&place, "nas");
+    assert_eq!(last["members"].as_object().unwrap().len(), 4, "{last}");
+}
+
+#[test]
+fn what_is_no_point_is_passed_over() {
+    let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
+    captured(&place, &cluster, "app/one", "nas");
+    // Somebody else's snapshot with the path of points.
+    let words = ["backup", "--host", "nas", "--stdin", "--stdin-filename"];
+    let words = [&words[..], &["/apps/app"]].concat();
+    place.current().run(words).input(b"no point").ok();
+    assert_eq!(tree(&place, "/apps/app").as_str().map(str::len), Some(64));
+    let said = capture_as(&place, &cluster, ("app/two", "nas"), &[]);
+    assert_eq!(said.code(), 0, "{}", said.stderr);
+    let why = "of app is damaged and passed over";
+    assert_eq!(said.stderr.matches(why).count(), 1, "{}", said.stderr);
+    let last = point(&place, "nas");
+    assert_eq!(last["members"]["one"]["state"], "carried", "{last}");
+    assert_eq!(last["members"]["two"]["state"], "captured", "{last}");
 }

@@ -2,15 +2,17 @@
 //! It must never let a restored server start before a test has said how it gets its log.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use lifeboat_repo::backend::{BackendOptions, open};
+use lifeboat_repo::backend::{BackendOptions, Secret, open};
 use lifeboat_repo::{Identity, KeyCost, Repository};
 use lifeboat_testkit::postgres::{Cluster, Options, give_away};
 use lifeboat_testkit::program::copy_program;
 use lifeboat_testkit::restic::{PASSWORD, Said};
 use lifeboat_testkit::wait::until;
+use rustix::process::{Pid, Signal};
 
 use crate::capture::with_checksums;
 use crate::common::{Place, Program, Run};
@@ -22,6 +24,8 @@ pub struct Scene {
     pub repository: String,
     /// What its captures are called.
     pub name: &'static str,
+    /// What a user would set to reach the repository.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Scene {
@@ -55,11 +59,27 @@ impl Scene {
 
     /// With a new repository on a server, as `-r` takes it.
     pub fn served(repository: &str) -> Self {
-        let location = repository.parse().unwrap();
-        let backend = open(&location, &BackendOptions::default()).unwrap();
-        let who = Identity::of_this_process();
-        Repository::init(backend, PASSWORD.as_bytes(), 2, None, &who, KeyCost::Test).unwrap();
+        init(repository, &BackendOptions::default());
         Self::of(Cluster::make(with_checksums()), repository.to_owned())
+    }
+
+    /// The same, with a server that does not archive by itself, and what is set to reach the repository.
+    pub fn served_silently(repository: &str, variables: &[(&str, &str)]) -> Self {
+        let mut options = BackendOptions::default();
+        for (name, value) in variables {
+            let value = Secret::new(*value);
+            options.variables.insert((*name).to_owned(), value);
+        }
+        init(repository, &options);
+        let cluster = Cluster::make(with_checksums());
+        let scene = Self::with(cluster, repository.to_owned(), None::<fn(&Self) -> String>);
+        let variables = variables.iter();
+        Self {
+            variables: variables
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..scene
+        }
     }
 
     /// With a repository that is there, for a cluster whose server does not run yet.
@@ -90,6 +110,7 @@ impl Scene {
             home,
             repository,
             name: "app/db",
+            variables: Vec::new(),
         };
         if let Some(command) = command {
             let command = command(&scene);
@@ -102,7 +123,14 @@ impl Scene {
 
     /// How the server calls the program.
     pub fn words(&self, command: &str) -> String {
-        words(&self.home, &self.repository, command)
+        let words = words(&self.home, &self.repository, command);
+        let variables = self.variables.iter();
+        let set = variables.map(|(name, value)| format!("{name}={value} "));
+        match set.collect::<String>() {
+            set if set.is_empty() => words,
+            // Settings of clients of such a server are looked for at home.
+            set => format!("/usr/bin/env HOME={} {set}{words}", self.home.display()),
+        }
     }
 
     pub fn ours(&self) -> Program {
@@ -110,7 +138,10 @@ impl Scene {
     }
 
     pub fn run(&self, area: &str, words: &[&str]) -> Run {
-        self.ours().run_in(area, words)
+        let variables = self.variables.iter();
+        variables.fold(self.ours().run_in(area, words), |run, (name, value)| {
+            run.variable(name, value)
+        })
     }
 
     pub fn capture(&self) {
@@ -166,21 +197,11 @@ impl Scene {
     /// A standby that streams, whose server runs; it archives as soon as it is promoted. `more` is for `pg_basebackup`.
     pub fn standby(&self, more: &[&str]) -> Cluster {
         let push = self.words("push") + " %p";
-        let mut standby = Cluster::place(
-            Options::default()
-                .set("shared_buffers", "16MB")
-                .set("archive_mode", "on")
-                .set("archive_command", &push),
-        );
-        let mut copy = self.cluster.program("pg_basebackup");
-        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
-        copy.args(more);
-        copy.arg("-d").arg(self.cluster.url("postgres"));
-        let copied = copy.arg("-D").arg(standby.data()).output().unwrap();
-        let said = String::from_utf8_lossy(&copied.stderr);
-        assert!(copied.status.success(), "{said}");
-        standby.start_again();
-        standby
+        let options = Options::default()
+            .set("shared_buffers", "16MB")
+            .set("archive_mode", "on")
+            .set("archive_command", &push);
+        Cluster::standby_of(&self.cluster, options, more)
     }
 
     /// The folder of a cluster's archive in a repository in a directory.
@@ -194,6 +215,12 @@ impl Scene {
     pub fn archived(&self, segment: &str) -> PathBuf {
         self.archive().join(&segment[..8]).join(segment)
     }
+}
+
+fn init(repository: &str, options: &BackendOptions) {
+    let backend = open(&repository.parse().unwrap(), options).unwrap();
+    let who = Identity::of_this_process();
+    Repository::init(backend, PASSWORD.as_bytes(), 2, None, &who, KeyCost::Test).unwrap();
 }
 
 fn words(home: &Path, repository: &str, command: &str) -> String {
@@ -233,4 +260,113 @@ pub fn give_all_away(dir: &Path) {
             .status();
         assert!(given.unwrap().success());
     }
+}
+
+/// The folder of a timeline in the archive; the server need not live any more.
+pub fn folder(scene: &Scene, timeline: &str) -> PathBuf {
+    let systems = fs::read_dir(scene.home.join("repository/lifeboat/wal")).unwrap();
+    let system = systems.map(|entry| entry.unwrap().path()).next().unwrap();
+    system.join(timeline)
+}
+
+/// What is in the folder of a timeline.
+pub fn names(scene: &Scene, timeline: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder(scene, timeline)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+/// The pieces among them.
+pub fn pieces(scene: &Scene, timeline: &str) -> Vec<String> {
+    let names = names(scene, timeline).into_iter();
+    names.filter(|name| name.contains('-')).collect()
+}
+
+/// A stream that runs, as the server's user.
+pub struct Stream {
+    child: Child,
+    out: PathBuf,
+}
+
+impl Stream {
+    pub fn start(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
+        let out = tempfile::NamedTempFile::new().unwrap();
+        let (file, out) = out.keep().unwrap();
+        let words = scene.words("stream");
+        let mut words = words.split(' ');
+        let mut command = cluster.program(words.next().unwrap());
+        command
+            .args(words)
+            .arg("--postgres")
+            .arg(cluster.url("postgres"));
+        command
+            .arg("--create-slot")
+            .args(more)
+            .env("HOME", &scene.home);
+        if !more.contains(&"--interval") {
+            command.args(["--interval", "10ms"]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stderr(file.try_clone().unwrap());
+        let child = command.stdout(file).spawn().unwrap();
+        Self { child, out }
+    }
+
+    /// Starts it, and waits until the server knows.
+    pub fn begun(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
+        let mut stream = Self::start(scene, cluster, more);
+        until("the server streams", || {
+            assert!(!stream.has_ended(), "{}", stream.said());
+            cluster.sql("select count(*) from pg_stat_replication where application_name = 'lifeboat' and state = 'streaming'") == "1"
+        });
+        stream
+    }
+
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn ends(mut self, code: i32) -> String {
+        until("the stream ended", || self.has_ended());
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{}", self.said());
+        self.said()
+    }
+
+    pub fn stop(self) -> String {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        self.ends(0)
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.out);
+    }
+}
+
+/// Waits until the server was told that all that it has written is kept.
+pub fn kept(cluster: &Cluster) {
+    let now = "case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end";
+    let now = cluster.sql(&format!("select {now}"));
+    let is_kept = format!(
+        "select flush_lsn >= '{now}' from pg_stat_replication where application_name = 'lifeboat'"
+    );
+    until("the log is kept", || cluster.sql(&is_kept) == "t");
 }

@@ -1,112 +1,33 @@
 //! The log is streamed: what the server was told to be kept comes back, whoever is killed and whenever.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lifeboat_testkit::postgres::{Cluster, Options};
+use lifeboat_flow::Cancel;
+use lifeboat_protect::postgres::{Archive, LogReceiver, StreamEnd};
+use lifeboat_repo::Repository;
+use lifeboat_state::postgres::Lsn;
+use lifeboat_state::postgres::client::Address;
+use lifeboat_testkit::bare::{self, memory};
+use lifeboat_testkit::faults::{FaultPlan, FaultyBackend, Operation, Verb};
+use lifeboat_testkit::postgres::{Cluster, USER};
+use lifeboat_testkit::proxy::{Exchange, HttpFault, HttpPlan, HttpProxy};
 use lifeboat_testkit::random::Random;
+use lifeboat_testkit::rest_server::{self, RestServer};
 use lifeboat_testkit::wait::until;
-use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::capture::{Load, SUMS, fill};
-use crate::common::objects;
-use crate::scene::Scene;
+use crate::capture::{Load, SUMS, fill, with_checksums};
+use crate::common::{Place, objects};
+use crate::scene::{Scene, Stream, copy_dir, folder, give_all_away, kept, names, pieces};
 
 /// How often a stream is killed.
 const KILLS: u64 = 6;
 /// The same when there is time.
 const KILLS_SOAK: u64 = 200;
-
-/// A stream that runs, as the server's user.
-struct Stream {
-    child: Child,
-    out: PathBuf,
-}
-
-impl Stream {
-    fn start(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
-        let out = tempfile::NamedTempFile::new().unwrap();
-        let (file, out) = out.keep().unwrap();
-        let words = scene.words("stream");
-        let mut words = words.split(' ');
-        let mut command = cluster.program(words.next().unwrap());
-        command
-            .args(words)
-            .arg("--postgres")
-            .arg(cluster.url("postgres"));
-        command
-            .arg("--create-slot")
-            .args(more)
-            .env("HOME", &scene.home);
-        if !more.contains(&"--interval") {
-            command.args(["--interval", "10ms"]);
-        }
-        command
-            .stdin(Stdio::null())
-            .stderr(file.try_clone().unwrap());
-        let child = command.stdout(file).spawn().unwrap();
-        Self { child, out }
-    }
-
-    /// Starts it, and waits until the server knows.
-    fn begun(scene: &Scene, cluster: &Cluster, more: &[&str]) -> Self {
-        let mut stream = Self::start(scene, cluster, more);
-        until("the server streams", || {
-            assert!(!stream.has_ended(), "{}", stream.said());
-            cluster.sql("select count(*) from pg_stat_replication where application_name = 'lifeboat' and state = 'streaming'") == "1"
-        });
-        stream
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.out).unwrap()
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    /// Waits until it ends by itself.
-    fn ends(mut self, code: i32) -> String {
-        until("the stream ended", || self.has_ended());
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(code), "{}", self.said());
-        self.said()
-    }
-
-    fn stop(self) -> String {
-        let pid = Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, Signal::TERM).unwrap();
-        self.ends(0)
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.out);
-    }
-}
-
-/// Waits until the server was told that all that it has written is kept.
-fn kept(cluster: &Cluster) {
-    let now = "case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end";
-    let now = cluster.sql(&format!("select {now}"));
-    let is_kept = format!(
-        "select flush_lsn >= '{now}' from pg_stat_replication where application_name = 'lifeboat'"
-    );
-    until("the log is kept", || cluster.sql(&is_kept) == "t");
-}
 
 /// Lets commits wait until they are in the archive.
 fn wait_for_archive(cluster: &Cluster) {
@@ -121,26 +42,6 @@ fn wait_for_archive(cluster: &Cluster) {
 fn archive(scene: &Scene) -> Value {
     let said = scene.run("wal", &["status", "--json"]).ok();
     objects(&said)[0].clone()
-}
-
-/// The folder of a timeline in the archive; the server need not live any more.
-fn folder(scene: &Scene, timeline: &str) -> PathBuf {
-    let systems = fs::read_dir(scene.home.join("repository/lifeboat/wal")).unwrap();
-    let system = systems.map(|entry| entry.unwrap().path()).next().unwrap();
-    system.join(timeline)
-}
-
-fn names(scene: &Scene, timeline: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder(scene, timeline)).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
-    names.sort();
-    names
-}
-
-fn pieces(scene: &Scene, timeline: &str) -> Vec<String> {
-    let names = names(scene, timeline).into_iter();
-    names.filter(|name| name.contains('-')).collect()
 }
 
 fn piece_path(scene: &Scene, piece: &str) -> PathBuf {
@@ -177,23 +78,6 @@ fn number(lsn: &str) -> u64 {
     let (high, low) = lsn.split_once('/').unwrap();
     let part = |text| u64::from_str_radix(text, 16).unwrap();
     (part(high) << 32) + part(low)
-}
-
-fn standby_of(primary: &Cluster, options: Options) -> Cluster {
-    let mut standby = Cluster::place(options);
-    let mut copy = primary.program("pg_basebackup");
-    copy.args([
-        "--checkpoint=fast",
-        "--no-sync",
-        "--write-recovery-conf",
-        "-d",
-    ]);
-    copy.arg(primary.url("postgres"))
-        .arg("-D")
-        .arg(standby.data());
-    assert!(copy.status().unwrap().success());
-    standby.start_again();
-    standby
 }
 
 #[test]
@@ -278,12 +162,7 @@ fn a_promoted_standby_goes_on_with_its_timeline() {
     let scene = Scene::silent();
     scene.cluster.sql("create table t (x int)");
     scene.capture();
-    let push = format!("{} %p", scene.words("push"));
-    let options = Options::default()
-        .set("archive_mode", "on")
-        .set("archive_command", &push)
-        .set("shared_buffers", "16MB");
-    let standby = standby_of(&scene.cluster, options);
+    let standby = scene.standby(&[]);
     let stream = Stream::begun(&scene, &standby, &[]);
     scene
         .cluster
@@ -391,20 +270,21 @@ fn the_wish_to_stop_stores_what_has_come_and_pieces_stay_few() {
     // While several become one, that is there too.
     assert!((2..=17).contains(&most), "{most}");
     stream.stop();
+    let before = scene.cluster.sql("select pg_current_wal_flush_lsn()");
     let stream = Stream::begun(&scene, &scene.cluster, &["--interval", "1h"]);
-    until("the first piece is stored", || {
-        scene
-            .cluster
-            .sql("select flush_lsn > '0/0' from pg_stat_replication")
-            == "t"
-    });
+    let told = |what: &str| {
+        let told = format!("select {what} from pg_stat_replication");
+        scene.cluster.sql(&told) == "t"
+    };
+    // What comes first is stored at once, and the next only when its time has come.
     scene.cluster.sql("insert into t values (40)");
-    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
-    until("it came", || {
-        scene.cluster.sql(&format!(
-            "select write_lsn >= '{at}' from pg_stat_replication"
-        )) == "t"
+    until("the first piece is stored", || {
+        told(&format!("flush_lsn > '{before}'"))
     });
+    scene.cluster.sql("insert into t values (41)");
+    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
+    until("it came", || told(&format!("write_lsn >= '{at}'")));
+    assert!(told(&format!("flush_lsn < '{at}'")));
     stream.stop();
     let streamed = archive(&scene)["timelines"][0]["streamed"]
         .as_str()
@@ -518,10 +398,13 @@ fn what_is_in_the_way_of_a_stream_is_told_with_what_to_do() {
     }
     cluster.sql("checkpoint");
     let said = fails(&["--create-slot"]);
-    let from = archive(&scene)["timelines"][0]["ranges"][0][1].clone();
-    assert!(from.is_string());
+    let last = archive(&scene)["timelines"][0]["ranges"][0][1].clone();
+    let last = u64::from_str_radix(&last.as_str().unwrap()[16..], 16).unwrap();
+    let from = format!("the log from 0/{:X} to", (last + 1) << 24);
     assert!(
-        said.contains("is lost for the archive") && said.contains("--skip-lost"),
+        said.contains(&from)
+            && said.contains("is lost for the archive")
+            && said.contains("--skip-lost"),
         "{said}"
     );
     let stream = Stream::begun(&scene, cluster, &["--skip-lost"]);
@@ -549,4 +432,110 @@ fn what_is_in_the_way_of_a_stream_is_told_with_what_to_do() {
     assert!(said.contains("is lost for the archive"), "{said}");
     let words = ["stream", "--postgres", &url, "--slot", "Bad-Name"];
     scene.run("wal", &words).ends(2);
+}
+
+#[test]
+fn a_segment_is_kept_when_it_is_stored_and_not_before() {
+    let options = with_checksums().set("wal_sender_timeout", "8s");
+    let cluster = Cluster::start(options);
+    let told = |what: &str| cluster.sql(&format!("select {what} from pg_stat_replication"));
+    let (hangs, is_hanging) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let rule = {
+        let (hangs, is_hanging) = (hangs.clone(), is_hanging.clone());
+        move |operation: &Operation| {
+            while operation.verb == Verb::LogCreate && hangs.load(Ordering::SeqCst) {
+                is_hanging.store(true, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            None
+        }
+    };
+    let memory = memory();
+    let backend = FaultyBackend::new(memory.clone(), FaultPlan::new(rule));
+    cluster.sql("create table t (x int)");
+    // The slot begins with a segment of which hardly anything is there.
+    cluster.sql("select pg_switch_wal(); checkpoint");
+    let at = number(&cluster.sql("select pg_current_wal_flush_lsn()"));
+    let name = cluster.sql("select pg_walfile_name(pg_current_wal_lsn())");
+    let end = ((at >> 24) + 1) << 24;
+    let address = Address::parse(&cluster.url("postgres"), USER).unwrap();
+    let streaming = std::thread::spawn(move || {
+        let repository = Repository::open(Arc::new(backend), bare::PASSWORD, None).unwrap();
+        let receiver = LogReceiver {
+            repository: &repository,
+            address: &address,
+            slot: "lifeboat",
+            creates_slot: true,
+            skips_lost: false,
+            interval: Duration::from_secs(3600),
+            until: Some(Lsn(end)),
+            events: &|_| {},
+            stop: &Cancel::new(),
+        };
+        receiver.run().unwrap()
+    });
+    // What comes first is stored at once, and what comes then only when the segment is whole.
+    until("the first piece is stored", || {
+        told("flush_lsn > '0/0'") == "t"
+    });
+    let kept = told("flush_lsn");
+    hangs.store(true, Ordering::SeqCst);
+    cluster.sql("insert into t values (1)");
+    cluster.sql("select pg_switch_wal()");
+    until("the segment is being stored", || {
+        is_hanging.load(Ordering::SeqCst)
+    });
+    cluster.sql("insert into t values (2)");
+    let at = cluster.sql("select pg_current_wal_flush_lsn()");
+    assert!(number(&at) > end);
+    // The server asks for it when half of its patience is over.
+    until("more came", || {
+        assert!(!streaming.is_finished());
+        told(&format!("write_lsn >= '{at}'")) == "t"
+    });
+    assert_eq!(told("flush_lsn"), kept);
+    hangs.store(false, Ordering::SeqCst);
+    until("the stream ended", || streaming.is_finished());
+    assert_eq!(streaming.join().unwrap(), StreamEnd::Reached);
+    let repository = Repository::open(Arc::new(memory), bare::PASSWORD, None).unwrap();
+    let system = cluster.sql("select system_identifier from pg_control_system()");
+    let archive = Archive::new(&repository, system.parse().unwrap());
+    assert!(archive.holds(name.parse().unwrap()).unwrap());
+}
+
+#[test]
+fn nothing_is_kept_in_a_repository_that_took_the_place_of_ours() {
+    let scene = Scene::silent();
+    let mut stream = Stream::begun(&scene, &scene.cluster, &[]);
+    kept(&scene.cluster);
+    let repository = scene.home.join("repository");
+    fs::rename(&repository, scene.home.join("aside")).unwrap();
+    copy_dir(&Place::new().repository(), &scene.home);
+    give_all_away(&repository);
+    scene.cluster.sql("create table t (x int)");
+    let at = scene.cluster.sql("select pg_current_wal_flush_lsn()");
+    until("the stream ended", || stream.has_ended());
+    let said = stream.ends(1);
+    // It has another key as well.
+    let why = "look whether the repository is still the same";
+    assert!(said.contains(why), "{said}");
+    let slot = "select restart_lsn < '{at}' from pg_replication_slots";
+    assert_eq!(scene.cluster.sql(&slot.replace("{at}", &at)), "t");
+    assert!(!repository.join("lifeboat").exists());
+}
+
+#[test]
+fn a_stream_that_waits_for_its_repository_can_be_stopped() {
+    let server = RestServer::start(rest_server::Options::default());
+    let proxy = HttpProxy::start(server.address().parse().unwrap());
+    let scene = Scene::served_silently(&format!("rest:{}/nas/", proxy.url()), &[]);
+    let is_busy = |exchange: &Exchange| {
+        let is_of_log = exchange.target.contains("lifeboat");
+        is_of_log.then_some(HttpFault::SlowDown)
+    };
+    proxy.follow(HttpPlan::new(is_busy));
+    let stream = Stream::start(&scene, &scene.cluster, &[]);
+    until("it waits", || !proxy.injected().is_empty());
+    let said = stream.stop();
+    assert!(said.contains("stopped"), "{said}");
 }

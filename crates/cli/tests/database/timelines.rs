@@ -1,6 +1,8 @@
 //! Failover: a standby becomes the primary, goes on archiving into the same place, and each timeline comes back to its end.
 //! No row that was archived on one of them may be missing, and none of another may appear.
 
+use std::fs;
+
 use lifeboat_testkit::postgres::Cluster;
 use lifeboat_testkit::wait::until;
 
@@ -87,4 +89,29 @@ fn each_timeline_comes_back_to_its_end() {
     // A timeline that nothing leads to.
     let (_, said) = second.restored(&["--to-end", "--timeline", "7"], 1);
     assert!(said.stderr.contains("no history leads"), "{}", said.stderr);
+    // One on the way of which nothing is left but its history, and then not even that.
+    let folder = archive.join("00000002");
+    let mut lost: Vec<String> = Vec::new();
+    for file in fs::read_dir(&folder).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        if !name.ends_with(".history") {
+            fs::remove_file(file.path()).unwrap();
+            lost.push(name);
+        }
+    }
+    let first = lost.iter().filter(|name| name.len() == 24).min().unwrap();
+    let missing = |history: &str| {
+        let said = second.run("wal", &["status"]).ends(1).stderr;
+        let line = format!("MISSING on timeline 2: {first}");
+        assert!(said.contains(&line), "{history}: {said}");
+        let said = second.run("wal", &["status", "--json"]).ends(1);
+        let timelines = objects(&said)[0]["timelines"].clone();
+        let mut timelines = timelines.as_array().unwrap().iter();
+        let of_it = timelines.find(|timeline| timeline["timeline"] == 2);
+        assert_eq!(of_it.unwrap()["gaps"][0][0], **first, "{history}");
+    };
+    missing("with its history");
+    fs::remove_dir_all(&folder).unwrap();
+    missing("without it");
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::capture::with_checksums;
 use crate::common::{Program, array, objects};
+use crate::fold::walk;
 use crate::scene::{Scene, give_all_away, switch};
 use crate::wal::stamps;
 
@@ -177,6 +178,29 @@ fn what_is_in_the_window_comes_back_and_what_is_not_goes() {
         .ok();
     let back = scene.recovered(&["--to-end"]);
     assert_eq!(back.sql("select count(*) from stamps"), "4");
+}
+
+#[test]
+fn two_clusters_that_live_under_one_name_are_left_alone() {
+    let scene = Scene::new();
+    let heir = successor(&scene);
+    for cluster in [&scene.cluster, &heir, &scene.cluster, &heir] {
+        capture(&scene, cluster);
+        switch(cluster);
+    }
+    let files = || {
+        let mut files = walk(&scene.home.join("repository"));
+        files.sort();
+        files
+    };
+    let before = files();
+    for more in [&[][..], &["--dry-run"]] {
+        let words = ["forget", "--name", "app/db", "--window", "1s"];
+        let said = scene.run("db", &[&words[..], more].concat()).ends(1);
+        let why = "are of two clusters at the same time";
+        assert!(said.stderr.contains(why), "{}", said.stderr);
+    }
+    assert_eq!(files(), before);
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl FleetRun<'_> {
             app: turn.name(),
             fleet_file: Some(self.text),
             ingest: self.ingest,
+            events: self.events,
             cancel: self.cancel,
         };
         let draft = self.draft(opened, turn.name(), path_of(turn.name()));

@@ -11,9 +11,9 @@ use lifeboat_repo::IngestStats;
 use lifeboat_state::postgres::client::{Connection, Session};
 use lifeboat_state::postgres::verify::Baseline;
 use lifeboat_state::postgres::{
-    BASE_DIR, BaseBackup, BaseBackupError, CONFIG_DIR, CaptureKind, ClosingError, Companion,
-    ConfigRecord, ENGINE, Facts, Lsn, MEMBER_FILE, MEMBER_VERSION, Member, OLDEST_REMOTE_VERSION,
-    PhysicalCapture, SpaceRecord, Timeline, chunk_bytes_for, identify, keep_log,
+    BASE_DIR, BaseBackup, BaseBackupError, CaptureKind, ClosingError, Companion, ConfigRecord,
+    ENGINE, Facts, Lsn, MEMBER_FILE, MEMBER_VERSION, Member, OLDEST_REMOTE_VERSION,
+    PhysicalCapture, SpaceRecord, Timeline, chunk_bytes_for, config_name, identify, keep_log,
 };
 
 use super::capture::{Capture, CaptureError, CaptureOutcome, CaptureStage, version_text};
@@ -232,7 +232,8 @@ impl Capture<'_> {
         let session = Connection::open(self.address, Session::Replication, self.cancel);
         let mut session = session.map_err(BaseBackupError::Session)?;
         let two_servers = || CaptureError::TwoServers(self.address.to_string());
-        if identify(&mut session, self.cancel)?.system_id != facts.system_id {
+        let identity = identify(&mut session, self.cancel).map_err(BaseBackupError::Session)?;
+        if identity.system_id != facts.system_id {
             return Err(two_servers());
         }
         let slot = beside.slot_name().map_err(CaptureError::Ask)?;
@@ -302,8 +303,9 @@ impl Capture<'_> {
             }
             let why = match beside.config_file(path) {
                 Ok(Some(content)) => {
-                    let name = path.file_name().unwrap_or_default().to_string_lossy();
-                    let stored = free_name(&name, &records);
+                    let stored = config_name(path, |stored| {
+                        records.iter().all(|record| record.stored != stored)
+                    });
                     let at = EntryPath(stored.clone().into_bytes());
                     received
                         .grown
@@ -328,16 +330,6 @@ impl Capture<'_> {
     pub(super) fn note(&self, text: String) {
         self.events.event(Event::Note(text));
     }
-}
-
-/// Where a file of configuration goes: several may have one name.
-fn free_name(name: &str, records: &[ConfigRecord]) -> String {
-    let path = |number: usize| match number {
-        0 => format!("{CONFIG_DIR}/{name}"),
-        number => format!("{CONFIG_DIR}/{number}-{name}"),
-    };
-    let is_free = |path: &String| records.iter().all(|record| record.stored != *path);
-    (0..).map(path).find(is_free).unwrap_or_default()
 }
 
 /// What was done. All files came, and were read.

@@ -7,7 +7,7 @@ mod storer;
 
 use std::time::Duration;
 
-use lifeboat_flow::{Cancel, chain};
+use lifeboat_flow::{Cancel, Cancelled, chain};
 use lifeboat_repo::Repository;
 use lifeboat_state::postgres::client::{Address, PgError};
 use lifeboat_state::postgres::{Lsn, OpenSegmentError, Timeline, WalName};
@@ -165,6 +165,12 @@ impl LogReceiver<'_> {
             }
             match ended {
                 Err(StreamError::Server(PgError::Cancelled(_))) => return Ok(StreamEnd::Stopped),
+                // It waited for the repository, and nothing had come yet.
+                Err(StreamError::Archive(error))
+                    if !session.has_streamed && Cancelled::is_cause_of(&error) =>
+                {
+                    return Ok(StreamEnd::Stopped);
+                }
                 Err(StreamError::Server(error)) if has_streamed && passes(&error) => {
                     let why = chain(&error);
                     (self.events)(StreamEvent::Reconnecting { why, wait });

@@ -20,15 +20,6 @@ const DATA_CORRUPTED: &str = "XX001";
 /// Entries of a backup at most: more are no cluster.
 const ENTRIES_MAX: u64 = 200_000_000;
 
-/// Who answers on a session of the replication protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identified {
-    /// The cluster.
-    pub system_id: u64,
-    /// Its timeline.
-    pub timeline: Timeline,
-}
-
 /// A tablespace that is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentSpace {
@@ -93,29 +84,6 @@ pub enum BaseBackupError {
     /// What came ends too early, or goes on too long.
     #[error("the server sent {0}")]
     Form(&'static str),
-}
-
-/// Who answers on a session of the replication protocol.
-///
-/// # Errors
-/// When it can't be asked, or gives another answer.
-pub fn identify(
-    connection: &mut Connection,
-    cancel: &Cancel,
-) -> Result<Identified, BaseBackupError> {
-    let rows = connection
-        .query("IDENTIFY_SYSTEM", Some(ANSWER_TIMEOUT), cancel)
-        .map_err(BaseBackupError::Session)?;
-    let Some([Some(system_id), Some(timeline), ..]) = rows.first().map(Vec::as_slice) else {
-        return Err(BaseBackupError::Answer("who it is"));
-    };
-    match (system_id.parse(), timeline.parse()) {
-        (Ok(system_id), Ok(timeline)) => Ok(Identified {
-            system_id,
-            timeline: Timeline(timeline),
-        }),
-        _ => Err(BaseBackupError::Answer("who it is")),
-    }
 }
 
 /// Lets the server keep its log from now on, until the session ends; whether it does.

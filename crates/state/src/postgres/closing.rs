@@ -118,21 +118,9 @@ impl Closing {
         if content.len() as u64 > CONFIG_MAX_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let path = |number: u32| match number {
-            0 => format!("{CONFIG_DIR}/{name}"),
-            number => format!("{CONFIG_DIR}/{number}-{name}"),
-        };
-        let is_free = |path: &String| {
-            !self
-                .things
-                .contains_key(&EntryPath(path.clone().into_bytes()))
-        };
-        let path = (0..).map(path).find(is_free).unwrap_or_default();
+        let path = config_name(file, |path| {
+            !self.things.contains_key(&EntryPath(path.into()))
+        });
         self.add(&path, content);
         Ok(path)
     }
@@ -372,6 +360,18 @@ pub enum ControlFileError {
         #[source]
         cause: ControlError,
     },
+}
+
+/// Where a file of configuration goes in a capture: several may have one name.
+#[must_use]
+pub fn config_name(file: &Path, is_free: impl Fn(&str) -> bool) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let path = |number: u32| match number {
+        0 => format!("{CONFIG_DIR}/{name}"),
+        number => format!("{CONFIG_DIR}/{number}-{name}"),
+    };
+    let free = (0..).map(path).find(|path| is_free(path));
+    free.unwrap_or_default()
 }
 
 /// The control file of a data directory, read until it is whole: a running server writes it now and then.

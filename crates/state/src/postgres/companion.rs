@@ -9,6 +9,7 @@ use lifeboat_flow::{Cancel, Timestamp};
 use super::client::{Connection, PgError};
 use super::facts::ANSWER_TIMEOUT;
 use super::lsn::Lsn;
+use super::quote::quoted_text;
 
 /// A file of configuration that is longer is none.
 const CONFIG_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -85,7 +86,7 @@ impl<'a> Companion<'a> {
     /// # Errors
     /// When the server can't be asked.
     pub fn has_slot(&mut self, name: &str) -> Result<bool, PgError> {
-        let name = literal(name);
+        let name = quoted_text(name);
         let sql = format!("select 1 from pg_catalog.pg_replication_slots where slot_name = {name}");
         Ok(!self.ask(&sql)?.is_empty())
     }
@@ -136,7 +137,7 @@ impl<'a> Companion<'a> {
     /// # Errors
     /// When the role may not read it, or it is too long to be one.
     pub fn config_file(&mut self, path: &Path) -> Result<Option<Vec<u8>>, PgError> {
-        let path = literal(&path.to_string_lossy());
+        let path = quoted_text(&path.to_string_lossy());
         let limit = CONFIG_MAX_BYTES + 1;
         let sql = format!(
             "select pg_catalog.encode(pg_catalog.pg_read_binary_file({path}, 0, {limit}, true), 'hex')"
@@ -151,11 +152,6 @@ impl<'a> Companion<'a> {
             ))),
         }
     }
-}
-
-/// A text in a query, whatever is in it.
-fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 fn unhexed(text: &str) -> Option<Vec<u8>> {
@@ -173,8 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_leads_out_of_its_quotes() {
-        assert_eq!(literal("it's a \\'"), "E'it''s a \\\\'''");
+    fn contents_are_read_as_pairs_of_digits() {
         assert_eq!(unhexed("00fF7a"), Some(vec![0, 255, 122]));
         assert_eq!(unhexed("0"), None);
         assert_eq!(unhexed("0g"), None);

@@ -21,6 +21,7 @@ mod member;
 mod open_segment;
 mod page;
 mod piece;
+mod quote;
 pub mod recovery;
 mod relation;
 mod relation_content;
@@ -35,14 +36,13 @@ mod wal_name;
 
 pub use backup_mode::{BackupMode, BackupModeError, Stopped};
 pub use base_backup::{
-    Arrival, BaseBackup, BaseBackupEnd, BaseBackupError, Identified, OLDEST_REMOTE_VERSION,
-    SentSpace, identify, keep_log,
+    Arrival, BaseBackup, BaseBackupEnd, BaseBackupError, OLDEST_REMOTE_VERSION, SentSpace, keep_log,
 };
 pub use checksum_report::{ChecksumReport, PageFault};
 pub use chunk_size::chunk_bytes_for;
 pub use closing::{
     BASE_DIR, CONFIG_DIR, CONTROL_FILE, Closing, ClosingError, ControlFileError, LABEL_FILE,
-    MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, read_control,
+    MEMBER_FILE, SPACES_FILE, WAL_DIR, WalFileError, config_name, read_control,
 };
 pub use companion::{Companion, Moment};
 pub use control::{ClusterState, Control, ControlError, ServerLimits};
@@ -59,8 +59,9 @@ pub use member::{
 pub use open_segment::{OpenSegment, OpenSegmentError, Parcel};
 pub use page::{PAGE_BYTES, PageState, checksum, judge};
 pub use piece::{NextPiece, PIECES_MAX, Piece, beginning, filled, next_piece};
+pub use quote::{quoted_name, quoted_text};
 pub use relation::{Fork, Relation, RelationFile};
-pub use replication::{Identity, LogStream, Replication, SlotFacts, Streamed};
+pub use replication::{Identity, LogStream, Replication, SlotFacts, Streamed, identify};
 pub use rules::{Fate, fate, has_checksums};
 pub use sent_log::SentLog;
 pub use stream_start::{StreamFacts, StreamStart, stream_starts};

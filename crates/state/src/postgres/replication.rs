@@ -8,6 +8,7 @@ use lifeboat_flow::Cancel;
 use super::client::{Address, Connection, Copied, CopyBoth, PgError, Row, Session};
 use super::facts::ANSWER_TIMEOUT;
 use super::lsn::{Lsn, Timeline};
+use super::quote::{quoted_name, quoted_text};
 use super::wal_name::{SegmentBytes, WalName};
 
 /// The first version that tells of a slot over the replication protocol (PostgreSQL 15).
@@ -88,14 +89,7 @@ impl Replication {
     /// # Errors
     /// When it can't be asked, or answers in no known form.
     pub fn identify(&mut self, cancel: &Cancel) -> Result<Identity, PgError> {
-        let rows = self.ask("IDENTIFY_SYSTEM", cancel)?;
-        let identity = match rows.first().map(Vec::as_slice) {
-            Some([Some(system_id), Some(timeline), Some(end), ..]) => {
-                identity_of(system_id, timeline, end)
-            }
-            _ => None,
-        };
-        identity.ok_or_else(|| untold("who it is"))
+        identify(&mut self.connection, cancel)
     }
 
     /// Asks for the size of segments.
@@ -115,7 +109,7 @@ impl Replication {
     pub fn slot(&mut self, name: &str, cancel: &Cancel) -> Result<Option<SlotFacts>, PgError> {
         let rows = match self.connection.version() {
             Some(version) if version >= READS_SLOTS => {
-                let command = format!("READ_REPLICATION_SLOT {}", quoted(name));
+                let command = format!("READ_REPLICATION_SLOT {}", quoted_name(name));
                 self.ask(&command, cancel)?
             }
             _ => self.slot_by_query(name, cancel)?,
@@ -133,9 +127,9 @@ impl Replication {
     /// As servers before 15 tell it: in a view, which takes a session of the other kind.
     fn slot_by_query(&self, name: &str, cancel: &Cancel) -> Result<Vec<Row>, PgError> {
         let mut queries = Connection::open(&self.address, Session::Queries, cancel)?;
-        let name = name.replace('\'', "''");
+        let name = quoted_text(name);
         let sql = format!(
-            "select slot_type, restart_lsn from pg_catalog.pg_replication_slots where slot_name = '{name}'"
+            "select slot_type, restart_lsn from pg_catalog.pg_replication_slots where slot_name = {name}"
         );
         queries.query(&sql, Some(ANSWER_TIMEOUT), cancel)
     }
@@ -147,7 +141,7 @@ impl Replication {
     pub fn create_slot(&mut self, name: &str, cancel: &Cancel) -> Result<(), PgError> {
         let command = format!(
             "CREATE_REPLICATION_SLOT {} PHYSICAL RESERVE_WAL",
-            quoted(name)
+            quoted_name(name)
         );
         self.ask(&command, cancel).map(drop)
     }
@@ -157,7 +151,7 @@ impl Replication {
     /// # Errors
     /// When the server refuses, as with code 42704 if there is none, and 55006 if somebody uses it.
     pub fn drop_slot(&mut self, name: &str, cancel: &Cancel) -> Result<(), PgError> {
-        let command = format!("DROP_REPLICATION_SLOT {}", quoted(name));
+        let command = format!("DROP_REPLICATION_SLOT {}", quoted_name(name));
         self.ask(&command, cancel).map(drop)
     }
 
@@ -187,7 +181,7 @@ impl Replication {
     ) -> Result<LogStream<'_>, PgError> {
         let command = format!(
             "START_REPLICATION SLOT {} PHYSICAL {at} TIMELINE {timeline}",
-            quoted(slot)
+            quoted_name(slot)
         );
         let copy = self
             .connection
@@ -246,6 +240,21 @@ impl LogStream<'_> {
     }
 }
 
+/// Asks who the server of a session of the replication protocol is.
+///
+/// # Errors
+/// When it can't be asked, or answers in no known form.
+pub fn identify(connection: &mut Connection, cancel: &Cancel) -> Result<Identity, PgError> {
+    let rows = connection.query("IDENTIFY_SYSTEM", Some(ANSWER_TIMEOUT), cancel)?;
+    let identity = match rows.first().map(Vec::as_slice) {
+        Some([Some(system_id), Some(timeline), Some(end), ..]) => {
+            identity_of(system_id, timeline, end)
+        }
+        _ => None,
+    };
+    identity.ok_or_else(|| untold("who it is"))
+}
+
 impl Streamed {
     /// What a message says that a server sends while it streams (PostgreSQL manual, "Streaming Replication Protocol");
     /// `None` if it is none that is known, or is cut off.
@@ -295,11 +304,6 @@ fn size_of(text: &str) -> Option<SegmentBytes> {
 
 fn cell(rows: &[Row]) -> Option<&str> {
     rows.first()?.first()?.as_deref()
-}
-
-/// A name as a command takes it.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn untold(what: &str) -> PgError {

@@ -119,10 +119,9 @@ impl UstarHeader {
 
 /// A number in octal digits, or in base 256 where these do not reach.
 fn number(field: &[u8]) -> Option<u64> {
-    if let Some((first @ 0x80, rest)) = field.split_first() {
-        let digits = std::iter::once(first & 0x7f).chain(rest.iter().copied());
-        return digits.into_iter().try_fold(0_u64, |value, digit| {
-            Some(value.checked_mul(256)? + u64::from(digit))
+    if let [0x80, rest @ ..] = field {
+        return rest.iter().try_fold(0_u64, |value, digit| {
+            Some(value.checked_mul(256)? + u64::from(*digit))
         });
     }
     let digits = text(field).trim_ascii();

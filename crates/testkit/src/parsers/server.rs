@@ -226,7 +226,7 @@ fn taken(
     cancel: &Cancel,
     said_bytes: usize,
 ) -> Result<(), BaseBackupError> {
-    let _ = identify(&mut connection, cancel)?;
+    let _ = identify(&mut connection, cancel).map_err(BaseBackupError::Session)?;
     let _ = keep_log(&mut connection, "slot", cancel)?;
     let mut backup = BaseBackup::start(connection, true, cancel)?;
     while let Some(arrival) = backup.arrival()? {

@@ -90,6 +90,11 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// Up to where the log is durable.
+    pub(super) fn kept(&self) -> Lsn {
+        self.kept
+    }
+
     /// Follows a timeline from the beginning of a segment on; it began at `begins`, if that is in this segment. However it
     /// ends, what has come is stored.
     pub(super) fn follow(

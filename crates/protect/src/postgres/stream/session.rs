@@ -22,6 +22,8 @@ pub(super) struct Session<'a> {
     receiver: &'a LogReceiver<'a>,
     /// Whether a stream began.
     pub(super) has_streamed: bool,
+    /// How far what it streamed is durable.
+    kept: Lsn,
 }
 
 /// What is known when a stream begins.
@@ -39,6 +41,7 @@ impl<'a> Session<'a> {
         Self {
             receiver,
             has_streamed: false,
+            kept: Lsn(0),
         }
     }
 
@@ -61,7 +64,8 @@ impl<'a> Session<'a> {
                 Err(StreamError::Server(error)) if is_code(&error, GONE) => error,
                 ended => return ended,
             };
-            let (from, to) = (start.at, next.map_or(ground.identity.end, |next| next.at));
+            let from = start.at.max(self.kept);
+            let to = next.map_or(ground.identity.end, |next| next.at);
             if !self.receiver.skips_lost || next.is_none() {
                 let cause = removed;
                 return Err(StreamError::Removed { from, to, cause });
@@ -198,7 +202,9 @@ impl<'a> Session<'a> {
                         at: place.at,
                     });
                 }
-                match course.follow(&mut stream, place.segment(*size), begins)? {
+                let ended = course.follow(&mut stream, place.segment(*size), begins);
+                self.kept = course.kept();
+                match ended? {
                     CourseEnd::Ended => {}
                     CourseEnd::Stopped => return Ok(StreamEnd::Stopped),
                     CourseEnd::Reached => return Ok(StreamEnd::Reached),

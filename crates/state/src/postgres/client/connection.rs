@@ -38,7 +38,7 @@ pub enum Session {
 pub struct Connection {
     wire: Wire,
     settings: BTreeMap<String, String>,
-    /// The latest notices of the server, which say why something takes its time.
+    /// The first notices of the server since they were last taken, which say why something takes its time.
     notices: Vec<String>,
     /// Why the server ends the session, where it says so before it does.
     farewell: Option<ServerError>,
@@ -86,9 +86,7 @@ impl Connection {
         silence: Option<Duration>,
         cancel: &Cancel,
     ) -> Result<Vec<Row>, PgError> {
-        if let Err(lost) = self.send(sql) {
-            return Err(self.last_words(lost, cancel));
-        }
+        self.send(sql, cancel)?;
         let first = self.hear(&mut None, silence, cancel)?;
         self.answer(first, sql, silence, cancel)
     }
@@ -101,6 +99,22 @@ impl Connection {
         silence: Option<Duration>,
         cancel: &Cancel,
     ) -> Result<Vec<Row>, PgError> {
+        match self.rest(first, silence, cancel)? {
+            (rows, None) => Ok(rows),
+            (_, Some(cause)) => Err(PgError::Refused {
+                doing: format!("ask {}", first_line(asked)),
+                cause,
+            }),
+        }
+    }
+
+    /// The same, with the error of the server if it gave one.
+    pub(super) fn rest(
+        &mut self,
+        first: Message,
+        silence: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<(Vec<Row>, Option<ServerError>), PgError> {
         let (mut rows, mut failed) = (Vec::new(), None);
         let mut next = first;
         loop {
@@ -111,24 +125,18 @@ impl Connection {
                 b'D' => return Err(PgError::Protocol(format!("more than {ROWS_MAX} rows"))),
                 b'E' => failed = Some(server_error(&body)),
                 b'C' | b'I' => {}
-                b'Z' => break,
+                b'Z' => return Ok((rows, failed)),
                 other => return Err(unexpected(other)),
             }
             next = self.hear(&mut failed, silence, cancel)?;
         }
-        match failed {
-            None => Ok(rows),
-            Some(cause) => Err(PgError::Refused {
-                doing: format!("ask {}", first_line(asked)),
-                cause,
-            }),
-        }
     }
 
-    pub(super) fn send(&mut self, sql: &str) -> Result<(), PgError> {
+    pub(super) fn send(&mut self, sql: &str, cancel: &Cancel) -> Result<(), PgError> {
         let mut body = sql.as_bytes().to_vec();
         body.push(0);
-        self.wire.send(Some(b'Q'), &body)
+        let sent = self.wire.send(Some(b'Q'), &body);
+        sent.map_err(|lost| self.last_words(lost, cancel))
     }
 
     /// Sends a message that is no question.
@@ -142,7 +150,7 @@ impl Connection {
     }
 
     /// The next message of an answer; what it had to say before it was lost is `failed`.
-    fn hear(
+    pub(super) fn hear(
         &mut self,
         failed: &mut Option<ServerError>,
         silence: Option<Duration>,
@@ -176,11 +184,7 @@ impl Connection {
     }
 
     /// The next message that is no news of the server.
-    pub(super) fn receive(
-        &mut self,
-        cancel: &Cancel,
-        silence: Option<Duration>,
-    ) -> Result<Message, PgError> {
+    fn receive(&mut self, cancel: &Cancel, silence: Option<Duration>) -> Result<Message, PgError> {
         loop {
             let message = self.wire.receive(cancel, silence)?;
             match message.tag {

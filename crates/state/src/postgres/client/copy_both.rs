@@ -41,8 +41,8 @@ impl Connection {
         silence: Duration,
         cancel: &Cancel,
     ) -> Result<CopyBoth<'_>, PgError> {
-        self.send(command)?;
-        let first = self.receive(cancel, Some(silence))?;
+        self.send(command, cancel)?;
+        let first = self.hear(&mut None, Some(silence), cancel)?;
         let rows = match first.tag {
             b'W' => None,
             _ => Some(self.answer(first, command, Some(silence), cancel)?),
@@ -65,9 +65,10 @@ impl CopyBoth<'_> {
             return Ok(Copied::Ended);
         }
         self.connection.poll_every(patience)?;
-        let message = match self.connection.receive(cancel, Some(patience)) {
+        let heard = self.connection.hear(&mut None, Some(patience), cancel);
+        let message = match heard {
             Err(PgError::Silent(_)) => return Ok(Copied::Nothing),
-            received => received?,
+            heard => heard?,
         };
         match message.tag {
             b'd' => Ok(Copied::Data(message.body)),
@@ -101,7 +102,7 @@ impl CopyBoth<'_> {
             return Ok(rows);
         }
         self.connection.send_message(b'c', &[])?;
-        let first = self.connection.receive(cancel, Some(silence))?;
+        let first = self.connection.hear(&mut None, Some(silence), cancel)?;
         self.connection
             .answer(first, &self.command, Some(silence), cancel)
     }

@@ -28,10 +28,10 @@ impl Connection {
     /// # Errors
     /// When the server refuses, the connection is lost, or somebody wishes to stop.
     pub fn copy_out(&mut self, command: &str, cancel: &Cancel) -> Result<Vec<Vec<Row>>, PgError> {
-        self.send(command)?;
+        self.send(command, cancel)?;
         let mut answers: Vec<Vec<Row>> = Vec::new();
         loop {
-            let Message { tag, body } = self.receive(cancel, None)?;
+            let Message { tag, body } = self.hear(&mut None, None, cancel)?;
             match tag {
                 b'T' if answers.len() < ANSWERS_MAX => answers.push(Vec::new()),
                 b'D' => match answers.last_mut() {
@@ -51,7 +51,7 @@ impl Connection {
     /// # Errors
     /// When the server ends it with an error, the connection is lost, or somebody wishes to stop.
     pub fn copied(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>, PgError> {
-        let Message { tag, body } = self.receive(cancel, None)?;
+        let Message { tag, body } = self.hear(&mut None, None, cancel)?;
         match tag {
             b'd' => Ok(Some(body)),
             b'c' => Ok(None),
@@ -65,25 +65,16 @@ impl Connection {
     /// # Errors
     /// When the connection is lost, or somebody wishes to stop. An error of the server is a part of the answer.
     pub fn copy_end(&mut self, cancel: &Cancel) -> Result<CopyEnd, PgError> {
-        let mut end = CopyEnd::default();
-        loop {
-            let Message { tag, body } = self.receive(cancel, None)?;
-            match tag {
-                b'T' => end.rows.clear(),
-                b'D' if end.rows.len() < ROWS_MAX => end.rows.push(row(&body)?),
-                b'C' => {}
-                b'E' => end.failed = Some(server_error(&body)),
-                b'Z' => return Ok(end),
-                other => return Err(unexpected(other)),
-            }
-        }
+        let first = self.hear(&mut None, None, cancel)?;
+        let (rows, failed) = self.rest(first, None, cancel)?;
+        Ok(CopyEnd { rows, failed })
     }
 
     /// The error that ends a copy; what the server still says is let go of.
     fn refused(&mut self, body: &[u8], cancel: &Cancel) -> PgError {
         let cause = server_error(body);
         // A server that stops altogether says nothing more.
-        while let Ok(message) = self.receive(cancel, None) {
+        while let Ok(message) = self.hear(&mut None, None, cancel) {
             if message.tag == b'Z' {
                 break;
             }

@@ -13,11 +13,11 @@ mod snapshot;
 mod source;
 mod words;
 
+pub use super::quote::quoted_name as name;
 pub use database::{DatabaseRecord, DatabasesError, PrivilegeRecord, SettingRecord, databases};
 pub use fill::{Fed, FillError, Filling, fill, list_without_view_rows};
 pub use globals::{Globals, RoleStatement};
 pub use programs::{ClientPrograms, ClientProgramsError, Needed};
 pub use record::{DumpRecord, Flag, LogicalCapture, LogicalMember, Record, flags};
-pub use remake::{name, text};
 pub use server::{ServerFacts, TargetDatabase, TargetFacts};
 pub use source::{DUMPS_DIR, DumpSource, Dumped, GLOBALS_FILE, file_name};

@@ -1,6 +1,7 @@
 //! The SQL that makes a database anew as it was: with its encoding and locale first, and what belongs to it last.
 //! It must never put a name or value into SQL that is not quoted.
 
+use super::super::quote::{quoted_name, quoted_text};
 use super::super::verify::names_in_list;
 use super::database::DatabaseRecord;
 
@@ -16,22 +17,6 @@ const LISTS: [&str; 6] = [
 /// The first version that tells who knows a locale.
 const WITH_PROVIDER: u32 = 150_000;
 
-/// A name.
-#[must_use]
-pub fn name(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-/// A text, whatever `standard_conforming_strings` says.
-#[must_use]
-pub fn text(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    match quoted.contains('\\') {
-        true => format!("E'{}'", quoted.replace('\\', r"\\")),
-        false => format!("'{quoted}'"),
-    }
-}
-
 /// What there is to grant on a database.
 const RIGHTS: [&str; 4] = ["CREATE", "CONNECT", "TEMPORARY", "TEMP"];
 
@@ -41,10 +26,10 @@ impl DatabaseRecord {
     pub fn create(&self, called: &str, version: u32) -> String {
         let mut sql = format!(
             "create database {} template template0 encoding {} lc_collate {} lc_ctype {}",
-            name(called),
-            text(&self.encoding),
-            text(&self.collate),
-            text(&self.ctype)
+            quoted_name(called),
+            quoted_text(&self.encoding),
+            quoted_text(&self.collate),
+            quoted_text(&self.ctype)
         );
         // A record may come from anywhere, and these are no names that could be quoted.
         let known = ["icu", "builtin"].into_iter();
@@ -55,10 +40,10 @@ impl DatabaseRecord {
             sql.push_str(&format!(" locale_provider {provider}"));
         }
         if let Some(locale) = &self.locale {
-            sql.push_str(&format!(" {provider}_locale {}", text(locale)));
+            sql.push_str(&format!(" {provider}_locale {}", quoted_text(locale)));
         }
         if let Some(rules) = &self.icu_rules {
-            sql.push_str(&format!(" icu_rules {}", text(rules)));
+            sql.push_str(&format!(" icu_rules {}", quoted_text(rules)));
         }
         sql
     }
@@ -66,12 +51,12 @@ impl DatabaseRecord {
     /// Gives it, under some name, what belongs to it; without `roles` only what names none.
     #[must_use]
     pub fn properties(&self, called: &str, roles: bool) -> Vec<String> {
-        let database = name(called);
+        let database = quoted_name(called);
         let mut all = Vec::new();
         if let Some(comment) = &self.comment {
             all.push(format!(
                 "comment on database {database} is {}",
-                text(comment)
+                quoted_text(comment)
             ));
         }
         if self.connection_limit >= 0 {
@@ -83,23 +68,23 @@ impl DatabaseRecord {
         for setting in &self.settings {
             let what = match &setting.role {
                 None => format!("database {database}"),
-                Some(role) if roles => format!("role {} in database {database}", name(role)),
+                Some(role) if roles => format!("role {} in database {database}", quoted_name(role)),
                 Some(_) => continue,
             };
             let value = match LISTS.contains(&&*setting.name) {
-                false => text(&setting.value),
+                false => quoted_text(&setting.value),
                 true => match names_in_list(&setting.value).as_slice() {
-                    [] => text(""),
+                    [] => quoted_text(""),
                     names => names
                         .iter()
-                        .map(|one| text(one))
+                        .map(|one| quoted_text(one))
                         .collect::<Vec<_>>()
                         .join(", "),
                 },
             };
             all.push(format!(
                 "alter {what} set {} to {value}",
-                name(&setting.name)
+                quoted_name(&setting.name)
             ));
         }
         if !roles {
@@ -107,15 +92,18 @@ impl DatabaseRecord {
         }
         all.push(format!(
             "alter database {database} owner to {}",
-            name(&self.owner)
+            quoted_name(&self.owner)
         ));
         if let Some(privileges) = &self.privileges {
-            let owner = name(&self.owner);
+            let owner = quoted_name(&self.owner);
             all.push(format!(
                 "revoke all on database {database} from public, {owner}"
             ));
             for privilege in privileges {
-                let role = privilege.role.as_deref().map_or("public".to_owned(), name);
+                let role = privilege
+                    .role
+                    .as_deref()
+                    .map_or("public".to_owned(), quoted_name);
                 let option = match privilege.grantable {
                     true => " with grant option",
                     false => "",
