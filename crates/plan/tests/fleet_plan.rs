@@ -121,10 +121,7 @@ fn a_copy_follows_its_source_and_an_independent_one_its_own_turns() {
     assert_eq!(
         due(&plan),
         [
-            (
-                "memos/assets far".to_owned(),
-                DueReason::Behind(at(newest))
-            ),
+            ("memos/assets far".to_owned(), DueReason::Behind(at(newest))),
             ("wiki/pages near".to_owned(), DueReason::Turn(at(TURN))),
         ]
     );
