@@ -181,3 +181,50 @@ fn what_is_no_point_is_passed_over() {
     assert_eq!(last["members"]["one"]["state"], "carried", "{last}");
     assert_eq!(last["members"]["two"]["state"], "captured", "{last}");
 }
+
+#[test]
+fn a_fleet_captures_a_database_and_its_files_as_one_app() {
+    let (place, cluster) = (Place::new(), Cluster::start(with_checksums()));
+    cluster.sql("create table t as select generate_series(1, 1000) n");
+    let files = place.path("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("one"), "one").unwrap();
+    let secret = place.path("secret");
+    fs::write(&secret, PASSWORD).unwrap();
+    let (repository, secret) = (place.repository(), secret.display().to_string());
+    let (url, data) = (cluster.url("postgres"), cluster.data());
+    let fleet = format!(
+        "version: 1\nname: nas\nrepositories: {{ here: {{ url: {repository:?}, password: {{ file: {secret:?} }} }} }}\n\
+         policies: {{ daily: {{ schedule: daily, keep: {{ daily: 7 }} }} }}\ndefaults: {{ policy: daily }}\n\
+         apps:\n  app:\n    databases:\n      db: {{ postgres: {url:?}, data: {data:?} }}\n      \
+         dumps: {{ postgres: {url:?}, method: dump }}\n      sent: {{ postgres: {url:?}, method: stream }}\n    \
+         volumes: {{ files: {{ path: {files:?} }} }}\n"
+    );
+    fs::write(place.path("lifeboat.yaml"), fleet).unwrap();
+    let run = |words: &[&str]| {
+        let program = place.ours();
+        program.run_in("backup", words).within(&place.path("")).ok()
+    };
+    run(&[]);
+    run(&["app"]);
+    let last = point(&place, "nas");
+    let members = last["members"].as_object().unwrap();
+    let told = members.iter().map(|(name, member)| {
+        let [state, engine] = ["state", "engine"].map(|key| member[key].as_str().unwrap());
+        format!("{name} {state} {engine}")
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            "db captured postgresql",
+            "dumps captured postgresql",
+            "files captured volume",
+            "sent captured postgresql"
+        ]
+    );
+    // The capture of a fleet is one as any other: it is proven by starting it.
+    for name in ["app/db", "app/dumps", "app/sent"] {
+        let words = ["verify", "--host", "nas", "--name", name];
+        place.ours().run_in("db", words).ok();
+    }
+}
