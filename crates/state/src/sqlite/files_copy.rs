@@ -50,7 +50,7 @@ pub(super) fn copy_files(
     let stopped = |cancelled| FilesCopyError::Refused(Refusal::Cancelled(cancelled));
     let before = look();
     cancel.sleep(SETTLE).map_err(stopped)?;
-    // A log that is reset while it is read last tells less than the database knows, and is torn by that alone.
+    // The `-shm` is left behind: it is made anew out of the log.
     pour(&mut *content()?, to, cancel)?;
     for (from, to) in content_paths(database).iter().zip(content_paths(to)) {
         let opened = OpenOptions::new()
