@@ -5,6 +5,8 @@ mod command;
 mod pipe;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod stream;
 mod volume;
 
