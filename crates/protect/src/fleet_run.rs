@@ -76,6 +76,8 @@ pub struct FleetRun<'a> {
     pub who: &'a Identity,
     /// The program, for snapshots.
     pub program: &'a str,
+    /// Where copies of SQLite databases lie until they are stored.
+    pub scratch: &'a Path,
     /// Where programs of PostgreSQL may lie besides the usual places.
     pub program_dirs: &'a [std::path::PathBuf],
     /// Where progress is counted.

@@ -80,6 +80,7 @@ impl Backup {
             workers: workers(),
             who: &who,
             program: concat!("lifeboat ", env!("CARGO_PKG_VERSION")),
+            scratch: &std::env::temp_dir(),
             program_dirs: &path_dirs(),
             counters: &counters,
             events: &Told { ui, zone },

@@ -200,6 +200,62 @@ fn a_member_that_fails_is_in_the_point_and_keeps_no_other_back() {
 }
 
 #[test]
+fn a_database_in_a_volume_is_captured_while_it_is_open() {
+    let yard = Yard::new(
+        "apps:\n  vault:\n    repositories: [near]\n    volumes: { data: { path: assets } }\n",
+    );
+    let open = rusqlite::Connection::open(yard.path("assets/vault")).unwrap();
+    open.execute_batch("pragma journal_mode = wal; create table t (n integer); begin")
+        .unwrap();
+    for number in 0..500 {
+        open.execute("insert into t values (?1)", [number]).unwrap();
+    }
+    // The rows stand beside the database, where a copy of the file alone has none of them.
+    open.execute_batch("commit").unwrap();
+    assert!(yard.path("assets/vault-wal").exists());
+    assert_eq!(yard.steps(&[], 0)[0]["faults"], 0);
+    let restored = yard.path("restored");
+    fs::write(
+        &restored,
+        yard.dump("near", "/apps/vault/data", "/data/vault"),
+    )
+    .unwrap();
+    let read = rusqlite::Connection::open(&restored).unwrap();
+    let sum: i64 = read
+        .query_row("select sum(n) from t", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(sum, 499 * 500 / 2);
+    let words = [
+        "ls",
+        "latest",
+        "--host",
+        "home",
+        "--path",
+        "/apps/vault/data",
+    ];
+    let listed = yard.restic("near").run(words).ok().text();
+    assert!(
+        !listed.contains("-wal") && listed.contains("/data/one"),
+        "{listed}"
+    );
+    // What was not written since is not read again, and what was is.
+    let again = yard.steps(&["vault"], 0);
+    assert_eq!(again[0]["stored_bytes"], 0, "{again:?}");
+    open.execute("insert into t values (1000000)", []).unwrap();
+    yard.steps(&["vault"], 0);
+    fs::write(
+        &restored,
+        yard.dump("near", "/apps/vault/data", "/data/vault"),
+    )
+    .unwrap();
+    let read = rusqlite::Connection::open(&restored).unwrap();
+    let most: i64 = read
+        .query_row("select max(n) from t", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(most, 1_000_000);
+}
+
+#[test]
 fn a_source_that_was_lost_is_flagged_beside_the_last_sound_capture() {
     let yard = Yard::new("apps:\n  memos:\n    volumes: { assets: { path: assets } }\n");
     yard.steps(&[], 0);

@@ -13,6 +13,7 @@ use lifeboat_format::{Id, Snapshot, SnapshotSummary};
 use lifeboat_plan::{Case, FilesEngine, Flag, MemberState, PatternSet, PointMember, kind_of};
 use lifeboat_repo::{Index, PackListing, Snapshots};
 use lifeboat_state::postgres::client::Host;
+use lifeboat_state::sqlite::SqliteSource;
 use lifeboat_state::{CommandSource, VolumeOptions, VolumeSource};
 
 use super::done::{FleetDone, StepDone, StepResult};
@@ -274,7 +275,13 @@ impl FleetRun<'_> {
         let below = Below::new(&source, dir);
         let itself = below.itself().map_err(unmade)?.map(node_of);
         let origin = place.to_string_lossy();
-        let files = of.files(self, FilesEngine::Volume, &origin, &below);
+        let scratch = self.scratch.to_path_buf();
+        let databases = SqliteSource::new(&below, place.clone(), scratch, self.cancel, self.events);
+        let source: &dyn Source = match volume.sqlite {
+            true => &databases,
+            false => &below,
+        };
+        let files = of.files(self, FilesEngine::Volume, &origin, source);
         let files = FilesCapture {
             dir: itself,
             guarded: volume.guard,
