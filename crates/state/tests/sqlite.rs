@@ -319,7 +319,12 @@ fn plays_a_part() {
 
 fn is_taken_20_times_while_it_is_written(mode: &str) {
     let volume = Volume::new();
-    drop(make(&volume.path("app.db"), mode, 4096));
+    // So many pages that a copy takes several steps.
+    let connection = make(&volume.path("app.db"), mode, 512);
+    connection
+        .execute_batch("CREATE TABLE ballast AS SELECT randomblob(6000) FROM account")
+        .unwrap();
+    drop(connection);
     let writer = Other::start("transfers", &volume.path("app.db"));
     let mut before = 1;
     for _ in 0..20 {

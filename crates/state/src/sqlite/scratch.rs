@@ -1,9 +1,9 @@
 //! Where copies of databases lie until they are stored: a directory that only we can look into.
 //! It must never begin a copy that does not fit, and never leave one behind that was read.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,6 +70,7 @@ impl Scratch {
         // Nobody else can look into what this makes.
         let dir = tempfile::Builder::new()
             .prefix(".lifeboat-sqlite-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(&self.dir)?;
         Ok(Room {
             dir,
@@ -113,8 +114,6 @@ impl Drop for Promise {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
