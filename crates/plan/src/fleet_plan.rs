@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use lifeboat_fleet::{Copy, Fleet, Member, Protection, Role};
 
 use crate::due::{Due, DueReason, Freshness, Turns};
+use crate::guard::Flag;
 
 /// One copy of a member.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +22,14 @@ pub struct CopyName {
 }
 
 /// What is known of a copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CopyFacts {
-    /// The instant of its newest capture, if there is one.
-    Newest(Option<Timestamp>),
-    /// Nobody knows, because of this.
-    Unknown(String),
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyFacts {
+    /// The instant of its newest capture that can be seen and that a recovery point names, if there is one.
+    pub newest: Option<Timestamp>,
+    /// What is suspicious about that one.
+    pub flag: Option<Flag>,
+    /// Why nobody knows whether it is the newest.
+    pub unknown: Option<String>,
 }
 
 /// What is asked for.
@@ -82,9 +85,11 @@ pub struct CopyPlan {
     pub repository: String,
     /// The repository that captures are copied from; none where they are made.
     pub from: Option<String>,
-    /// The newest capture.
+    /// The newest capture that can be seen.
     pub newest: Option<Timestamp>,
-    /// Why nobody knows that.
+    /// What is suspicious about it.
+    pub flag: Option<Flag>,
+    /// Why nobody knows whether it is the newest.
     pub unknown: Option<String>,
     /// How that stands beside what was promised.
     pub freshness: Freshness,
@@ -191,11 +196,11 @@ fn member_plan(
             member: member.clone(),
             repository: repository.to_owned(),
         };
-        match facts.get(&name) {
-            Some(CopyFacts::Newest(newest)) => Ok(*newest),
-            Some(CopyFacts::Unknown(why)) => Err(why.clone()),
-            None => Err("nobody looked".to_owned()),
-        }
+        let nobody = || CopyFacts {
+            unknown: Some("nobody looked".to_owned()),
+            ..CopyFacts::default()
+        };
+        facts.get(&name).cloned().unwrap_or_else(nobody)
     };
     let mut copies: Vec<CopyPlan> = Vec::new();
     for copy in &protection.copies {
@@ -227,7 +232,7 @@ fn copy_plan(
     fleet: &Fleet,
     protection: &Protection<'_>,
     copy: &Copy<'_>,
-    known: &dyn Fn(&str) -> Result<Option<Timestamp>, String>,
+    known: &dyn Fn(&str) -> CopyFacts,
     request: &FleetRequest<'_>,
 ) -> CopyPlan {
     let repository = &copy.repository.name.value;
@@ -249,10 +254,11 @@ fn copy_plan(
         &seed,
         fleet.time_zone(request.zone),
     );
-    let (newest, unknown) = match known(repository) {
-        Ok(newest) => (newest, None),
-        Err(why) => (None, Some(why)),
-    };
+    let CopyFacts {
+        newest,
+        flag,
+        unknown,
+    } = known(repository);
     let freshness = match &unknown {
         Some(_) => Freshness::Unknown,
         None => turns.freshness(newest, copy.rpo, request.now),
@@ -265,6 +271,7 @@ fn copy_plan(
         repository: repository.clone(),
         from,
         newest,
+        flag,
         unknown,
         freshness,
         due,

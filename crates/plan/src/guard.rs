@@ -31,12 +31,36 @@ pub enum Flag {
     Shrunk,
 }
 
-impl fmt::Display for Flag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+/// What a tag begins with that says it of a snapshot.
+const FLAG_TAG: &str = "flag=";
+
+impl Flag {
+    /// Its name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Emptied => "emptied",
             Self::Shrunk => "shrunk",
-        })
+        }
+    }
+
+    /// The tag of a snapshot that it is said of.
+    #[must_use]
+    pub fn tag(self) -> String {
+        format!("{FLAG_TAG}{}", self.name())
+    }
+
+    /// What tags say of a snapshot.
+    pub fn of_tags<T: AsRef<str>>(tags: &[T]) -> Option<Self> {
+        [Self::Emptied, Self::Shrunk]
+            .into_iter()
+            .find(|flag| tags.iter().any(|tag| tag.as_ref() == flag.tag()))
+    }
+}
+
+impl fmt::Display for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -51,7 +51,11 @@ fn plan(known: &[(&str, &str, &str, Option<&str>)], apps: &[&str], now: &str) ->
                 member: (*member).to_owned(),
                 repository: (*repository).to_owned(),
             };
-            (name, CopyFacts::Newest(newest.map(at)))
+            let facts = CopyFacts {
+                newest: newest.map(at),
+                ..CopyFacts::default()
+            };
+            (name, facts)
         })
         .collect();
     let apps: Vec<String> = apps.iter().map(|app| (*app).to_owned()).collect();

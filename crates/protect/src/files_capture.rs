@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use lifeboat_flow::{Cancel, Counters, Event, EventSink, Problem, Source};
 use lifeboat_format::{Id, Node, NodeKind, Snapshot, SnapshotSummary, Timestamp};
 use lifeboat_plan::{
-    FILES_FAULTS_KEPT_MAX, FILES_VERSION, FilesEngine, FilesKind, FilesRecord, guard,
+    FILES_FAULTS_KEPT_MAX, FILES_VERSION, FilesEngine, FilesKind, FilesRecord, Flag, guard,
 };
 use lifeboat_repo::{BlobReader, Index, LockGuard, Repository};
 
@@ -144,7 +144,10 @@ impl FilesCapture<'_> {
         let snapshot = match self.options.ingest.dry_run {
             true => None,
             false => {
+                let mut tags = draft.tags.clone();
+                tags.extend(record.flag.map(Flag::tag));
                 let snapshot = Snapshot {
+                    tags,
                     time: instant,
                     parent: self.before.first().map(|(id, _)| *id),
                     tree,

@@ -95,6 +95,19 @@ impl Fleet {
         Self::parse(name, &json).map(Some)
     }
 
+    /// A fleet that nobody knows yet, of this machine.
+    #[must_use]
+    pub fn new(name: &str, host: &str, now: Timestamp) -> Self {
+        Self {
+            version: FLEET_VERSION,
+            fleet: Uuid::new_v4(),
+            name: name.to_owned(),
+            epoch: 1,
+            host: host.to_owned(),
+            since: now,
+        }
+    }
+
     /// The fleet of this name; if there is none it is founded by this machine. Of several who do that at once, one does it.
     ///
     /// # Errors
@@ -105,25 +118,27 @@ impl Fleet {
         host: &str,
         now: Timestamp,
     ) -> Result<Self, FleetError> {
+        Self::find_or_take(repository, &Self::new(name, host, now))
+    }
+
+    /// The fleet of the name of `new`; if the repository knows none, `new` is written down in it: one that another repository
+    /// of the same fleet knows has one identity in both.
+    ///
+    /// # Errors
+    /// As [`Fleet::find_or_found`].
+    pub fn find_or_take(repository: &Repository, new: &Self) -> Result<Self, FleetError> {
+        let name = new.name.as_str();
         for _ in 0..TRIES_MAX {
             if let Some(found) = Self::find(repository, name)? {
                 return Ok(found);
             }
-            let fleet = Self {
-                version: FLEET_VERSION,
-                fleet: Uuid::new_v4(),
-                name: name.to_owned(),
-                epoch: 1,
-                host: host.to_owned(),
-                since: now,
-            };
-            let json = serde_json::to_vec(&fleet).map_err(|cause| FleetError::Form {
+            let json = serde_json::to_vec(new).map_err(|cause| FleetError::Form {
                 name: name.to_owned(),
                 cause,
             })?;
-            let place: LogName = format!("{}/{:08}", folder(name)?, fleet.epoch).parse()?;
+            let place: LogName = format!("{}/{:08}", folder(name)?, new.epoch).parse()?;
             match repository.log().append(&place, &json) {
-                Ok(_) => return Ok(fleet),
+                Ok(_) => return Ok(new.clone()),
                 // Somebody else was faster: it is his.
                 Err(LogError::Different { .. }) => {}
                 Err(cause) => {

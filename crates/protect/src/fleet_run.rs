@@ -7,13 +7,15 @@ mod done;
 mod hooks;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lifeboat_fleet::{App, Database, Fleet as FleetFile, Member, Protection, Repository as Place};
-use lifeboat_flow::{Cancel, Cancelled, Counters, EventSink, Timestamp};
+use lifeboat_flow::{Cancel, Cancelled, Counters, Event, EventSink, Timestamp};
 use lifeboat_plan::{AppPlan, CopyPlan, FleetPlan};
 use lifeboat_repo::{Identity, IngestOptions, LockGuard, Repository};
 use lifeboat_state::postgres::client::Address;
+
+use crate::fleet::Fleet;
 
 pub use done::{FleetDone, StepDone, StepResult};
 
@@ -88,6 +90,8 @@ pub struct FleetRun<'a> {
     pub cancel: &'a Cancel,
     /// The time here.
     pub now: fn() -> Timestamp,
+    /// Who the fleet is, as the first repository of the run knows it.
+    pub known: Mutex<Option<Fleet>>,
 }
 
 /// An app of the plan, with what the fleet says of it.
@@ -151,23 +155,46 @@ impl FleetRun<'_> {
     }
 
     fn app(&self, turn: &Turn<'_>, done: &mut FleetDone) -> Result<(), Cancelled> {
-        let is_captured = |copy: &CopyPlan| copy.from.is_none();
-        if turn.copies().any(|(_, copy)| is_captured(copy)) {
-            let captured = match self.before(turn.app) {
-                Ok(()) => self.captures(turn, done),
+        // Nothing stands still for repositories that can't be had.
+        let places = self.open_all(turn, done)?;
+        if !places.is_empty() {
+            let (before, ready) = self.before(turn.app);
+            let captured = match ready {
+                Ok(()) => self.captures(turn, &places, done),
                 Err(why) => {
-                    for (member, copy) in turn.copies().filter(|(_, copy)| is_captured(copy)) {
-                        let step = StepDone::failed(turn.name(), member, &copy.repository, &why);
-                        self.end(done, step);
+                    for place in &places {
+                        self.fail(turn, place.name(), place.members(), &why, done);
                     }
                     Ok(())
                 }
             };
             // What was stopped before starts again, whatever became of the captures.
-            done.troubles.extend(self.after(turn.app));
+            let troubles = self.after(turn.app, &before);
+            if captured.is_err() {
+                // Nobody reads the result of a run that was stopped.
+                for trouble in &troubles {
+                    self.events.event(Event::Note(trouble.clone()));
+                }
+            }
+            done.troubles.extend(troubles);
             captured?;
         }
+        drop(places);
         self.copies(turn, done)
+    }
+
+    fn fail(
+        &self,
+        turn: &Turn<'_>,
+        repository: &str,
+        members: &[&DueMember<'_>],
+        why: &str,
+        done: &mut FleetDone,
+    ) {
+        for member in members {
+            let step = StepDone::failed(turn.name(), member.name(), repository, why);
+            self.end(done, step);
+        }
     }
 
     fn end(&self, done: &mut FleetDone, step: StepDone) {

@@ -29,7 +29,9 @@ pub use fleet_run::{
 };
 pub use mount::{MountError, MountOptions, check_place, mount};
 pub use node::{entry_of, node_of};
-pub use point::{OWN_TAG, PointFailure, PointWriter, newest_point, path_of, point_of, tags_of};
+pub use point::{
+    CLOCK_SLACK, OWN_TAG, PointFailure, PointWriter, newest_point, path_of, point_of, tags_of,
+};
 pub use restore::{
     Overwrite, Restore, RestoreOptions, RestoreOutcome, SelectPath, Selected, subfolder,
 };

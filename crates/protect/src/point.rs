@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use lifeboat_flow::{Cancel, Event, EventSink, Timestamp};
 use lifeboat_format::{Id, Snapshot};
@@ -21,6 +22,8 @@ use crate::small_tree::{SmallFile, store_top};
 
 /// The fleet file beside the record.
 pub const FLEET_FILE: &str = "lifeboat.yaml";
+/// Clocks of machines that work together differ by less than that.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(3_600);
 /// What the snapshot of a recovery point is tagged with, beside what captures are.
 const POINT_TAG: &str = "recovery-point";
 /// The tag of everything that we capture.
@@ -87,7 +90,12 @@ impl PointWriter<'_> {
         });
         let mut candidates: Vec<(Id, &Snapshot)> =
             of_app.map(|(id, snapshot)| (*id, snapshot)).collect();
-        candidates.sort_by_key(|(id, snapshot)| Reverse((snapshot.time, *id)));
+        // One of a time that has not come is from a clock that was wrong, and all that follow would follow it.
+        let is_of_now = |snapshot: &Snapshot| {
+            snapshot.time.unix_nanoseconds() - now.unix_nanoseconds()
+                <= CLOCK_SLACK.as_nanos() as i128
+        };
+        candidates.sort_by_key(|(id, snapshot)| Reverse((is_of_now(snapshot), snapshot.time, *id)));
         let is_known = |(id, _): &(Id, &Snapshot)| known.iter().any(|(known, _)| known == id);
         let before = match candidates.iter().all(is_known) {
             true => {

@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use lifeboat_flow::{Content, Entry, EntryPath, Listing, Source, SourceError, Timestamp};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::pipe::Pipe;
 use crate::stream::{StreamNameError, StreamPlace, read_twice, refuse_nothing};
@@ -28,6 +31,7 @@ pub struct CommandSource {
     place: StreamPlace,
     command: Vec<OsString>,
     complaints: Option<Complaints>,
+    alone_in: Option<PathBuf>,
     is_used: AtomicBool,
 }
 
@@ -61,8 +65,19 @@ impl CommandSource {
             place: StreamPlace::new(name, time)?,
             command,
             complaints,
+            alone_in: None,
             is_used: AtomicBool::new(false),
         })
+    }
+
+    /// The same for a command that nobody sits before: it runs in this directory and in a process group of its own, so that
+    /// all that it starts ends with it.
+    #[must_use]
+    pub fn alone_in(self, dir: &Path) -> Self {
+        Self {
+            alone_in: Some(dir.to_path_buf()),
+            ..self
+        }
     }
 
     fn start(&self, program: String) -> io::Result<CommandContent> {
@@ -72,12 +87,17 @@ impl CommandSource {
             .ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(word);
         command.args(arguments);
-        CommandContent::start(
+        if let Some(dir) = &self.alone_in {
+            command.current_dir(dir).process_group(0);
+        }
+        let mut content = CommandContent::start(
             command,
             program,
             self.place.file_entry(),
             self.complaints.clone(),
-        )
+        )?;
+        content.leads_group = self.alone_in.is_some();
+        Ok(content)
     }
 }
 
@@ -111,6 +131,7 @@ pub(crate) struct CommandContent {
     listener: Option<Receiver<()>>,
     entry: Entry,
     program: String,
+    leads_group: bool,
 }
 
 impl CommandContent {
@@ -141,6 +162,7 @@ impl CommandContent {
             listener,
             entry,
             program,
+            leads_group: false,
         })
     }
 }
@@ -181,6 +203,11 @@ impl Content for CommandContent {
 
 impl Drop for CommandContent {
     fn drop(&mut self) {
+        // One that was waited for may have given its number to somebody else.
+        if self.leads_group && matches!(self.child.try_wait(), Ok(None)) {
+            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        }
         // Both do nothing once it was waited for. Its complaints are left to their thread, which ends with the pipe.
         let _ = self.child.kill();
         let _ = self.child.wait();

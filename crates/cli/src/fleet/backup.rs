@@ -1,11 +1,13 @@
 //! `lifeboat backup`: captures what is due, writes recovery points, and copies both where they belong.
 //! It must never end with status 0 when a member was left out or a copy failed.
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use clap::Args;
 use jiff::tz::TimeZone;
 use lifeboat_flow::{Counters, Event, EventSink};
+use lifeboat_plan::FleetPlan;
 use lifeboat_protect::{FleetDone, FleetRun, RunEvents, StepDone, StepResult};
 use lifeboat_repo::{Identity, IngestOptions};
 use serde_json::json;
@@ -54,6 +56,11 @@ impl Backup {
             ..IngestOptions::default()
         };
         cancel_on_signal(&ui.wish);
+        // Held to the end: of two runs one would start what the other one needs to stand still.
+        let _alone = match self.dry_run {
+            true => None,
+            false => Some(file.alone()?),
+        };
         let world = World::new(&file.fleet, &file.dir, &self.global, ui);
         let world = world.making(self.init && !self.dry_run);
         let facts = facts(&file, &world, &self.apps, ui)?;
@@ -62,6 +69,7 @@ impl Backup {
             shown::plan(ui, &plan, &file, now);
             return Ok(Exit::Done);
         }
+        self.check_asked(&plan)?;
         if plan.is_empty() {
             shown::nothing(ui, &plan, &file, now);
             return Ok(Exit::Done);
@@ -86,6 +94,7 @@ impl Backup {
             events: &Told { ui, zone },
             cancel: &ui.wish,
             now: lifeboat_repo::now,
+            known: Mutex::default(),
         };
         let watched = Shown {
             noun: "files",
@@ -95,6 +104,24 @@ impl Backup {
         let began = Instant::now();
         let done = progress::during(ui, &counters, watched, || run.run(&plan))?;
         end(ui, &done, began)
+    }
+}
+
+impl Backup {
+    /// Whoever asks for an app must not be told that nothing is due.
+    fn check_asked(&self, plan: &FleetPlan) -> Result<(), Failure> {
+        let left = plan.apps.iter().find_map(|app| match &app.elsewhere {
+            Some(host) => Some((&app.app, format!("lives on {host}"))),
+            None if app.members.is_empty() => {
+                Some((&app.app, "has no member that is protected".to_owned()))
+            }
+            None => None,
+        });
+        match left.filter(|_| !self.apps.is_empty()) {
+            None => Ok(()),
+            Some((app, why)) => Err(Failure::new(format!("{app} {why}"))
+                .hint("nothing was done; leave it out, or ask there")),
+        }
     }
 }
 

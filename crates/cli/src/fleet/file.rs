@@ -1,6 +1,8 @@
 //! Reads the fleet file that a command is about.
 //! It must never go on with a file that has a fault.
 
+use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lifeboat_fleet::{FILE_MAX_BYTES, Fleet};
@@ -17,6 +19,19 @@ pub struct FleetFile {
     pub text: String,
     /// Where its relative paths begin: the directory that it lies in.
     pub dir: PathBuf,
+    file: File,
+}
+
+/// That no other run works on the fleet; it may when this is dropped.
+pub struct Alone<'a> {
+    file: &'a File,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // The lock goes with the file at the latest.
+        let _ = self.file.unlock();
+    }
 }
 
 impl FleetFile {
@@ -33,13 +48,15 @@ impl FleetFile {
                 _ => failure,
             }
         };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
+        let mut file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
         if size > FILE_MAX_BYTES as u64 {
             return Err(Failure::new(format!(
                 "the fleet file {name} has {size} bytes, at most {FILE_MAX_BYTES} can be meant"
             )));
         }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
         let fleet = Fleet::parse(&name, &text).map_err(|errors| Failure {
             message: errors.to_string(),
             hint: Some("nothing was done; docs/fleet-file.md has every key".to_owned()),
@@ -50,7 +67,28 @@ impl FleetFile {
         }
         let absolute = std::path::absolute(path).map_err(failed)?;
         let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-        Ok(Self { fleet, text, dir })
+        Ok(Self {
+            fleet,
+            text,
+            dir,
+            file,
+        })
+    }
+
+    /// Keeps other runs on the same file out, on this machine.
+    pub fn alone(&self) -> Result<Alone<'_>, Failure> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(Alone { file: &self.file }),
+            Err(TryLockError::WouldBlock) => Err(Failure {
+                message: format!("another run is at work on {}", self.fleet.file),
+                hint: Some("it does what is due; ask again when it has ended".to_owned()),
+                exit: Exit::Locked,
+            }),
+            Err(TryLockError::Error(error)) => {
+                let doing = format!("lock {}", self.fleet.file);
+                Err(Failure::from_error(&error).while_doing(doing))
+            }
+        }
     }
 
     /// Refuses names that are none of its apps.

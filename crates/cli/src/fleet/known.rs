@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lifeboat_fleet::Protection;
-use lifeboat_plan::{CopyFacts, CopyName, FleetPlan, FleetRequest, plan_fleet};
+use lifeboat_format::Snapshot;
+use lifeboat_plan::{CopyFacts, CopyName, Flag, FleetPlan, FleetRequest, plan_fleet};
+use lifeboat_protect::{CLOCK_SLACK, path_of};
 use lifeboat_repo::Identity;
 
 use super::file::FleetFile;
@@ -39,27 +41,44 @@ pub fn facts(
             .collect();
         for app in apps {
             ui.wish.check()?;
-            let found = world.repository(place, app).and_then(|repository| {
-                let snapshots = repository.snapshots()?;
-                match snapshots.damaged.first() {
-                    // It may be the newest.
-                    Some((id, error)) => Err(Failure::from_error(error)
-                        .while_doing(format_args!("read the snapshot {}", id.short()))),
-                    None => Ok(snapshots.all),
-                }
-            });
-            for one in of_place.iter().filter(|one| one.app.name.value == app) {
-                let path = one.path();
-                let known = match &found {
-                    Err(failure) => CopyFacts::Unknown(failure.message.clone()),
+            let (snapshots, unknown) = match world.known_repository(place, app) {
+                Ok(Some(repository)) => match repository.snapshots() {
+                    Err(error) => (Vec::new(), Some(Failure::from(error).message)),
                     Ok(snapshots) => {
-                        let own = snapshots.iter().filter(|(_, snapshot)| {
-                            snapshot.hostname == file.fleet.name
-                                && snapshot.paths == [path.as_str()]
+                        // It may be the newest.
+                        let damaged = snapshots.damaged.first().map(|(id, error)| {
+                            let why = lifeboat_repo::chain(error);
+                            format!("the snapshot {} can't be read: {why}", id.short())
                         });
-                        let newest = own.map(|(_, snapshot)| snapshot.time).max();
-                        CopyFacts::Newest(newest.and_then(instant))
+                        (snapshots.all, damaged)
                     }
+                },
+                Ok(None) => (Vec::new(), None),
+                Err(failure) => (Vec::new(), Some(failure.message)),
+            };
+            let own = snapshots
+                .iter()
+                .map(|(_, snapshot)| snapshot)
+                .filter(|snapshot| snapshot.hostname == file.fleet.name);
+            let own: Vec<&Snapshot> = own.filter(|snapshot| !is_of_future(snapshot, ui)).collect();
+            let of_path = |path: String| {
+                let of_it = own.iter().copied();
+                of_it.filter(move |snapshot| snapshot.paths == [path.as_str()])
+            };
+            // By our own clock; the server of a database has another.
+            let last_point = of_path(path_of(app)).map(|point| point.time).max();
+            for one in of_place.iter().filter(|one| one.app.name.value == app) {
+                // What no point names is not tied to the rest of its app: it is done again.
+                let named = of_path(one.path()).filter(|snapshot| {
+                    let summary = snapshot.summary.as_ref();
+                    let ended = summary.and_then(|summary| summary.backup_end);
+                    last_point.is_some_and(|point| ended.unwrap_or(snapshot.time) <= point)
+                });
+                let newest = named.max_by_key(|snapshot| snapshot.time);
+                let known = CopyFacts {
+                    newest: newest.and_then(|snapshot| instant(snapshot.time)),
+                    flag: newest.and_then(|snapshot| Flag::of_tags(&snapshot.tags)),
+                    unknown: unknown.clone(),
                 };
                 let copy = CopyName {
                     app: app.to_owned(),
@@ -71,6 +90,20 @@ pub fn facts(
         }
     }
     Ok(facts)
+}
+
+/// Whether a capture is of a time that has not come: from a clock that was wrong, and for nothing a measure.
+fn is_of_future(snapshot: &Snapshot, ui: &Ui) -> bool {
+    let now = lifeboat_repo::now().unix_nanoseconds();
+    let is_ahead = snapshot.time.unix_nanoseconds() - now > CLOCK_SLACK.as_nanos() as i128;
+    if is_ahead {
+        ui.warn(format_args!(
+            "a capture of {} says that it is of {}, which has not come yet: it is not counted; a clock is or was wrong",
+            snapshot.paths.join(" "),
+            crate::format::time(snapshot.time)
+        ));
+    }
+    is_ahead
 }
 
 /// What the fleet needs now.

@@ -51,12 +51,28 @@ impl<'a> World<'a> {
         Self { makes, ..self }
     }
 
-    /// The repository of an app.
-    pub fn repository(&self, place: &Place, app: &str) -> Result<Arc<Repository>, Failure> {
+    /// The repository of an app, to look into it; none if it is not there, and will be made.
+    pub fn known_repository(
+        &self,
+        place: &Place,
+        app: &str,
+    ) -> Result<Option<Arc<Repository>>, Failure> {
+        match self.repository(place, app, false) {
+            Err(failure) if failure.exit == Exit::NoRepository && self.makes => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn repository(
+        &self,
+        place: &Place,
+        app: &str,
+        writes: bool,
+    ) -> Result<Arc<Repository>, Failure> {
         let text = self.location(place, app);
-        let known = |open: &HashMap<String, Arc<Repository>>| open.get(&text).cloned();
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(repository) = known(&lock()) {
+        let known = lock().get(&text).cloned();
+        if let Some(repository) = known {
             return Ok(repository);
         }
         let location: Location = text.parse().map_err(|error| Failure::from_error(&error))?;
@@ -71,21 +87,13 @@ impl<'a> World<'a> {
         }
         let opened = Repository::open(Arc::clone(&backend), password.as_bytes(), None);
         let repository = match opened.map_err(Failure::from) {
-            Err(failure) if failure.exit == Exit::NoRepository && self.makes => {
+            Err(failure) if failure.exit == Exit::NoRepository && self.makes && writes => {
                 let who = Identity::of_this_process();
-                let made = Repository::init(
-                    backend,
-                    password.as_bytes(),
-                    2,
-                    None,
-                    &who,
-                    KeyCost::Calibrated,
-                )?;
-                self.ui.say(format_args!(
-                    "created the repository {} at {}",
-                    place.name.value,
-                    made.backend().location()
-                ));
+                let cost = KeyCost::Calibrated;
+                let made = Repository::init(backend, password.as_bytes(), 2, None, &who, cost)?;
+                let (name, location) = (&place.name.value, made.backend().location());
+                self.ui
+                    .say(format_args!("created the repository {name} at {location}"));
                 made
             }
             Err(failure) if failure.exit == Exit::NoRepository => {
@@ -95,8 +103,8 @@ impl<'a> World<'a> {
             }
             opened => opened?,
         };
-        let (repository, _) =
-            with_cache(repository, &location, &self.global, self.ui, Caching::Kept);
+        let caching = Caching::Kept;
+        let (repository, _) = with_cache(repository, &location, &self.global, self.ui, caching);
         let repository = Arc::new(repository);
         lock().insert(text, Arc::clone(&repository));
         Ok(repository)
@@ -142,12 +150,12 @@ impl<'a> World<'a> {
             SecretRef::File(file) => password_of_file(&self.dir.join(file)),
             SecretRef::Env(name) => std::env::var(name)
                 .map_err(|_| Failure::new(format!("the variable {name} is not set, or no text"))),
-            SecretRef::Command(command) => password_of_command(command, "a secret"),
+            SecretRef::Command(command) => password_of_command(command, "a secret", Some(self.dir)),
         }
     }
 
     fn store(&self, place: &Place, app: &str, writes: bool) -> Result<Store, Failure> {
-        let repository = self.repository(place, app)?;
+        let repository = self.repository(place, app, writes)?;
         let request = LockRequest {
             exclusive: false,
             retry_for: retry_for(&self.global)?,

@@ -28,7 +28,10 @@ pub fn plan(ui: &Ui, plan: &FleetPlan, file: &FleetFile, now: Timestamp) {
 pub fn status(ui: &Ui, plan: &FleetPlan, file: &FleetFile, now: Timestamp) {
     let local = TimeZone::system();
     let zone = file.fleet.time_zone(&local);
-    show(ui, plan, now, zone, |copy| copy.freshness.name().to_owned());
+    show(ui, plan, now, zone, |copy| match copy.flag {
+        None => copy.freshness.name().to_owned(),
+        Some(flag) => format!("{}, but the source is {flag}", copy.freshness.name()),
+    });
 }
 
 /// A time of a capture, as the clocks of the fleet show it.
@@ -77,9 +80,13 @@ fn show(
         }
         for member in &app.members {
             for copy in &member.copies {
+                let word = match &app.elsewhere {
+                    None => word(copy),
+                    Some(_) => copy.freshness.name().to_owned(),
+                };
                 match ui.json {
                     true => object(ui, (app, member, copy), now),
-                    false => line(ui, (member, copy), now, zone, &word(copy)),
+                    false => line(ui, (member, copy), now, zone, &word),
                 }
             }
         }
@@ -100,7 +107,10 @@ fn line(
     word: &str,
 ) {
     let age = match (&copy.unknown, copy.newest) {
-        (Some(why), _) => format!("can't be asked: {why}"),
+        (Some(why), None) => format!("not known: {why}"),
+        (Some(why), Some(newest)) => {
+            format!("newest that can be read {}: {why}", clock(newest, zone))
+        }
         (None, None) => "no capture".to_owned(),
         (None, Some(newest)) => format!(
             "newest {} ({} old)",
@@ -119,6 +129,7 @@ fn line(
 
 fn object(ui: &Ui, (app, member, copy): (&AppPlan, &MemberPlan, &CopyPlan), now: Timestamp) {
     let (due, reason, at) = match copy.due {
+        _ if app.elsewhere.is_some() => (false, None, None),
         Due::Now(reason) => (true, Some(reason_name(reason)), None),
         Due::At(at) => (false, None, Some(at.to_string())),
         Due::Never => (false, None, None),
@@ -129,7 +140,7 @@ fn object(ui: &Ui, (app, member, copy): (&AppPlan, &MemberPlan, &CopyPlan), now:
     ui.object(&json!({
         "message_type": "copy", "app": app.app, "member": member.member, "kind": member.kind, "policy": member.policy,
         "host": app.elsewhere, "repository": copy.repository, "from": copy.from, "due": due, "reason": reason, "next": at,
-        "newest": copy.newest.map(|newest| newest.to_string()), "age_seconds": age, "state": copy.freshness.name(), "unknown": copy.unknown,
+        "newest": copy.newest.map(|newest| newest.to_string()), "age_seconds": age, "state": copy.freshness.name(), "flag": copy.flag, "unknown": copy.unknown,
     }));
 }
 

@@ -218,7 +218,7 @@ impl<'a> Access<'a> {
             }
             (Some(file), None) => (password_of_file(file)?, file.display().to_string()),
             (None, Some(command)) => (
-                password_of_command(command, words.password_command)?,
+                password_of_command(command, words.password_command, None)?,
                 format!("the command of {}", words.password_command),
             ),
             (None, None) => match std::env::var(words.password_variable) {
@@ -267,8 +267,12 @@ pub fn typed_again(password: &str) -> Result<(), Failure> {
     }
 }
 
-/// A password that a command prints.
-pub fn password_of_command(command: &str, option: &str) -> Result<String, Failure> {
+/// A password that a command prints, which runs in a directory if one is named.
+pub fn password_of_command(
+    command: &str,
+    option: &str,
+    dir: Option<&Path>,
+) -> Result<String, Failure> {
     let words = shlex::split(command).filter(|words| !words.is_empty());
     let words = words.ok_or_else(|| {
         Failure::new(format!(
@@ -280,7 +284,11 @@ pub fn password_of_command(command: &str, option: &str) -> Result<String, Failur
         .map(|(program, arguments)| (program.as_str(), arguments))
         .unwrap_or_default();
     let doing = format!("run the command of {option}");
-    let run = Command::new(program)
+    let mut run = Command::new(program);
+    if let Some(dir) = dir {
+        run.current_dir(dir);
+    }
+    let run = run
         .args(arguments)
         .stdin(Stdio::inherit())
         .stderr(Stdio::inherit())

@@ -1,7 +1,9 @@
 //! What is wrong with a fleet file, or with what is asked of it, is told at its place, and nothing is done.
 
 use std::fs;
+use std::path::Path;
 
+use crate::common::Program;
 use crate::yard::Yard;
 
 const APP: &str = "apps:\n  memos:\n    volumes: { assets: { path: assets } }\n";
@@ -38,12 +40,13 @@ fn an_app_that_is_none_is_refused() {
 #[test]
 fn a_wrong_password_is_said_and_never_shown() {
     let yard = Yard::new(APP);
-    fs::write(yard.path("secret"), "another\n").unwrap();
-    let said = yard.ends("status", &[], 22);
-    assert!(said.text().contains("password"), "{}", said.text());
-    let said = yard.ends("backup", &[], 1);
-    for text in [said.text(), said.stderr] {
-        assert!(!text.contains("another\n"), "{text}");
+    fs::write(yard.path("secret"), "un-guess-able\n").unwrap();
+    let status = yard.ends("status", &[], 22);
+    assert!(status.text().contains("password"), "{}", status.text());
+    let backup = yard.ends("backup", &["-vv"], 1);
+    for said in [status, backup] {
+        let all = said.text() + &said.stderr;
+        assert!(!all.contains("un-guess-able"), "{all}");
     }
 }
 
@@ -53,5 +56,23 @@ fn apps_of_other_machines_are_left_to_them() {
         Yard::new("apps:\n  memos:\n    host: other\n    volumes: { assets: { path: assets } }\n");
     let said = yard.ends("plan", &[], 0).text();
     assert!(said.contains("memos, on other"), "{said}");
+    assert!(!said.contains("now,"), "{said}");
     assert!(yard.steps(&[], 0).is_empty());
+    let said = yard.ends("backup", &["memos"], 1);
+    assert!(
+        said.stderr.contains("memos lives on other"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn all_begins_at_the_file_wherever_one_stands() {
+    let apps = "apps:\n  memos:\n    volumes: { assets: { path: assets } }\n    commands: { two: cat assets/two }\n";
+    let yard = Yard::new(apps);
+    let file = yard.path("lifeboat.yaml");
+    let program = Program::ours(&yard.path("elsewhere"));
+    let words = ["--file", file.to_str().unwrap()];
+    program.run_in("backup", words).within(Path::new("/")).ok();
+    assert_eq!(yard.dump("far", "/apps/memos/two", "/data/two"), b"two");
 }

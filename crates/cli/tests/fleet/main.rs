@@ -5,4 +5,6 @@ mod backup;
 mod common;
 mod file;
 mod hooks;
+mod stopped;
+mod wrong;
 mod yard;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 
 use lifeboat_repo::backend::LocalBackend;
@@ -71,6 +72,15 @@ impl Yard {
         }
         assert!(!elsewhere.exists());
         said
+    }
+
+    /// Starts a command on the fleet.
+    pub fn start(&self, command: &str, words: &[&str]) -> Child {
+        let program = Program::ours(&self.path("elsewhere"));
+        program
+            .run_in(command, words)
+            .within(&self.path(""))
+            .start()
     }
 
     /// The same, which must end with this status.

@@ -1,17 +1,17 @@
 //! The captures of an app: of each member that is due into each repository that it is due in, and the recovery point.
 //! It must never write the recovery point before the captures, nor call a member captured that was not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use lifeboat_fleet::{Command, Database, Member, Method, Volume};
-use lifeboat_flow::{Cancelled, Source, Timestamp, chain};
+use lifeboat_fleet::{Command, Database, Member, Method, Repository as Place, Volume};
+use lifeboat_flow::{Cancel, Cancelled, Source, Timestamp, chain};
 use lifeboat_format::{Id, Snapshot, SnapshotSummary};
 use lifeboat_plan::{Case, FilesEngine, Flag, MemberState, PatternSet, PointMember, kind_of};
-use lifeboat_repo::{Index, PackListing, Snapshots};
+use lifeboat_repo::{Index, PackListing, Repository, Snapshots};
 use lifeboat_state::postgres::client::Host;
 use lifeboat_state::sqlite::SqliteSource;
 use lifeboat_state::{CommandSource, VolumeOptions, VolumeSource};
@@ -21,7 +21,7 @@ use super::{DueMember, FleetRun, Store, Turn};
 use crate::backup::{BackupOptions, ChangeRule};
 use crate::below::Below;
 use crate::files_capture::{FilesCapture, FilesCaptured};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetError};
 use crate::node::node_of;
 use crate::point::{PointWriter, path_of, tags_of};
 use crate::postgres::{Capture, CaptureError, DumpCapture, DumpCaptureError};
@@ -52,40 +52,79 @@ enum Unmade {
     Failed(String),
 }
 
+/// A repository that captures go into, open, and the members that are due in it.
+pub(super) struct OpenPlace<'t> {
+    name: &'t str,
+    members: Vec<&'t DueMember<'t>>,
+    opened: Opened,
+}
+
+impl<'t> OpenPlace<'t> {
+    pub(super) fn name(&self) -> &'t str {
+        self.name
+    }
+
+    pub(super) fn members(&self) -> &[&'t DueMember<'t>] {
+        &self.members
+    }
+}
+
 impl FleetRun<'_> {
-    /// Captures what is due, repository by repository.
-    pub(super) fn captures(&self, turn: &Turn<'_>, done: &mut FleetDone) -> Result<(), Cancelled> {
-        let made = turn.copies().filter(|(_, copy)| copy.from.is_none());
-        let repositories: BTreeSet<&str> = made.map(|(_, copy)| copy.repository.as_str()).collect();
+    /// Opens all repositories that captures are due in; steps of those that can't be had have failed.
+    pub(super) fn open_all<'t>(
+        &'t self,
+        turn: &'t Turn<'t>,
+        done: &mut FleetDone,
+    ) -> Result<Vec<OpenPlace<'t>>, Cancelled> {
+        let mut places = Vec::new();
         // In the order of the file: the first is the one that others are copied from.
-        let places = self.fleet.repositories.iter();
-        let places = places.filter(|place| repositories.contains(place.name.value.as_str()));
-        for place in places {
-            self.cancel.check()?;
-            let repository = place.name.value.as_str();
+        for place in &self.fleet.repositories {
+            let name = place.name.value.as_str();
             let is_due = |member: &&DueMember<'_>| {
                 let mut copies = member.copies.iter();
-                copies.any(|copy| copy.repository == repository && copy.from.is_none())
+                copies.any(|copy| copy.repository == name && copy.from.is_none())
             };
             let members: Vec<&DueMember<'_>> = turn.members.iter().filter(is_due).collect();
-            match self.open(turn, repository) {
-                Ok(opened) => self.into(turn, repository, &opened, &members, done)?,
-                Err(Unmade::Stopped(stop)) => return Err(stop),
-                Err(Unmade::Failed(why)) => {
-                    for member in members {
-                        let step = StepDone::failed(turn.name(), member.name(), repository, &why);
-                        self.end(done, step);
-                    }
-                }
+            if members.is_empty() {
+                continue;
             }
+            self.cancel.check()?;
+            match self.open(turn, place) {
+                Ok(opened) => {
+                    for (id, error) in &opened.snapshots.damaged {
+                        done.troubles.push(format!(
+                            "the snapshot {} in {name} can't be read: {}",
+                            id.short(),
+                            chain(error)
+                        ));
+                    }
+                    places.push(OpenPlace {
+                        name,
+                        members,
+                        opened,
+                    });
+                }
+                Err(Unmade::Stopped(stop)) => return Err(stop),
+                Err(Unmade::Failed(why)) => self.fail(turn, name, &members, &why, done),
+            }
+        }
+        Ok(places)
+    }
+
+    /// Captures what is due, repository by repository.
+    pub(super) fn captures(
+        &self,
+        turn: &Turn<'_>,
+        places: &[OpenPlace<'_>],
+        done: &mut FleetDone,
+    ) -> Result<(), Cancelled> {
+        for place in places {
+            self.into(turn, place, done)?;
         }
         Ok(())
     }
 
-    fn open(&self, turn: &Turn<'_>, repository: &str) -> Result<Opened, Unmade> {
-        let place = self.fleet.repository(repository);
-        let place =
-            place.ok_or_else(|| Unmade::Failed(format!("there is no repository {repository}")))?;
+    fn open(&self, turn: &Turn<'_>, place: &Place) -> Result<Opened, Unmade> {
         let store = self.outside.open(place, turn.name(), true);
         let store = store.map_err(|error| match error.is_wish {
             true => Unmade::Stopped(Cancelled),
@@ -100,33 +139,48 @@ impl FleetRun<'_> {
         if let Some(lock) = &store.lock {
             lock.ensure().map_err(unmade)?;
         }
-        let now = (self.now)();
-        let name = &self.fleet.name;
-        let fleet = Fleet::find_or_found(&store.repository, name, &self.who.hostname, now);
         Ok(Opened {
-            fleet: fleet.map_err(unmade)?,
+            fleet: self.identity(&store.repository).map_err(unmade)?,
             store,
             snapshots,
             index: RwLock::new(index),
         })
     }
 
+    /// Who the fleet is: what the repository knows, or what one before it did, or somebody new.
+    pub(super) fn identity(&self, repository: &Repository) -> Result<Fleet, FleetError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = known
+            .clone()
+            .unwrap_or_else(|| Fleet::new(&self.fleet.name, &self.who.hostname, (self.now)()));
+        let fleet = Fleet::find_or_take(repository, &new)?;
+        known.get_or_insert_with(|| fleet.clone());
+        Ok(fleet)
+    }
+
     fn into(
         &self,
         turn: &Turn<'_>,
-        repository: &str,
-        opened: &Opened,
-        members: &[&DueMember<'_>],
+        place: &OpenPlace<'_>,
         done: &mut FleetDone,
     ) -> Result<(), Cancelled> {
+        let OpenPlace {
+            name: repository,
+            members,
+            opened,
+        } = place;
+        let repository = *repository;
+        let mut stopped = Ok(());
         let mut captured = BTreeMap::new();
         for member in members {
-            self.cancel.check()?;
             self.events.begins(turn.name(), member.name(), repository);
             let began = Instant::now();
             let (point, result) = match self.capture(turn, opened, member) {
                 Ok(made) => (made.in_point(opened), made.result()),
-                Err(Unmade::Stopped(stop)) => return Err(stop),
+                Err(Unmade::Stopped(stop)) => {
+                    stopped = Err(stop);
+                    break;
+                }
                 Err(Unmade::Failed(why)) => {
                     (failed_in_point(member, &why), StepResult::Failed(why))
                 }
@@ -146,8 +200,10 @@ impl FleetRun<'_> {
         let is_captured = |point: &PointMember| point.state == MemberState::Captured;
         if !captured.values().any(is_captured) {
             // Nothing new can come back: the point before says what does.
-            return Ok(());
+            return stopped;
         }
+        // Also for what was captured until somebody wished to stop: it is small, and done at once.
+        let unheard = Cancel::new();
         let writer = PointWriter {
             repository: &opened.store.repository,
             index: &opened.index,
@@ -157,20 +213,16 @@ impl FleetRun<'_> {
             fleet_file: Some(self.text),
             ingest: self.ingest,
             events: self.events,
-            cancel: self.cancel,
+            cancel: &unheard,
         };
         let draft = self.draft(opened, turn.name(), path_of(turn.name()));
         let written = writer.follow(&opened.snapshots.all, captured, draft, (self.now)());
-        match written {
-            Ok(_) => Ok(()),
-            Err(error) if Cancelled::is_cause_of(&error) => Err(Cancelled),
-            Err(error) => {
-                let app = turn.name();
-                done.troubles
-                    .push(format!("{app} in {repository}: {}", chain(&error)));
-                Ok(())
-            }
+        if let Err(error) = written {
+            let app = turn.name();
+            done.troubles
+                .push(format!("{app} in {repository}: {}", chain(&error)));
         }
+        stopped
     }
 
     fn draft(&self, opened: &Opened, app: &str, path: String) -> Snapshot {
@@ -308,7 +360,7 @@ impl FleetRun<'_> {
         ];
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
         let source = CommandSource::new(of.member.as_bytes(), (self.now)(), words, None);
-        let source = source.map_err(unmade)?;
+        let source = source.map_err(unmade)?.alone_in(self.dir);
         let files = of.files(self, FilesEngine::Command, &command.run.value, &source);
         match files.run(draft, self.now).map_err(unmade) {
             Ok(made) => Ok(made.into()),
