@@ -59,7 +59,7 @@ impl Backup {
         // Held to the end: of two runs one would start what the other one needs to stand still.
         let _alone = match self.dry_run {
             true => None,
-            false => Some(file.alone()?),
+            false => Some(file.alone(ui)?),
         };
         let world = World::new(&file.fleet, &file.dir, &self.global, ui);
         let world = world.making(self.init && !self.dry_run);

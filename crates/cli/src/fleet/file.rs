@@ -75,8 +75,8 @@ impl FleetFile {
         })
     }
 
-    /// Keeps other runs on the same file out, on this machine.
-    pub fn alone(&self) -> Result<Alone<'_>, Failure> {
+    /// Keeps other runs on the same file out, on this machine. Where the file system knows no locks, it is said that nobody is.
+    pub fn alone(&self, ui: &Ui) -> Result<Alone<'_>, Failure> {
         match self.file.try_lock() {
             Ok(()) => Ok(Alone { file: &self.file }),
             Err(TryLockError::WouldBlock) => Err(Failure {
@@ -84,9 +84,13 @@ impl FleetFile {
                 hint: Some("it does what is due; ask again when it has ended".to_owned()),
                 exit: Exit::Locked,
             }),
+            // As NFS, of a file that may only be read.
             Err(TryLockError::Error(error)) => {
-                let doing = format!("lock {}", self.fleet.file);
-                Err(Failure::from_error(&error).while_doing(doing))
+                ui.warn(format_args!(
+                    "no lock can be had on {}: {error}; take care that no two runs work at once",
+                    self.fleet.file
+                ));
+                Ok(Alone { file: &self.file })
             }
         }
     }
