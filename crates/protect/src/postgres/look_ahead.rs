@@ -14,7 +14,7 @@ use super::log_file::{FileState, LogFile, LogFileError};
 use super::waiting::{ahead, waiting};
 
 /// Files that are on their way at once: enough to fill the way to a far store.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 /// Files that are planned, on their way, or done and not asked for yet.
 const FILES_MAX: usize = 24;
 /// With fewer than that, it is looked for more: a server with a large backlog has a large folder to look at.
