@@ -14,7 +14,7 @@ use crate::advice;
 use crate::exit::Exit;
 
 /// Why a command ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// What failed and why, causes joined by colons.
     pub message: String,

@@ -265,7 +265,9 @@ impl Backup<'_> {
     pub fn tree(&self, now: impl Fn() -> Timestamp) -> Result<TreeOutcome, ProtectError> {
         let started = now();
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        // Others may have counted before: a fleet has one set of counters for all its captures.
         let bytes_of_others = of(&self.counters.bytes_done);
+        let problems_of_others = of(&self.counters.problems);
         let ((tree, stats), stored) = Ingest::run(
             self.repository,
             self.index,
@@ -316,7 +318,7 @@ impl Backup<'_> {
         Ok(TreeOutcome {
             tree,
             summary,
-            problems: of(&self.counters.problems),
+            problems: of(&self.counters.problems) - problems_of_others,
         })
     }
 

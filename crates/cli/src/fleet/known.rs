@@ -2,6 +2,7 @@
 //! It must never take a repository that can't be asked for an empty one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -9,7 +10,7 @@ use lifeboat_fleet::Protection;
 use lifeboat_format::Snapshot;
 use lifeboat_plan::{CopyFacts, CopyName, Flag, FleetPlan, FleetRequest, plan_fleet};
 use lifeboat_protect::{CLOCK_SLACK, path_of};
-use lifeboat_repo::Identity;
+use lifeboat_repo::{Identity, Repository, Snapshots};
 
 use super::file::FleetFile;
 use super::outside::World;
@@ -27,6 +28,7 @@ pub fn facts(
     let is_asked = |one: &&Protection<'_>| apps.is_empty() || apps.contains(&one.app.name.value);
     let protections: Vec<&Protection<'_>> = protections.iter().filter(is_asked).collect();
     let mut facts = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     for place in &file.fleet.repositories {
         let name = &place.name.value;
         let of_place = protections.iter().filter(|one| {
@@ -41,28 +43,13 @@ pub fn facts(
             .collect();
         for app in apps {
             ui.wish.check()?;
-            let (snapshots, unknown) = match world.known_repository(place, app) {
-                Ok(Some(repository)) => match repository.snapshots() {
-                    Err(error) => (Vec::new(), Some(Failure::from(error).message)),
-                    Ok(snapshots) => {
-                        // It may be the newest.
-                        let damaged = snapshots.damaged.first().map(|(id, error)| {
-                            let why = lifeboat_repo::chain(error);
-                            format!("the snapshot {} can't be read: {why}", id.short())
-                        });
-                        (snapshots.all, damaged)
-                    }
-                },
-                Ok(None) => (Vec::new(), None),
-                Err(failure) => (Vec::new(), Some(failure.message)),
-            };
-            let own = snapshots
-                .iter()
-                .map(|(_, snapshot)| snapshot)
-                .filter(|snapshot| snapshot.hostname == file.fleet.name);
-            let own: Vec<&Snapshot> = own.filter(|snapshot| !is_of_future(snapshot, ui)).collect();
+            // Most apps share a place, which is looked at once.
+            let looked = seen
+                .entry(world.location(place, app))
+                .or_insert_with(|| Seen::of(world.known_repository(place, app), file, ui));
+            let Seen { snapshots, unknown } = &*looked;
             let of_path = |path: String| {
-                let of_it = own.iter().copied();
+                let of_it = snapshots.iter();
                 of_it.filter(move |snapshot| snapshot.paths == [path.as_str()])
             };
             // By our own clock; the server of a database has another.
@@ -90,6 +77,40 @@ pub fn facts(
         }
     }
     Ok(facts)
+}
+
+/// What a place has of the fleet.
+struct Seen {
+    snapshots: Vec<Snapshot>,
+    /// Why nobody knows whether that is all.
+    unknown: Option<String>,
+}
+
+impl Seen {
+    fn of(repository: Result<Option<Arc<Repository>>, Failure>, file: &FleetFile, ui: &Ui) -> Self {
+        let snapshots = match repository {
+            Ok(None) => Ok(Snapshots::default()),
+            Ok(Some(repository)) => repository.snapshots().map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        let (snapshots, unknown) = match snapshots {
+            Err(failure) => (Vec::new(), Some(failure.message)),
+            Ok(snapshots) => {
+                // It may be the newest.
+                let damaged = snapshots.damaged.first().map(|(id, error)| {
+                    let why = lifeboat_repo::chain(error);
+                    format!("the snapshot {} can't be read: {why}", id.short())
+                });
+                (snapshots.all, damaged)
+            }
+        };
+        let snapshots = snapshots.into_iter().map(|(_, snapshot)| snapshot);
+        let own = snapshots.filter(|snapshot| snapshot.hostname == file.fleet.name);
+        Self {
+            snapshots: own.filter(|snapshot| !is_of_future(snapshot, ui)).collect(),
+            unknown,
+        }
+    }
 }
 
 /// Whether a capture is of a time that has not come: from a clock that was wrong, and for nothing a measure.

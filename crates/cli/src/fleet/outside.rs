@@ -21,7 +21,8 @@ use crate::repo::connect::{Caching, connect, with_cache};
 use crate::repo::session::retry_for;
 use crate::ui::Ui;
 
-/// Opens what a fleet is kept in. A repository is opened once, and locked each time.
+/// Opens what a fleet is kept in. A repository is opened once, and locked each time; one that can't be had is not waited for
+/// again for each app.
 pub struct World<'a> {
     fleet: &'a Fleet,
     dir: &'a Path,
@@ -29,7 +30,8 @@ pub struct World<'a> {
     ui: &'a Ui,
     /// Whether repositories that are not there are made.
     makes: bool,
-    open: Mutex<HashMap<String, Arc<Repository>>>,
+    /// What came of opening each place.
+    open: Mutex<HashMap<String, Result<Arc<Repository>, Failure>>>,
 }
 
 impl<'a> World<'a> {
@@ -72,10 +74,20 @@ impl<'a> World<'a> {
         let text = self.location(place, app);
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(&text).cloned();
-        if let Some(repository) = known {
-            return Ok(repository);
+        match known {
+            // It may be made now.
+            Some(Err(failure)) if failure.exit == Exit::NoRepository => {}
+            Some(known) => return known,
+            None => {}
         }
-        let location: Location = text.parse().map_err(|error| Failure::from_error(&error))?;
+        let opened = self.opened(place, &text, writes);
+        lock().insert(text, opened.clone());
+        opened
+    }
+
+    fn opened(&self, place: &Place, text: &str, writes: bool) -> Result<Arc<Repository>, Failure> {
+        let parsed = text.parse::<Location>();
+        let location = parsed.map_err(|error| Failure::from_error(&error))?;
         let variables = self.variables(place)?;
         let backend = connect(&location, &self.global, &variables, self.ui)?;
         let password = self.secret(&place.password)?;
@@ -105,13 +117,11 @@ impl<'a> World<'a> {
         };
         let caching = Caching::Kept;
         let (repository, _) = with_cache(repository, &location, &self.global, self.ui, caching);
-        let repository = Arc::new(repository);
-        lock().insert(text, Arc::clone(&repository));
-        Ok(repository)
+        Ok(Arc::new(repository))
     }
 
     /// Where the repository of an app lies; a relative path begins at the fleet file.
-    fn location(&self, place: &Place, app: &str) -> String {
+    pub fn location(&self, place: &Place, app: &str) -> String {
         let text = place.url.value.of(&self.fleet.name, app);
         match place.url.value.local_dir() {
             Some(_) => {

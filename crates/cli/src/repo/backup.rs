@@ -252,7 +252,8 @@ impl Backup {
             excludes: self.excludes.for_snapshot(),
             tags,
             original: None,
-            whole,
+            // What is not there can't be taken over by a later one.
+            whole: whole.filter(|_| input.missing.is_empty()),
             program_version: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
             summary: None,
         };
@@ -272,9 +273,10 @@ impl Backup {
             stored: true,
             totals_known,
         };
-        let outcome = progress::during(ui, &counters, shown, || {
+        let mut outcome = progress::during(ui, &counters, shown, || {
             backup.run(draft, lifeboat_repo::now)
         })?;
+        outcome.problems += input.missing.len() as u64;
         self.report(ui, &outcome, began.elapsed());
         Ok(if outcome.problems > 0 {
             Exit::Incomplete

@@ -256,6 +256,30 @@ fn a_database_in_a_volume_is_captured_while_it_is_open() {
 }
 
 #[test]
+fn a_fault_is_of_the_member_that_has_it() {
+    let apps =
+        "apps:\n  memos:\n    volumes: { assets: { path: assets }, sound: { path: sound } }\n";
+    let yard = Yard::new(apps);
+    fs::create_dir(yard.path("sound")).unwrap();
+    fs::write(yard.path("sound/one"), "one").unwrap();
+    // It begins as a database of SQLite does, and is none.
+    let broken = [b"SQLite format 3\0".as_slice(), &[9; 5000]].concat();
+    fs::write(yard.path("assets/broken.db"), broken).unwrap();
+    let steps = yard.steps(&[], 3);
+    let faults: Vec<_> = steps.iter().map(|step| step["faults"].as_u64()).collect();
+    assert_eq!(faults, [Some(1), Some(0), None, None], "{steps:?}");
+    let record = yard.dump("near", "/apps/memos/sound", "/member.json");
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["faults_count"], 0, "{record}");
+    // What could not be read as it should is there as it is.
+    assert_eq!(
+        yard.dump("near", "/apps/memos/assets", "/data/broken.db")
+            .len(),
+        5016
+    );
+}
+
+#[test]
 fn a_source_that_was_lost_is_flagged_beside_the_last_sound_capture() {
     let yard = Yard::new("apps:\n  memos:\n    volumes: { assets: { path: assets } }\n");
     yard.steps(&[], 0);

@@ -26,6 +26,9 @@ use crate::node::node_of;
 use crate::point::{PointWriter, path_of, tags_of};
 use crate::postgres::{Capture, CaptureError, DumpCapture, DumpCaptureError};
 
+/// Files that are read at once, at least.
+const READERS_MIN: usize = 2;
+
 /// A repository with what is in it.
 struct Opened {
     store: Store,
@@ -92,11 +95,13 @@ impl FleetRun<'_> {
             match self.open(turn, place) {
                 Ok(opened) => {
                     for (id, error) in &opened.snapshots.damaged {
-                        done.troubles.push(format!(
-                            "the snapshot {} in {name} can't be read: {}",
-                            id.short(),
-                            chain(error)
-                        ));
+                        let why = chain(error);
+                        let trouble =
+                            format!("the snapshot {} in {name} can't be read: {why}", id.short());
+                        // Other apps are kept there too.
+                        if !done.troubles.contains(&trouble) {
+                            done.troubles.push(trouble);
+                        }
                     }
                     places.push(OpenPlace {
                         name,
@@ -252,7 +257,7 @@ impl FleetRun<'_> {
             skip_if_unchanged: false,
             refuse_empty: false,
             workers: self.workers,
-            readers: self.workers.max(2),
+            readers: self.workers.max(READERS_MIN),
             scan: false,
             ingest: self
                 .ingest

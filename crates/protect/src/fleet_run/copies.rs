@@ -186,7 +186,8 @@ impl FleetRun<'_> {
                 "{refused} snapshots in {from} are damaged and were not copied; `lifeboat repo check --read-data` there says more"
             )));
         }
-        if !takes_points && !outcome.copied.is_empty() {
+        // Also where all was there: the point may be what is missing.
+        if !takes_points {
             let known: Known<'_> = (&snapshots, &from_index, &there, &to_index);
             self.point_of_copies(app, (&source, &target), known, members)?;
         }

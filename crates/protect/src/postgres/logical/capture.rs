@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lifeboat_flow::{Cancel, Cancelled, Counters, Event, EventSink, Source, Timestamp, chain};
 use lifeboat_format::{Id, Snapshot, SnapshotSummary};
+use lifeboat_plan::Flag;
 use lifeboat_repo::{BlobReader, Index, Ingest, LockGuard, RepoError, Repository};
 use lifeboat_state::StreamSource;
 use lifeboat_state::postgres::client::{Address, Connection, PgError, Session};
@@ -208,7 +209,10 @@ impl DumpCapture<'_> {
         let snapshot = match self.options.ingest.dry_run {
             true => None,
             false => {
+                let mut tags = draft.tags.clone();
+                tags.extend(member.flags.first().map(|_| Flag::Emptied.tag()));
                 let snapshot = Snapshot {
+                    tags,
                     time: instant,
                     parent: self.before.map(|(id, _)| id),
                     tree,
